@@ -1,0 +1,165 @@
+"""The event stream of a run: one JSON object per line, append-only, one file per writer.
+
+An event says what happened in the child, the supervisor or (written into the database by the worker) the platform.
+Uniqueness is (job, attempt, writer, seq). Times are seconds since the Unix epoch. JSON has no NaN, so a metric value
+that is not finite is one of the strings in `NonFinite`.
+"""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+EVENTS_VERSION = 1
+
+NonFinite = Literal["NaN", "Infinity", "-Infinity"]
+MetricValue = float | NonFinite
+Phase = Literal["running", "completed", "paused", "cancelled", "failed"]
+
+
+class BaseEvent(BaseModel):
+    """What each event has."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    seq: int
+    """Position in the stream of this writer, from 0."""
+    time: float
+    """Seconds since the Unix epoch."""
+
+
+class StatusEvent(BaseEvent):
+    """The work went from one phase to the next."""
+
+    type: Literal["status"]
+    status: Phase
+    message: str
+    """The cause, in words; empty when there is nothing to say."""
+    step: int | None = None
+    total_steps: int | None = None
+
+
+class MetricsEvent(BaseEvent):
+    """Numbers born at one step."""
+
+    type: Literal["metrics"]
+    step: int
+    values: dict[str, MetricValue]
+
+
+class GradientsEvent(BaseEvent):
+    """Per-layer statistics of a step were appended to a file."""
+
+    type: Literal["gradients"]
+    step: int
+    path: str
+    offset: int
+    """Byte offset of the step's records in `path`."""
+
+
+class SampleEvent(BaseEvent):
+    """Rollouts or completions of a step were appended to a file under samples/."""
+
+    type: Literal["sample"]
+    step: int
+    path: str
+    """Relative to the attempt's directory."""
+    offset: int
+    """Byte offset of the first of the records."""
+    num_records: int
+
+
+class CheckpointEvent(BaseEvent):
+    """A checkpoint exists: its manifest was written."""
+
+    type: Literal["checkpoint"]
+    step: int
+    path: str
+    """Relative to the attempt's directory."""
+    num_bytes: int
+
+
+class AlertEvent(BaseEvent):
+    """Something that a person should know."""
+
+    type: Literal["alert"]
+    rule: str
+    severity: Literal["info", "warning", "error"]
+    message: str
+    step: int | None = None
+
+
+class ControlAckEvent(BaseEvent):
+    """The child took a command from control.jsonl and says what came of it."""
+
+    type: Literal["control_ack"]
+    command_id: str
+    command: str
+    outcome: Literal["applied", "rejected"]
+    message: str
+    step: int | None = None
+
+
+class ResourceEvent(BaseEvent):
+    """What the machine was doing."""
+
+    type: Literal["resource"]
+    values: dict[str, MetricValue]
+
+
+class ArtifactEvent(BaseEvent):
+    """A file that others may want."""
+
+    type: Literal["artifact"]
+    name: str
+    path: str
+    """Relative to the attempt's directory."""
+
+
+class LogEvent(BaseEvent):
+    """One line that belongs to the story of the run, not to its output."""
+
+    type: Literal["log"]
+    level: Literal["debug", "info", "warning", "error"]
+    message: str
+
+
+Event = Annotated[
+    StatusEvent
+    | MetricsEvent
+    | GradientsEvent
+    | SampleEvent
+    | CheckpointEvent
+    | AlertEvent
+    | ControlAckEvent
+    | ResourceEvent
+    | ArtifactEvent
+    | LogEvent,
+    Field(discriminator="type"),
+]
+
+_adapter: TypeAdapter[Any] = TypeAdapter(Event)
+
+
+def parse_event(line: bytes | str) -> Event:
+    """Parse one line. Raises `pydantic.ValidationError` (a ValueError) when it is no event."""
+    return _adapter.validate_json(line)  # type: ignore[no-any-return]
+
+
+def validate_event(raw: dict[str, Any]) -> Event:
+    """Validate an event that was stored as plain data."""
+    return _adapter.validate_python(raw)  # type: ignore[no-any-return]
+
+
+def encode_value(value: float) -> MetricValue:
+    """A number as JSON can carry it."""
+    if math.isfinite(value):
+        return value
+    if math.isnan(value):
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+def decode_value(value: MetricValue) -> float:
+    """The inverse of `encode_value`."""
+    return float(value)

@@ -1,0 +1,105 @@
+"""Identity of processes: which one is meant, does it still live, and how to end it with its children.
+
+A pid alone lies: it is given to another process later. Boot id + pid + start time do not.
+"""
+
+import os
+import platform
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import psutil
+
+from finery.core.rundir import ProcessIdentity
+
+
+def boot_id() -> str:
+    """An id that changes with each start of the machine."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except FileNotFoundError:
+        return f"{platform.node()}-{psutil.boot_time():.0f}"
+
+
+def identify(pid: int | None = None) -> ProcessIdentity:
+    """The identity of a living process, of this one by default.
+
+    Raises:
+        ProcessLookupError: no such process.
+    """
+    pid = os.getpid() if pid is None else pid
+    started = _start_time(pid)
+    if started is None:
+        raise ProcessLookupError(f"no process {pid}")
+    return ProcessIdentity(host=socket.gethostname(), boot_id=boot_id(), pid=pid, start_time=started)
+
+
+def is_alive(identity: ProcessIdentity) -> bool:
+    """Whether exactly this process runs on this machine. A zombie does not."""
+    return identity.boot_id == boot_id() and _start_time(identity.pid) == identity.start_time
+
+
+def kill_group(identity: ProcessIdentity, number: signal.Signals) -> None:
+    """Send a signal to the process group that `identity` leads, when it still lives."""
+    if is_alive(identity):
+        try:
+            os.killpg(identity.pid, number)
+        except ProcessLookupError:
+            return
+
+
+def oom_kills() -> int:
+    """Processes that the kernel killed for memory: of this control group where it counts them, else of the machine."""
+    for path, key in ((_cgroup_events(), "oom_kill"), (Path("/proc/vmstat"), "oom_kill")):
+        if path is None:
+            continue
+        try:
+            for line in path.read_text().splitlines():
+                name, _, count = line.partition(" ")
+                if name == key:
+                    return int(count)
+        except (FileNotFoundError, PermissionError):
+            continue
+    return 0
+
+
+def spawn_detached(argv: list[str], *, stdout: Path, env: dict[str, str], cwd: Path) -> subprocess.Popen[bytes]:
+    """Start a process in its own session with its output in a file. The caller polls it now and then to reap it."""
+    stdout.parent.mkdir(parents=True, exist_ok=True)
+    with open(stdout, "ab") as output:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=env,
+            cwd=cwd,
+            start_new_session=True,
+        )
+
+
+def _start_time(pid: int) -> float | None:
+    """When a living process started, as the kernel counts it; None for none and for a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] == "Z" else float(fields[19])
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _cgroup_events() -> Path | None:
+    try:
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            if line.startswith("0::"):
+                path = Path("/sys/fs/cgroup") / line.removeprefix("0::").strip().lstrip("/") / "memory.events"
+                return path if path.is_file() else None
+    except FileNotFoundError:
+        return None
+    return None

@@ -1,0 +1,93 @@
+"""Base classes of the wire types, and the one way from raw data to a spec."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from finery.core.errors import InvalidSpec, Problem
+
+T = TypeVar("T")
+
+
+class Spec(BaseModel):
+    """Input that a user writes. Unknown keys are errors, and a spec never changes once parsed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class View(BaseModel):
+    """Output of the API. Fields have no defaults, so that TypeScript sees them as present."""
+
+    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+
+
+def parse(type_: Any, raw: object, *, what: str = "job file", lines: Mapping[str, int] | None = None) -> Any:
+    """Validate plain data as `type_`, a model class or an annotated union.
+
+    Args:
+        type_: What to validate as.
+        raw: Plain data (dicts, lists, scalars).
+        what: What the user calls the input; starts the message.
+        lines: 1-based line of each dotted path, from `core.documents.load`.
+
+    Raises:
+        InvalidSpec: with one Problem for each thing that is wrong.
+    """
+    try:
+        return TypeAdapter(type_).validate_python(raw)
+    except ValidationError as error:
+        raise invalid(error, raw, what=what, lines=lines) from error
+
+
+def invalid(error: ValidationError, raw: object, *, what: str, lines: Mapping[str, int] | None = None) -> InvalidSpec:
+    """Turn pydantic's report about `raw` into ours: dotted paths without union tags, plain words, lines."""
+    problems = []
+    for item in error.errors(include_url=False):
+        path = _dotted(item["loc"], raw)
+        problems.append(Problem(path, _words(item), _line(path, lines)))
+    first = problems[0]
+    place = f" at {first.path}" if first.path else ""
+    line = f" (line {first.line})" if first.line else ""
+    more = f"; and {len(problems) - 1} more" if len(problems) > 1 else ""
+    return InvalidSpec(f"{what} is not valid{place}{line}: {first.message}{more}", tuple(problems))
+
+
+def _words(item: Any) -> str:
+    kind, given = item["type"], item.get("input")
+    if kind == "extra_forbidden":
+        return "unknown key; remove it or correct its spelling"
+    if kind == "missing":
+        return "this key is required and missing"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        context = item["ctx"]
+        known = context.get("expected_tags", "")
+        return f"{context['discriminator']} must be one of {known}" if known else f"{context['discriminator']} is missing"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if isinstance(given, str | int | float | bool):
+        return f"{message}, but it is {given!r}"
+    return message
+
+
+def _dotted(loc: tuple[int | str, ...], raw: object) -> str:
+    """Join a location. A discriminated union puts its tag into it; a tag names no key of `raw`, so it goes."""
+    parts: list[str] = []
+    here = raw
+    for index, part in enumerate(loc):
+        if isinstance(here, Mapping) and part in here:
+            here = here[part]
+        elif isinstance(here, list | tuple) and isinstance(part, int) and part < len(here):
+            here = here[part]
+        elif index < len(loc) - 1:
+            continue
+        parts.append(str(part))
+    return ".".join(parts)
+
+
+def _line(path: str, lines: Mapping[str, int] | None) -> int | None:
+    """The line of the path, or of the nearest parent that was written."""
+    while lines is not None and path:
+        if path in lines:
+            return lines[path]
+        path = path.rpartition(".")[0]
+    return None

@@ -1,0 +1,99 @@
+"""What an evaluation job looks like and what it answers."""
+
+from typing import Any
+
+from pydantic import Field
+
+from finery.core.spec import Spec, View
+from finery.models.specs import ModelSpec
+
+
+class BenchmarkChoice(Spec):
+    """One benchmark with its parameters."""
+
+    name: str
+    """Name in the benchmark registry, such as `arithmetic`."""
+    params: dict[str, Any] = {}
+    """Checked against the benchmark's params model."""
+
+
+class EvaluateSpec(Spec):
+    """Let a model answer a benchmark, greedily, and score each answer."""
+
+    model: ModelSpec
+    benchmark: BenchmarkChoice
+    data: str | None = None
+    """Problems to answer, where the benchmark reads a dataset: a version (`arithmetic-test@1`) or a file."""
+    max_new_tokens: int = Field(96, ge=1)
+    batch_size: int = Field(64, ge=1)
+    """Problems answered at once; they are sorted by length first."""
+    limit: int | None = Field(None, ge=1)
+    """First n problems only."""
+
+
+class SampleResult(View):
+    """One answered problem."""
+
+    index: int
+    """Position in the benchmark; the same problem has the same index in every evaluation of it."""
+    prompt: str
+    target: str
+    completion: str
+    answer: str | None
+    """What was extracted from the completion; None when nothing was found."""
+    correct: bool
+
+
+class ScoreView(View):
+    """Result of one evaluation job."""
+
+    job_id: int
+    job_name: str
+    model: str
+    benchmark: str
+    num_samples: int
+    num_correct: int
+    accuracy: float
+    interval: tuple[float, float]
+    """95 % Wilson interval of the accuracy."""
+
+
+class ScorePage(View):
+    scores: list[ScoreView]
+
+
+class SampleResultPage(View):
+    job_id: int
+    num_samples: int
+    offset: int
+    samples: list[SampleResult]
+
+
+class ComparisonView(View):
+    """Two evaluations of the same problems, problem by problem."""
+
+    baseline: ScoreView
+    candidate: ScoreView
+    num_shared: int
+    both_correct: int
+    both_wrong: int
+    improved: int
+    """Wrong in the baseline, right in the candidate."""
+    regressed: int
+    """Right in the baseline, wrong in the candidate."""
+    difference: float
+    """Candidate's accuracy minus baseline's, over the shared problems."""
+    difference_interval: tuple[float, float]
+    """95 % interval of the difference (paired, Newcombe 1998 method 10)."""
+    p_value: float
+    """Exact McNemar test, two-sided: the chance of a split at least this uneven if neither were better."""
+
+
+class BenchmarkView(View):
+    name: str
+    summary: str
+    params_schema: dict[str, Any]
+
+
+class BenchmarkPage(View):
+    benchmarks: list[BenchmarkView]

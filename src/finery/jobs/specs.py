@@ -1,0 +1,266 @@
+"""The job file, and how jobs look from outside."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from finery.core.events import Event
+from finery.core.spec import Spec, View
+from finery.evaluation.specs import EvaluateSpec
+from finery.training.specs import TrainTask
+
+JobState = Literal[
+    "created",
+    "queued",
+    "allocated",
+    "running",
+    "pausing",
+    "paused",
+    "cancelling",
+    "cancelled",
+    "completed",
+    "failed",
+    "lost",
+]
+Verb = Literal["pause", "resume", "cancel", "retry", "checkpoint", "set"]
+
+JOB_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,79}$"
+
+
+class ResourceSpec(Spec):
+    """What a job occupies while it runs."""
+
+    gpus: int = Field(0, ge=0)
+    cpu_threads: int | None = Field(None, ge=1)
+    """Threads for matrix work; None takes all cores. One thread makes results bit-reproducible."""
+
+
+class MonitoringSpec(Spec):
+    """What is kept of a run, and how often."""
+
+    checkpoint_interval: int = Field(500, ge=1)
+    """Optimizer steps between checkpoints; one is saved at the end as well."""
+    keep_checkpoints: int = Field(3, ge=1)
+    """Older checkpoints are deleted."""
+    sample_interval: int = Field(1, ge=1)
+    """Steps between recorded rollouts."""
+    samples_per_step: int = Field(16, ge=0)
+    """Rollouts recorded at such a step; whole groups come first."""
+
+
+class JobBase(Spec):
+    """What every kind of job has."""
+
+    name: str = Field(pattern=JOB_NAME_PATTERN)
+    """Letters, digits, space, dot, underscore and hyphen, at most 80 characters."""
+    after: tuple[int | str, ...] = ()
+    """Jobs that must be completed first: ids, or names within one pipeline."""
+    resources: ResourceSpec = ResourceSpec()
+    priority: Literal["low", "normal", "high"] = "normal"
+    monitoring: MonitoringSpec = MonitoringSpec()
+    seed: int | None = Field(None, ge=0, lt=2**31)
+    """Start of every random stream; None draws one on submit and keeps it."""
+    grace_seconds: float = Field(60.0, gt=0, le=3600)
+    """Time to save and stop after pause or cancel before the processes are killed."""
+    tags: tuple[str, ...] = ()
+
+
+class TrainJob(JobBase):
+    kind: Literal["train"]
+    task: TrainTask
+
+
+class EvaluateJob(JobBase):
+    kind: Literal["evaluate"]
+    task: EvaluateSpec
+
+
+JobSpec = Annotated[TrainJob | EvaluateJob, Field(discriminator="kind")]
+"""Closed set: a new kind of job is one class here and one line in `runtime.EXECUTORS`."""
+
+
+class PipelineSpec(Spec):
+    """Jobs that belong together; each may wait for others by name."""
+
+    kind: Literal["pipeline"]
+    name: str = Field(pattern=JOB_NAME_PATTERN)
+    jobs: tuple[JobSpec, ...] = Field(min_length=1, max_length=100)
+
+
+class CodeState(Spec):
+    """Git state of the folder from which a job was submitted."""
+
+    commit: str | None = Field(None, max_length=64)
+    branch: str | None = Field(None, max_length=255)
+    is_dirty: bool = False
+    diff: str = Field("", max_length=1_000_000)
+    """Uncommitted changes of tracked files; cut at 1,000,000 characters."""
+
+
+class SubmitSpec(Spec):
+    """One job, as the API takes it."""
+
+    spec: JobSpec
+    code: CodeState | None = None
+
+
+class SubmitPipelineSpec(Spec):
+    """A pipeline, as the API takes it."""
+
+    spec: PipelineSpec
+    code: CodeState | None = None
+
+
+class CheckSpec(Spec):
+    """A job file as text, to be checked without submitting it."""
+
+    text: str = Field(max_length=1_000_000)
+    """YAML or JSON."""
+
+
+class ProblemView(View):
+    path: str
+    message: str
+    line: int | None
+
+
+class CheckView(View):
+    """Verdict on a job file."""
+
+    is_valid: bool
+    problems: list[ProblemView]
+    spec: dict[str, Any] | None
+    """The complete job file with all defaults, when it is valid."""
+
+
+class RequestSpec(Spec):
+    """A wish about a job."""
+
+    values: dict[str, float] = {}
+    """For `set`: control name -> value."""
+
+
+class AttemptView(View):
+    """One try at a job."""
+
+    number: int
+    started_at: datetime | None
+    ended_at: datetime | None
+    exit_code: int | None
+    signal: str | None
+    cause: str
+    resumed_from: str | None
+    """Reference of the checkpoint it went on from."""
+    host: str | None
+
+
+class RequestView(View):
+    """A wish and what became of it."""
+
+    id: int
+    verb: Verb
+    values: dict[str, float]
+    by: str
+    requested_at: datetime
+    outcome: Literal["requested", "delivered", "applied", "rejected"]
+    message: str
+
+
+class CheckpointView(View):
+    ref: str
+    """What job files use, such as `job:41/step:200`."""
+    attempt: int
+    step: int
+    num_bytes: int
+    created_at: datetime
+
+
+class JobView(View):
+    """One job."""
+
+    id: int
+    name: str
+    kind: str
+    algorithm: str | None
+    state: JobState
+    cause: str
+    """Why the job is in this state, in words."""
+    pipeline: str | None
+    after: list[int]
+    priority: str
+    tags: list[str]
+    model: str
+    data: str | None
+    seed: int
+    step: int | None
+    """Steps done in the newest attempt."""
+    total_steps: int | None
+    seconds_per_step: float | None
+    """Over the newest steps."""
+    attempt: int
+    """Number of the newest attempt; 0 before the first."""
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    last_heard_at: datetime | None
+    """When the newest event was written."""
+    verbs: list[Verb]
+    """What can be asked for in this state."""
+    requests: list[RequestView]
+    """Wishes that are still open."""
+    last_values: dict[str, float | str]
+    """Newest value of each metric; not-a-number and infinity as strings."""
+
+
+class JobDetail(JobView):
+    """One job with everything that a page about it shows first."""
+
+    spec: dict[str, Any]
+    inputs: dict[str, Any]
+    """What each reference was resolved to."""
+    attempts: list[AttemptView]
+    checkpoints: list[CheckpointView]
+    code: dict[str, Any] | None
+    provenance: dict[str, Any] | None
+    """Packages, hardware and code of the newest attempt, once its child has recorded them."""
+
+
+class JobPage(View):
+    jobs: list[JobView]
+    total: int
+
+
+class PipelineView(View):
+    name: str
+    jobs: list[JobView]
+
+
+class StreamedEvent(View):
+    """An event with its place in the job's history."""
+
+    cursor: int
+    """Given at ingestion, rising within the job; ask for what comes after it."""
+    attempt: int
+    writer: str
+    event: Event
+
+
+class EventPage(View):
+    """What the page loads first; the websocket then sends the same `StreamedEvent` objects."""
+
+    events: list[StreamedEvent]
+    next_after: int
+    """Pass as `after` to go on."""
+    is_complete: bool
+    """Nothing more is stored at this moment."""
+
+
+class LogPage(View):
+    """A piece of the child's output."""
+
+    attempt: int
+    offset: int
+    next_offset: int
+    num_bytes: int
+    text: str

@@ -1,0 +1,58 @@
+"""How metrics and samples look from outside."""
+
+from typing import Any
+
+from finery.core.events import MetricValue
+from finery.core.spec import View
+
+
+class SeriesView(View):
+    """One metric of one attempt."""
+
+    name: str
+    attempt: int
+    writer: str
+    steps: list[int]
+    times: list[float]
+    """Seconds since the Unix epoch."""
+    values: list[MetricValue]
+    num_points: int
+    """Points that are stored; more than are here when the series was down-sampled."""
+
+
+class SeriesPage(View):
+    series: list[SeriesView]
+    cursor: int
+    """The job's newest cursor when the series were read; follow the live stream after it."""
+
+
+class MetricSummary(View):
+    """A metric and its range."""
+
+    name: str
+    attempt: int
+    num_points: int
+    last_step: int
+    last: MetricValue
+    min: float | None
+    """Over finite values; None when there is none."""
+    max: float | None
+    num_non_finite: int
+
+
+class MetricPage(View):
+    metrics: list[MetricSummary]
+
+
+class SampleRecord(View):
+    """A rollout or completion as the engine wrote it."""
+
+    attempt: int
+    step: int
+    record: dict[str, Any]
+
+
+class SampleRecordPage(View):
+    steps: list[int]
+    """Steps that have samples."""
+    samples: list[SampleRecord]

@@ -1,0 +1,137 @@
+"""The algorithms, each a spec of its own. Every semantic default stands here and is passed to the engine explicitly."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from finery.core.spec import Spec
+from finery.models.specs import ModelSpec
+
+EngineName = Literal["auto", "trl", "verl"]
+
+
+class DataSpec(Spec):
+    """What is trained on."""
+
+    train: str = Field(min_length=1)
+    """A dataset version (`arithmetic@1`; `arithmetic` takes the newest and pins it), or a file (`./train.jsonl`)."""
+    max_prompt_tokens: int = Field(512, ge=1)
+    """Longer prompts are cut on the left."""
+    max_tokens: int = Field(1024, ge=2)
+    """Prompt and response together; longer rows are cut on the right (SFT)."""
+    shuffle: bool = True
+    """Visit rows in an order drawn from the job's seed; otherwise in file order."""
+
+
+class OptimSpec(Spec):
+    """AdamW (arXiv:1711.05101) and its schedule."""
+
+    learning_rate: float = Field(1e-5, gt=0)
+    steps: int = Field(60, ge=1)
+    """Optimizer steps in all."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps over which the learning rate rises linearly from zero."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """After the warm-up: stay, or fall to zero at the last step."""
+    weight_decay: float = Field(0.0, ge=0)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    epsilon: float = Field(1e-8, gt=0)
+    max_grad_norm: float = Field(1.0, ge=0)
+    """Gradients are scaled down to this L2 norm; 0 leaves them."""
+
+
+class RewardSpec(Spec):
+    """One part of the reward."""
+
+    name: str
+    """Name in the reward registry: `math_equal`, `exact`, `format`."""
+    weight: float = 1.0
+    params: dict[str, Any] = {}
+    """Checked against the reward's params model."""
+
+
+class RolloutSpec(Spec):
+    """How completions are drawn from the policy."""
+
+    completions_per_prompt: int = Field(8, ge=2)
+    """Size of a group. The group's mean reward is the baseline, so one is not enough."""
+    max_new_tokens: int = Field(96, ge=1)
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    """0 considers every token."""
+
+
+class SftSpec(Spec):
+    """Supervised fine-tuning: cross entropy on the response's tokens."""
+
+    algorithm: Literal["sft"]
+    engine: EngineName = "auto"
+    model: ModelSpec
+    data: DataSpec
+    optim: OptimSpec = OptimSpec()
+    batch_size: int = Field(8, ge=1)
+    """Rows per optimizer step."""
+    micro_batch_size: int | None = Field(None, ge=1)
+    """Rows per forward and backward pass; None takes the whole batch. Does not change the mathematics."""
+    loss_on: Literal["response", "all"] = "response"
+    """Which tokens carry loss."""
+    native: dict[str, Any] = {}
+    """Overrides under the engine's own names (TRL's SFTConfig), checked against its config class."""
+
+    @model_validator(mode="after")
+    def _batches_divide(self) -> Self:
+        _check_micro_batch(self.batch_size, self.micro_batch_size, "batch_size")
+        return self
+
+
+class GrpoSpec(Spec):
+    """Group relative policy optimization (arXiv:2402.03300)."""
+
+    algorithm: Literal["grpo"]
+    engine: EngineName = "auto"
+    model: ModelSpec
+    data: DataSpec
+    rewards: tuple[RewardSpec, ...] = Field(min_length=1)
+    optim: OptimSpec = OptimSpec()
+    rollout: RolloutSpec = RolloutSpec()
+    prompts_per_step: int = Field(8, ge=1)
+    """Prompts per optimizer step; each gets `rollout.completions_per_prompt` completions."""
+    micro_batch_size: int | None = Field(None, ge=1)
+    """Completions per forward and backward pass; None takes all of a step. Does not change the mathematics."""
+    num_iterations: int = Field(1, ge=1)
+    """Optimizer steps on each batch of rollouts (mu in the paper)."""
+    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "dapo"
+    """How token losses are averaged: per completion (grpo), by a constant length (dr_grpo, arXiv:2503.20783), over
+    all tokens of the step (dapo, arXiv:2503.14476), over all tokens of a micro batch (bnpo)."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """Standard deviation that advantages are divided by."""
+    kl_coef: float = Field(0.0, ge=0)
+    """Weight of the KL term to the starting model, in nats per token. 0 loads no reference model."""
+    clip_low: float = Field(0.2, gt=0, lt=1)
+    """Probability ratios below 1 - clip_low get no gradient."""
+    clip_high: float = Field(0.2, gt=0)
+    """Probability ratios above 1 + clip_high get no gradient."""
+    entropy_coef: float = Field(0.0, ge=0)
+    """Weight of the entropy bonus."""
+    native: dict[str, Any] = {}
+    """Overrides under the engine's own names (TRL's GRPOConfig), checked against its config class."""
+
+    @model_validator(mode="after")
+    def _batches_divide(self) -> Self:
+        _check_micro_batch(
+            self.prompts_per_step * self.rollout.completions_per_prompt,
+            self.micro_batch_size,
+            "prompts_per_step * rollout.completions_per_prompt",
+        )
+        return self
+
+
+TrainTask = Annotated[SftSpec | GrpoSpec, Field(discriminator="algorithm")]
+"""Closed set: a new algorithm is one spec here and one entry in each engine's table."""
+
+
+def _check_micro_batch(batch: int, micro: int | None, name: str) -> None:
+    if micro and batch % micro:
+        raise ValueError(f"{name} ({batch}) must be a multiple of micro_batch_size ({micro})")
