@@ -34,6 +34,14 @@ RUNDIR_VERSION = 1
 _LOCK = "lock"
 
 
+class Stopped(Exception):
+    """Raised by a runner that ended early because it was asked to. Not a failure."""
+
+    def __init__(self, decision: Decision):
+        super().__init__(decision.value)
+        self.decision = decision
+
+
 class StreamReplaced(FineryError):
     """A stream is shorter than what was already read of it."""
 

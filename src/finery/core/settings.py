@@ -1,0 +1,59 @@
+"""Settings of this installation: environment variables with the prefix FINERY_, nothing else.
+
+Passed in where they are needed; never read from a module-level object.
+"""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_PORT = 8321
+
+
+class Settings(BaseSettings):
+    """Every knob of the platform's own processes."""
+
+    model_config = SettingsConfigDict(env_prefix="FINERY_", frozen=True, use_attribute_docstrings=True, extra="ignore")
+
+    home: Path = Field(default_factory=lambda: Path.home() / ".finery")
+    """All state lies under this folder: database, runs, objects, models, token."""
+    database_url: str = ""
+    """SQLAlchemy URL; empty is SQLite under `home`. PostgreSQL: postgresql+psycopg://user@host/name."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback is a decision: put a reverse proxy with TLS before it."""
+    port: int = Field(DEFAULT_PORT, ge=0, le=65535)
+    allowed_hosts: str = ""
+    """Comma-separated host names by which browsers may reach the server, besides localhost."""
+    server: str = ""
+    """URL of the server that the CLI talks to; empty is the one that runs on this `home`."""
+    token: str = ""
+    """Token that the CLI sends; empty reads the file `token` in `home`."""
+    max_upload_bytes: int = Field(20 * 2**30, gt=0)
+    """Largest file that can be uploaded."""
+    max_running_jobs: int = Field(1, ge=1)
+    """Jobs that run at once on this machine."""
+    verl_python: str = ""
+    """Interpreter of the environment that has verl; empty is `.venv-verl` beside this one."""
+
+    @property
+    def url(self) -> str:
+        """Where the database is."""
+        return self.database_url or f"sqlite:///{self.home / 'finery.db'}"
+
+    @property
+    def runs(self) -> Path:
+        return self.home / "runs"
+
+    @property
+    def objects(self) -> Path:
+        return self.home / "objects"
+
+    @property
+    def token_file(self) -> Path:
+        return self.home / "token"
+
+    @property
+    def server_file(self) -> Path:
+        """URL of the server that runs on this home."""
+        return self.home / "server.json"
