@@ -1,1 +1,5 @@
-"""TODO"""
+"""The processes of one attempt: `python -m finery.runtime RUN_DIR` does the work, `finery.runtime.supervisor` watches it.
+
+Owns what happens between a run directory and an executor: locks, signals, control commands, provenance, the end.
+Knows no server, no database and no network.
+"""

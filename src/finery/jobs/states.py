@@ -1,0 +1,92 @@
+"""The life of a job on one screen: which state may follow which, what may be asked for, and what an end means.
+
+Pure: no session, no clock, no files.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from finery.core.rundir import ExitRecord
+from finery.jobs.specs import JobState, Verb
+
+NEXT: Final[dict[JobState, frozenset[JobState]]] = {
+    "created": frozenset({"queued", "cancelled"}),
+    "queued": frozenset({"allocated", "cancelled"}),
+    "allocated": frozenset({"running", "pausing", "cancelling", "queued", "completed", "failed", "cancelled", "paused", "lost"}),
+    "running": frozenset({"pausing", "cancelling", "completed", "failed", "paused", "cancelled", "lost"}),
+    "pausing": frozenset({"cancelling", "paused", "completed", "failed", "cancelled", "lost"}),
+    "paused": frozenset({"queued", "cancelled"}),
+    "cancelling": frozenset({"cancelled", "completed", "failed", "lost"}),
+    "cancelled": frozenset({"queued"}),
+    "completed": frozenset(),
+    "failed": frozenset({"queued"}),
+    "lost": frozenset({"running", "completed", "failed", "paused", "cancelled", "queued"}),
+}
+
+ACTIVE: Final[frozenset[JobState]] = frozenset({"allocated", "running", "pausing", "cancelling", "lost"})
+"""States in which an attempt may be alive."""
+ENDED: Final[frozenset[JobState]] = frozenset({"completed", "failed", "cancelled"})
+
+VERBS: Final[dict[JobState, tuple[Verb, ...]]] = {
+    "created": ("cancel",),
+    "queued": ("cancel",),
+    "allocated": ("cancel",),
+    "running": ("pause", "cancel", "checkpoint", "set"),
+    "pausing": ("cancel",),
+    "paused": ("resume", "cancel"),
+    "cancelling": (),
+    "cancelled": ("retry",),
+    "completed": (),
+    "failed": ("retry",),
+    "lost": ("cancel",),
+}
+"""What a user may ask for."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """State after an attempt has ended, and why, in words."""
+
+    state: JobState
+    cause: str
+
+
+def outcome(exit_: ExitRecord, *, phase: str | None, message: str, stop_verb: str | None, step: int | None) -> Outcome:
+    """What the end of an attempt means for its job.
+
+    Args:
+        exit_: How the process ended.
+        phase: The child's newest status event.
+        message: That event's message.
+        stop_verb: `pause` or `cancel` when one was asked for.
+        step: Steps done.
+    """
+    at = f" at step {step}" if step else ""
+    if phase == "completed" and exit_.code in (0, None) and exit_.signal is None:
+        return Outcome("completed", "")
+    if phase in ("paused", "cancelled") and stop_verb:
+        return Outcome("cancelled" if stop_verb == "cancel" else "paused", f"{stop_verb} was asked for; stopped{at}")
+    if stop_verb and exit_.signal:
+        verb: JobState = "cancelled" if stop_verb == "cancel" else "paused"
+        return Outcome(verb, f"did not stop in time after {stop_verb} and was killed{at}")
+    if phase == "paused":
+        return Outcome("failed", f"{exit_.cause or 'stopped without being asked'}; a checkpoint was saved{at}")
+    if exit_.oom_kills > 0 and exit_.signal == "SIGKILL":
+        return Outcome("failed", f"killed by the kernel, out of memory (SIGKILL){at}")
+    if phase == "failed" and message:
+        return Outcome("failed", f"{message}{at}")
+    if exit_.signal:
+        return Outcome("failed", f"killed by {exit_.signal}{at}")
+    return Outcome("failed", f"{exit_.cause or f'ended with exit code {exit_.code}'}{at}")
+
+
+def after_dependencies(states: Iterable[tuple[int, JobState]]) -> Outcome | None:
+    """What becomes of a `created` job given the states of those it waits for; None while it must go on waiting."""
+    waiting = []
+    for job_id, state in states:
+        if state in ("failed", "cancelled"):
+            return Outcome("cancelled", f"job {job_id}, which it waits for, {state}")
+        if state != "completed":
+            waiting.append(job_id)
+    return None if waiting else Outcome("queued", "")

@@ -1,0 +1,116 @@
+"""Tables of the jobs slice. States and attempts are written by the worker, wishes by the API."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from finery.core.db import Table
+
+
+class Job(Table):
+    """One row per job; the single truth about its state."""
+
+    __tablename__ = "job"
+    __table_args__ = (Index("ix_job_changed_at", "changed_at"), Index("ix_job_state_priority", "state", "priority", "id"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    kind: Mapped[str]
+    algorithm: Mapped[str | None]
+    state: Mapped[str]
+    cause: Mapped[str] = mapped_column(default="")
+    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    inputs: Mapped[dict[str, Any]] = mapped_column(JSON)
+    code: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    seed: Mapped[int]
+    priority: Mapped[int]
+    """Lower goes first."""
+    pipeline: Mapped[str | None] = mapped_column(index=True)
+    after: Mapped[list[int]] = mapped_column(JSON)
+    tags: Mapped[list[str]] = mapped_column(JSON)
+    attempt: Mapped[int] = mapped_column(default=0)
+    cursor: Mapped[int] = mapped_column(default=0)
+    """Cursor of the newest ingested event."""
+    step: Mapped[int | None]
+    total_steps: Mapped[int | None]
+    seconds_per_step: Mapped[float | None]
+    stop_verb: Mapped[str | None]
+    """`pause` or `cancel` once that was asked of the present attempt."""
+    lease_owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    last_heard_at: Mapped[datetime | None]
+    changed_at: Mapped[datetime]
+
+
+class Attempt(Table):
+    """One try at a job, with its own run directory."""
+
+    __tablename__ = "attempt"
+    __table_args__ = (UniqueConstraint("job_id", "number"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"))
+    number: Mapped[int]
+    is_settled: Mapped[bool] = mapped_column(default=False, index=True)
+    run_dir: Mapped[str]
+    host: Mapped[str]
+    worker: Mapped[str]
+    resumed_from: Mapped[str | None]
+    phase: Mapped[str | None]
+    """Newest status event of the child."""
+    phase_message: Mapped[str] = mapped_column(default="")
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    exit_code: Mapped[int | None]
+    signal: Mapped[str | None]
+    cause: Mapped[str] = mapped_column(default="")
+
+
+class Checkpoint(Table):
+    """A checkpoint that a child said it has sealed."""
+
+    __tablename__ = "checkpoint"
+    __table_args__ = (UniqueConstraint("job_id", "attempt", "step"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"))
+    attempt: Mapped[int]
+    step: Mapped[int]
+    path: Mapped[str]
+    """Absolute."""
+    num_bytes: Mapped[int]
+    created_at: Mapped[datetime]
+
+
+class ControlRequest(Table):
+    """What a user asked of a job."""
+
+    __tablename__ = "control_request"
+    __table_args__ = (Index("ix_control_request_outcome_job_id", "outcome", "job_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"))
+    attempt: Mapped[int | None]
+    """The attempt to which it was delivered."""
+    verb: Mapped[str]
+    values: Mapped[dict[str, float]] = mapped_column(JSON)
+    by: Mapped[str]
+    requested_at: Mapped[datetime]
+    outcome: Mapped[str] = mapped_column(default="requested")
+    message: Mapped[str] = mapped_column(default="")
+
+
+class Worker(Table):
+    """A worker process and when it was last alive."""
+
+    __tablename__ = "worker"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    seen_at: Mapped[datetime]

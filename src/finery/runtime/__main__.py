@@ -1,0 +1,75 @@
+"""`python -m finery.runtime RUN_DIR`: the child process that does the work of one attempt."""
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+from finery.core.errors import FineryError
+from finery.core.hooks import Decision
+from finery.core.rundir import Run, RunDir, Stopped
+from finery.core.spec import parse
+from finery.jobs.specs import JobSpec
+from finery.runtime import exits, provenance
+from finery.runtime.control import ControlHooks
+
+EXECUTORS: Final = {"train": "finery.training.runner", "evaluate": "finery.evaluation.runner"}
+"""Closed set: what a job can be. Modules are imported here, in the child, and nowhere else."""
+
+_ORPHAN_POLL_SECONDS = 1.0
+
+
+def main(path: Path) -> int:
+    """Do the work of the attempt in `path` and return the exit status."""
+    lock = RunDir(path).lock()
+    if lock is None:
+        print(f"{path} is being worked on by another process", file=sys.stderr)  # noqa: T201 - goes to the attempt's log
+        return exits.BUSY
+    run = Run.open(path)
+    signal.signal(signal.SIGTERM, lambda *_: run.request_stop(Decision.PAUSE))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_watch_parent, args=(run, os.getppid()), daemon=True).start()
+    run.hooks.append(ControlHooks(run))
+    run.status("running", "starting")
+    try:
+        return _work(run)
+    except Exception as error:  # noqa: BLE001 - the only witness: recorded, printed to the log, told by the exit status
+        traceback.print_exc()
+        run.status("failed", str(error) if isinstance(error, FineryError) else f"{type(error).__name__}: {error}")
+        return exits.FAILED
+    finally:
+        run.events.close()
+
+
+def _work(run: Run) -> int:
+    provenance.record(run)
+    job = parse(JobSpec, run.spec.job, what="spec.json")
+    executor = import_module(EXECUTORS[job.kind])
+    try:
+        executor.execute(job.task, run)
+    except Stopped as stopped:
+        is_cancel = stopped.decision is Decision.CANCEL
+        run.status("cancelled" if is_cancel else "paused", "stopped on request")
+        return exits.CANCELLED if is_cancel else exits.PAUSED
+    run.status("completed")
+    return exits.COMPLETED
+
+
+def _watch_parent(run: Run, parent: int) -> None:
+    """End an orphan. Nobody would see it train, so it saves, stops, and is killed when it cannot."""
+    while os.getppid() == parent:
+        time.sleep(_ORPHAN_POLL_SECONDS)
+    run.note("the supervisor is gone; saving a checkpoint and stopping", "error")
+    run.request_stop(Decision.PAUSE)
+    time.sleep(run.spec.grace_seconds)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,170 @@
+"""`python -m finery.runtime.supervisor RUN_DIR`: starts one child, waits for it, and records how it ended.
+
+Runs in its own session, so that neither a closed terminal nor the end of the worker reaches it. Holds the lock
+`supervisor.lock` of the attempt: a second supervisor of the same attempt exits at once, so that spawning is
+idempotent. Imports no torch and holds little memory: it is the last that the kernel would kill.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import orjson
+
+from finery.core import checkpoints, processes
+from finery.core.rundir import (
+    Command,
+    EventWriter,
+    ExitRecord,
+    ProcessIdentity,
+    RunDir,
+    SupervisorRecord,
+    append_line,
+    last_event_time,
+    read_commands,
+    signal_name,
+)
+
+_POLL_SECONDS = 0.1
+_TERM_SECONDS = 5.0
+"""Between SIGTERM and SIGKILL, after the grace period is over."""
+
+
+class Supervisor:
+    """Watches one child."""
+
+    def __init__(self, run_dir: RunDir, interpreter: str, parent: int | None):
+        self._dir = run_dir
+        self._spec = run_dir.read_spec()
+        self._interpreter = interpreter
+        self._parent = parent
+        self._control_offset = 0
+        self._kill_at: float | None = None
+        self._why_killed = ""
+        self._events = EventWriter(run_dir.events / "supervisor.jsonl")
+
+    def run(self) -> int:
+        """Start the child, wait for its end, write exit.json."""
+        oom_before = processes.oom_kills()
+        child = self._start()
+        signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        while child.poll() is None:
+            self._obey(child)
+            time.sleep(_POLL_SECONDS)
+        _kill_rest(child.pid)
+        self._record(child.returncode, processes.oom_kills() - oom_before)
+        return 0
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        child = processes.spawn_detached(
+            [self._interpreter, "-P", "-m", "finery.runtime", str(self._dir.path)],
+            stdout=self._dir.stdout,
+            env=dict(os.environ),
+            cwd=self._dir.path,
+        )
+        record = SupervisorRecord(supervisor=processes.identify(), child=_identify(child.pid))
+        checkpoints.write_atomically(self._dir.supervisor, orjson.dumps(record.model_dump()))
+        return child
+
+    def _obey(self, child: subprocess.Popen[bytes]) -> None:
+        """Give a child that was asked to stop its grace period, then end it."""
+        commands, self._control_offset = read_commands(self._dir.control, self._control_offset, self._spec.attempt)
+        now = time.monotonic()
+        for command in commands:
+            if command.command in ("pause", "cancel"):
+                self._why_killed = f"did not stop within {self._spec.grace_seconds:g} s of {command.command}"
+                self._kill_at = min(self._kill_at or now + 1e9, now + self._spec.grace_seconds)
+        if self._parent is not None and os.getppid() != self._parent:
+            self._parent = None
+            self._ask_for_pause()
+        if self._kill_at is not None and now >= self._kill_at:
+            self._events.emit("log", level="warning", message=f"the child {self._why_killed}; it is killed")
+            _kill_group(child.pid, signal.SIGTERM if now < self._kill_at + _TERM_SECONDS else signal.SIGKILL)
+
+    def _ask_for_pause(self) -> None:
+        command = Command(id="foreground-ended", attempt=self._spec.attempt, time=time.time(), command="pause")
+        append_line(self._dir.control, command.model_dump())
+
+    def _record(self, returncode: int, oom_kills: int) -> None:
+        killed_by = signal_name(-returncode) if returncode < 0 else None
+        record = ExitRecord(
+            code=returncode if returncode >= 0 else None,
+            signal=killed_by,
+            oom_kills=oom_kills,
+            last_heartbeat=last_event_time(self._dir),
+            ended_at=time.time(),
+            cause=self._cause(returncode, killed_by, oom_kills),
+            recorded_by="supervisor",
+        )
+        write_exit(self._dir, record)
+        self._events.close()
+
+    def _cause(self, returncode: int, killed_by: str | None, oom_kills: int) -> str:
+        if self._kill_at is not None and time.monotonic() >= self._kill_at and killed_by:
+            return self._why_killed
+        if killed_by == "SIGKILL" and oom_kills:
+            return "killed by the kernel, out of memory"
+        if killed_by:
+            return f"killed by {killed_by}"
+        return "" if returncode == 0 else f"ended with exit code {returncode}"
+
+
+def write_exit(run_dir: RunDir, record: ExitRecord, *, patience_seconds: float = 600.0) -> None:
+    """Write exit.json once; waits for a full disk to have room again.
+
+    Raises:
+        OSError: the disk did not take it for `patience_seconds`.
+    """
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            checkpoints.write_atomically(run_dir.exit, orjson.dumps(record.model_dump()))
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1.0)
+
+
+def _identify(pid: int) -> ProcessIdentity | None:
+    try:
+        return processes.identify(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _kill_group(pgid: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(pgid, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _kill_rest(pgid: int) -> None:
+    """End what the child has left behind in its process group, such as data loaders."""
+    _kill_group(pgid, signal.SIGKILL)
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="finery.runtime.supervisor")
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--interpreter", default=sys.executable)
+    parser.add_argument("--parent", type=int, help="stop gracefully when this process is no longer the parent")
+    options = parser.parse_args(arguments)
+    run_dir = RunDir(options.run_dir.resolve())
+    lock = run_dir.lock("supervisor.lock")
+    if lock is None or run_dir.supervisor.exists() or run_dir.exit.exists():
+        return 0  # another supervisor has this attempt, or had it
+    os.set_inheritable(lock, False)
+    return Supervisor(run_dir, options.interpreter, options.parent).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
