@@ -8,9 +8,8 @@ import platform
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
-
-import psutil
 
 from finery.core.rundir import ProcessIdentity
 
@@ -20,7 +19,7 @@ def boot_id() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except FileNotFoundError:
-        return f"{platform.node()}-{psutil.boot_time():.0f}"
+        return _output("sysctl", "-n", "kern.boottime") or platform.node()
 
 
 def identify(pid: int | None = None) -> ProcessIdentity:
@@ -87,11 +86,20 @@ def _start_time(pid: int) -> float | None:
         return None if fields[0] == "Z" else float(fields[19])
     except (FileNotFoundError, ProcessLookupError):
         pass
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
-    except psutil.NoSuchProcess:
+    if Path("/proc/self/stat").exists():
         return None
+    state, _, started = _output("ps", "-o", "state=,lstart=", "-p", str(pid)).strip().partition(" ")
+    if not started or state.startswith("Z"):
+        return None
+    return time.mktime(time.strptime(" ".join(started.split()), "%a %b %d %H:%M:%S %Y"))
+
+
+def _output(*argv: str) -> str:
+    """What a program prints; empty when there is none or it fails."""
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (FileNotFoundError, subprocess.SubprocessError):
+        return ""
 
 
 def _cgroup_events() -> Path | None:

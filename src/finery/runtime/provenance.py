@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import psutil
 
 import finery
 from finery.core import checkpoints
@@ -51,8 +50,8 @@ def hardware() -> dict[str, Any]:
     """Processor, memory and accelerators of this machine. Sizes in bytes."""
     found: dict[str, Any] = {
         "processor": _processor(),
-        "cpu_cores": psutil.cpu_count(logical=True),
-        "memory_bytes": psutil.virtual_memory().total,
+        "cpu_cores": os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpus": [],
     }
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]

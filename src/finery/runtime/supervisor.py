@@ -62,15 +62,20 @@ class Supervisor:
         return 0
 
     def _start(self) -> subprocess.Popen[bytes]:
+        # Written before the child exists: whoever finds this file and no living supervisor knows that there was one.
+        self._write_record(None)
         child = processes.spawn_detached(
             [self._interpreter, "-P", "-m", "finery.runtime", str(self._dir.path)],
             stdout=self._dir.stdout,
             env=dict(os.environ),
             cwd=self._dir.path,
         )
-        record = SupervisorRecord(supervisor=processes.identify(), child=_identify(child.pid))
-        checkpoints.write_atomically(self._dir.supervisor, orjson.dumps(record.model_dump()))
+        self._write_record(_identify(child.pid))
         return child
+
+    def _write_record(self, child: ProcessIdentity | None) -> None:
+        record = SupervisorRecord(supervisor=processes.identify(), child=child)
+        checkpoints.write_atomically(self._dir.supervisor, orjson.dumps(record.model_dump()))
 
     def _obey(self, child: subprocess.Popen[bytes]) -> None:
         """Give a child that was asked to stop its grace period, then end it."""

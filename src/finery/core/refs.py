@@ -1,0 +1,78 @@
+"""References: how one thing names another across slices, as text in job files.
+
+    arithmetic@3            dataset version         job:41/step:200   checkpoint of a job
+    arithmetic              its newest version      job:41/last       its newest checkpoint
+    object:<sha256>         an uploaded file        job:warm-up/last  the same, by name within one pipeline
+    tree:<sha256>           an uploaded folder
+"""
+
+import re
+from dataclasses import dataclass
+
+from finery.core.errors import InvalidSpec
+
+_CHECKPOINT = re.compile(r"^job:(?P<job>[^/]+)/(?:step:(?P<step>\d+)|(?P<last>last))$")
+_OBJECT = re.compile(r"^(?P<kind>object|tree):(?P<sha256>[0-9a-f]{64})$")
+_DATASET = re.compile(r"^(?P<name>[a-z0-9][a-z0-9._-]{0,63})(?:@(?P<version>[1-9]\d*))?$")
+
+
+@dataclass(frozen=True)
+class CheckpointRef:
+    """A checkpoint of a job."""
+
+    job: str
+    """Id, or a name within one pipeline."""
+    step: int | None
+    """None is the newest one."""
+
+    def __str__(self) -> str:
+        return f"job:{self.job}/{'last' if self.step is None else f'step:{self.step}'}"
+
+
+@dataclass(frozen=True)
+class ObjectRef:
+    """Uploaded bytes."""
+
+    is_tree: bool
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DatasetRef:
+    """A dataset version; None is the newest one."""
+
+    name: str
+    version: int | None
+
+
+def checkpoint(text: str) -> CheckpointRef | None:
+    """Parse `job:...`; None when the text is no such reference.
+
+    Raises:
+        InvalidSpec: it begins with `job:` and is malformed.
+    """
+    found = _CHECKPOINT.match(text)
+    if found:
+        return CheckpointRef(found["job"], int(found["step"]) if found["step"] else None)
+    if text.startswith("job:"):
+        raise InvalidSpec(f"{text!r} is no checkpoint reference; write job:41/step:200 or job:41/last")
+    return None
+
+
+def stored_object(text: str) -> ObjectRef | None:
+    """Parse `object:...` or `tree:...`; None when the text is neither."""
+    found = _OBJECT.match(text)
+    return ObjectRef(found["kind"] == "tree", found["sha256"]) if found else None
+
+
+def dataset(text: str) -> DatasetRef | None:
+    """Parse `name@3` or `name`; None when the text cannot be one."""
+    found = _DATASET.match(text)
+    if found is None:
+        return None
+    return DatasetRef(found["name"], int(found["version"]) if found["version"] else None)
+
+
+def is_local_path(text: str) -> bool:
+    """Whether a reference names a file or folder of the machine on which the job file was written."""
+    return text.startswith(("./", "../", "/", "~"))

@@ -1,0 +1,394 @@
+"""The verbs of the jobs slice. Wishes come from users through `request`; everything else is the worker's.
+
+Services take the session first and flush; they never commit and never call the network.
+"""
+
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import Session
+
+from finery.core import refs
+from finery.core.errors import Conflict, InvalidSpec, NotFound
+from finery.core.events import CheckpointEvent, ControlAckEvent, Event, StatusEvent
+from finery.core.rundir import Command, ExitRecord, ResolvedInput
+from finery.core.spec import parse
+from finery.jobs import scheduling, states
+from finery.jobs.scheduling import Free, Waiting
+from finery.jobs.specs import CodeState, JobSpec, JobState, PipelineSpec, Verb
+from finery.jobs.tables import Attempt, Checkpoint, ControlRequest, Job, Worker
+
+LEASE = timedelta(seconds=60)
+_COMMAND_PREFIX = "request-"
+
+
+def submit(
+    session: Session,
+    spec: JobSpec,
+    *,
+    inputs: dict[str, ResolvedInput],
+    code: CodeState | None,
+    now: datetime,
+    pipeline: str | None = None,
+) -> Job:
+    """Queue a job whose references are resolved; those to checkpoints are resolved when it starts.
+
+    Raises:
+        InvalidSpec: it waits for, or starts from, a job that does not exist.
+    """
+    after = sorted({*_existing(session, spec.after), *_checkpoint_jobs(session, spec)})
+    job = Job(
+        name=spec.name,
+        kind=spec.kind,
+        algorithm=getattr(spec.task, "algorithm", None),
+        state="created" if after else "queued",
+        spec=spec.model_dump(mode="json"),
+        inputs={ref: found.model_dump() for ref, found in inputs.items()},
+        code=code.model_dump() if code else None,
+        seed=secrets.randbelow(2**31) if spec.seed is None else spec.seed,
+        priority=scheduling.PRIORITIES[spec.priority],
+        pipeline=pipeline,
+        after=after,
+        tags=list(spec.tags),
+        cursor=0,
+        attempt=0,
+        cause=f"waits for {_names(after)}" if after else "",
+        created_at=now,
+        changed_at=now,
+    )
+    session.add(job)
+    session.flush()
+    return job
+
+
+def submit_pipeline(
+    session: Session,
+    spec: PipelineSpec,
+    *,
+    inputs: Sequence[dict[str, ResolvedInput]],
+    code: CodeState | None,
+    now: datetime,
+) -> list[Job]:
+    """Queue the jobs of a pipeline. Names in `after` and `job:<name>/...` become ids; a job may name earlier ones only."""
+    label = f"{spec.name} {now:%Y-%m-%d %H:%M:%S}"
+    ids: dict[str, int] = {}
+    made = []
+    for index, (job, found) in enumerate(zip(spec.jobs, inputs, strict=True)):
+        if job.name in ids:
+            raise InvalidSpec(f"jobs.{index}.name: {job.name!r} is used twice in this pipeline; names must differ")
+        row = submit(session, _with_ids(job, ids), inputs=found, code=code, now=now, pipeline=label)
+        ids[job.name] = row.id
+        made.append(row)
+    return made
+
+
+def get(session: Session, job_id: int) -> Job:
+    """One job. Raises `NotFound`."""
+    job = session.get(Job, job_id)
+    if job is None:
+        raise NotFound(f"there is no job {job_id}; `finery jobs list` shows those that exist")
+    return job
+
+
+def list_jobs(
+    session: Session,
+    *,
+    state: str | None = None,
+    pipeline: str | None = None,
+    search: str | None = None,
+    limit: int = 100,
+    offset: int = 0,
+) -> tuple[list[Job], int]:
+    """Jobs, newest first, and how many there are in all."""
+    query = select(Job)
+    if state:
+        query = query.where(Job.state.in_(state.split(",")))
+    if pipeline:
+        query = query.where(Job.pipeline == pipeline)
+    if search:
+        pattern = "%" + search.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_") + "%"
+        query = query.where(or_(Job.name.ilike(pattern, escape="\\"), Job.algorithm.ilike(pattern, escape="\\")))
+    total = session.scalar(select(func.count()).select_from(query.subquery())) or 0
+    return list(session.scalars(query.order_by(Job.id.desc()).limit(limit).offset(offset))), total
+
+
+def changed_since(session: Session, moment: datetime, *, limit: int = 500) -> list[Job]:
+    """Jobs whose row changed at or after a moment, oldest change first."""
+    return list(session.scalars(select(Job).where(Job.changed_at >= moment).order_by(Job.changed_at).limit(limit)))
+
+
+def request(session: Session, job_id: int, verb: Verb, *, values: dict[str, float], by: str, now: datetime) -> Job:
+    """Record what a user asks of a job. Asking again for what is already asked for changes nothing.
+
+    Raises:
+        NotFound: no such job.
+        Conflict: its state does not allow that; the message says what it allows.
+    """
+    job = get(session, job_id)
+    state: JobState = job.state  # type: ignore[assignment]
+    if verb not in states.VERBS[state]:
+        allowed = ", ".join(states.VERBS[state]) or "nothing"
+        raise Conflict(f"job {job_id} is {state}; {verb} is not possible now, only {allowed}")
+    if verb == "set" and not values:
+        raise InvalidSpec("set needs values, such as learning_rate=5e-6")
+    same = select(ControlRequest).where(
+        ControlRequest.job_id == job_id, ControlRequest.verb == verb, ControlRequest.outcome == "requested"
+    )
+    if verb == "set" or session.scalars(same).first() is None:
+        session.add(ControlRequest(job_id=job_id, verb=verb, values=values, by=by, requested_at=now))
+        job.changed_at = now
+        session.flush()
+    return job
+
+
+def open_requests(session: Session, job_ids: Sequence[int]) -> dict[int, list[ControlRequest]]:
+    """Wishes that have not come to an end, by job."""
+    query = select(ControlRequest).where(
+        ControlRequest.job_id.in_(job_ids), ControlRequest.outcome.in_(("requested", "delivered"))
+    )
+    found: dict[int, list[ControlRequest]] = {}
+    for row in session.scalars(query.order_by(ControlRequest.id)):
+        found.setdefault(row.job_id, []).append(row)
+    return found
+
+
+def attempts(session: Session, job_id: int) -> list[Attempt]:
+    """All tries at a job, oldest first."""
+    return list(session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)))
+
+
+def attempt(session: Session, job_id: int, number: int) -> Attempt:
+    """One try. Raises `NotFound`."""
+    found = session.scalars(select(Attempt).where(Attempt.job_id == job_id, Attempt.number == number)).first()
+    if found is None:
+        raise NotFound(f"job {job_id} has no attempt {number}")
+    return found
+
+
+def checkpoints(session: Session, job_id: int) -> list[Checkpoint]:
+    """Checkpoints that were reported, oldest first."""
+    query = select(Checkpoint).where(Checkpoint.job_id == job_id)
+    return list(session.scalars(query.order_by(Checkpoint.attempt, Checkpoint.step)))
+
+
+# The worker's verbs.
+
+
+def move(job: Job, state: JobState, cause: str, *, now: datetime) -> None:
+    """Bring a job into its next state. An impossible step is a bug and raises AssertionError."""
+    before: JobState = job.state  # type: ignore[assignment]
+    if state != before:
+        assert state in states.NEXT[before], f"job {job.id}: {before} -> {state}"
+        job.state = state
+    job.cause = cause
+    job.changed_at = now
+    if state in states.ENDED or state == "paused":
+        job.ended_at = now
+        job.stop_verb = None
+        job.lease_owner = job.lease_until = None
+
+
+def promote(session: Session, *, now: datetime) -> None:
+    """Queue the created jobs whose dependencies are completed; cancel those that can never run."""
+    for job in session.scalars(select(Job).where(Job.state == "created")):
+        rows = session.execute(select(Job.id, Job.state).where(Job.id.in_(job.after)))
+        verdict = states.after_dependencies([(row.id, row.state) for row in rows])
+        if verdict is not None:
+            move(job, verdict.state, verdict.cause, now=now)
+
+
+def claim(session: Session, *, worker: str, free: Free, now: datetime) -> Job | None:
+    """Lease the next job that fits, or None. Safe with several workers: the UPDATE names the state that it expects."""
+    queued = session.execute(
+        select(Job.id, Job.priority, Job.spec).where(Job.state == "queued").order_by(Job.priority, Job.id).limit(1)
+    )
+    chosen = scheduling.pick([Waiting(row.id, row.priority, row.spec["resources"]["gpus"]) for row in queued], free)
+    if chosen is None:
+        return None
+    taken = session.execute(
+        update(Job)
+        .where(Job.id == chosen.job_id, Job.state == "queued")
+        .values(state="allocated", cause="", lease_owner=worker, lease_until=now + LEASE, changed_at=now)
+    )
+    return session.get(Job, chosen.job_id) if taken.rowcount == 1 else None  # type: ignore[attr-defined]
+
+
+def begin_attempt(
+    session: Session, job: Job, *, run_dir: str, host: str, worker: str, resumed_from: str | None, now: datetime
+) -> Attempt:
+    """Record the attempt before anything is spawned, so that a crash in between is found again."""
+    job.attempt += 1
+    job.step = None
+    job.ended_at = None
+    job.started_at = job.started_at or now
+    made = Attempt(
+        job_id=job.id,
+        number=job.attempt,
+        run_dir=run_dir,
+        host=host,
+        worker=worker,
+        resumed_from=resumed_from,
+        started_at=now,
+    )
+    session.add(made)
+    session.flush()
+    return made
+
+
+def live_attempts(session: Session, *, host: str) -> list[tuple[Job, Attempt]]:
+    """Attempts on this host that have not been settled."""
+    query = select(Job, Attempt).join(Attempt, Attempt.job_id == Job.id).where(Attempt.is_settled.is_(False))
+    return [(row.Job, row.Attempt) for row in session.execute(query.where(Attempt.host == host).order_by(Attempt.id))]
+
+
+def apply_event(session: Session, job: Job, attempt_: Attempt, event: Event, *, now: datetime) -> None:
+    """Take from an event what the job's row shows."""
+    if isinstance(event, StatusEvent):
+        attempt_.phase, attempt_.phase_message = event.status, event.message
+        job.total_steps = event.total_steps if event.total_steps is not None else job.total_steps
+        job.step = event.step if event.step is not None else job.step
+        if event.status == "running" and job.state in ("allocated", "lost"):
+            move(job, "running", "", now=now)
+    elif isinstance(event, CheckpointEvent):
+        _apply_checkpoint(session, job, attempt_, event)
+    elif isinstance(event, ControlAckEvent) and event.command_id.startswith(_COMMAND_PREFIX):
+        wish = session.get(ControlRequest, int(event.command_id.removeprefix(_COMMAND_PREFIX)))
+        if wish is not None and wish.job_id == job.id and wish.verb not in ("pause", "cancel"):
+            wish.outcome, wish.message = event.outcome, event.message
+
+
+def undelivered(session: Session) -> list[ControlRequest]:
+    """Wishes that nobody has acted on."""
+    query = select(ControlRequest).where(ControlRequest.outcome == "requested").order_by(ControlRequest.id)
+    return list(session.scalars(query))
+
+
+def answer_request(session: Session, wish: ControlRequest, *, now: datetime) -> Command | None:
+    """Do what can be done about a wish at once; returns the command that the child must get, if any."""
+    job = session.get_one(Job, wish.job_id)
+    state: JobState = job.state  # type: ignore[assignment]
+    verb: Verb = wish.verb  # type: ignore[assignment]
+    if verb not in states.VERBS[state]:
+        wish.outcome, wish.message = "rejected", f"the job is {state} by now"
+        job.changed_at = now
+        return None
+    if verb in ("resume", "retry"):
+        wish.outcome = "applied"
+        move(job, "queued", "", now=now)
+        return None
+    if verb == "cancel" and state in ("created", "queued", "paused"):
+        wish.outcome = "applied"
+        move(job, "cancelled", f"cancelled while {state}", now=now)
+        return None
+    if verb in ("pause", "cancel"):
+        job.stop_verb = verb
+        move(job, "pausing" if verb == "pause" else "cancelling", f"{verb} was asked for", now=now)
+    wish.outcome, wish.attempt = "delivered", job.attempt
+    return Command(
+        id=f"{_COMMAND_PREFIX}{wish.id}",
+        attempt=job.attempt,
+        time=now.timestamp(),
+        command=verb,
+        values=wish.values,
+    )
+
+
+def resume_point(session: Session, job_id: int) -> list[Checkpoint]:
+    """Checkpoints from which a job may go on, the best first: newest attempt, then highest step."""
+    query = select(Checkpoint).where(Checkpoint.job_id == job_id)
+    return list(session.scalars(query.order_by(Checkpoint.attempt.desc(), Checkpoint.step.desc())))
+
+
+def find_checkpoints(session: Session, ref: refs.CheckpointRef) -> list[Checkpoint]:
+    """Checkpoints that a reference may mean, the best first.
+
+    Raises:
+        NotFound: the job has none of that step.
+    """
+    found = [row for row in resume_point(session, int(ref.job)) if ref.step is None or row.step == ref.step]
+    if not found:
+        which = "no checkpoint" if ref.step is None else f"no checkpoint of step {ref.step}"
+        raise NotFound(f"job {ref.job} has {which}; `finery jobs show {ref.job}` lists those it has")
+    return found
+
+
+def settle(session: Session, job: Job, attempt_: Attempt, exit_: ExitRecord, *, now: datetime) -> None:
+    """Close an attempt whose process has ended and whose events are all ingested."""
+    end = states.outcome(
+        exit_, phase=attempt_.phase, message=attempt_.phase_message, stop_verb=job.stop_verb, step=job.step
+    )
+    attempt_.is_settled = True
+    attempt_.ended_at = now
+    attempt_.exit_code = exit_.code
+    attempt_.signal = exit_.signal
+    attempt_.cause = end.cause
+    stale = select(ControlRequest).where(
+        ControlRequest.job_id == job.id, ControlRequest.outcome == "delivered"
+    )
+    for row in session.scalars(stale):
+        row.outcome = "applied" if row.verb == job.stop_verb else "rejected"
+        row.message = row.message or f"the attempt ended: {end.state}"
+    move(job, end.state, end.cause, now=now)
+
+
+def seen(session: Session, *, worker: str, host: str, pid: int, now: datetime) -> None:
+    """Record that a worker lives."""
+    row = session.get(Worker, worker)
+    if row is None:
+        session.add(Worker(name=worker, host=host, pid=pid, seen_at=now))
+    else:
+        row.host, row.pid, row.seen_at = host, pid, now
+
+
+def _apply_checkpoint(session: Session, job: Job, attempt_: Attempt, event: CheckpointEvent) -> None:
+    same = select(Checkpoint).where(
+        Checkpoint.job_id == job.id, Checkpoint.attempt == attempt_.number, Checkpoint.step == event.step
+    )
+    row = session.scalars(same).first()
+    if row is None:
+        row = Checkpoint(job_id=job.id, attempt=attempt_.number, step=event.step)
+        session.add(row)
+    row.path = str(Path(attempt_.run_dir) / event.path)
+    row.num_bytes = event.num_bytes
+    row.created_at = datetime.fromtimestamp(event.time, UTC)
+
+
+def _existing(session: Session, after: Sequence[int | str]) -> list[int]:
+    ids = []
+    for item in after:
+        if not str(item).isdigit():
+            raise InvalidSpec(f"after: {item!r} is no job id; names can be used within one pipeline only")
+        if session.get(Job, int(item)) is None:
+            raise InvalidSpec(f"after: there is no job {item}")
+        ids.append(int(item))
+    return ids
+
+
+def _checkpoint_jobs(session: Session, spec: JobSpec) -> list[int]:
+    """Jobs from whose checkpoints this one starts and that have not ended: it waits for them."""
+    ref = refs.checkpoint(spec.task.model.base)
+    if ref is None:
+        return []
+    if not ref.job.isdigit() or session.get(Job, int(ref.job)) is None:
+        raise InvalidSpec(f"model.base: there is no job {ref.job!r}; a job is named by its id")
+    is_done = session.get_one(Job, int(ref.job)).state in (*states.ENDED, "paused")
+    return [] if is_done or ref.step is not None else [int(ref.job)]
+
+
+def _with_ids(spec: JobSpec, ids: dict[str, int]) -> JobSpec:
+    """Replace the names of earlier jobs of a pipeline by their ids."""
+    raw: dict[str, Any] = spec.model_dump(mode="json")
+    raw["after"] = [ids.get(str(item), item) for item in raw["after"]]
+    ref = refs.checkpoint(raw["task"]["model"]["base"])
+    if ref is not None and ref.job in ids:
+        raw["task"]["model"]["base"] = str(refs.CheckpointRef(str(ids[ref.job]), ref.step))
+    parsed: JobSpec = parse(JobSpec, raw)
+    return parsed
+
+
+def _names(ids: Sequence[int]) -> str:
+    return ", ".join(f"job {number}" for number in ids)
