@@ -206,6 +206,22 @@ class RunDir:
         except FileNotFoundError:
             return None
 
+    def write_exit(self, record: ExitRecord, *, patience_seconds: float = 600.0) -> None:
+        """Write exit.json; waits for a full disk to have room again.
+
+        Raises:
+            OSError: the disk did not take it for `patience_seconds`.
+        """
+        deadline = time.monotonic() + patience_seconds
+        while True:
+            try:
+                checkpoints.write_atomically(self.exit, orjson.dumps(record.model_dump()))
+                return
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1.0)
+
     def lock(self, name: str = _LOCK) -> int | None:
         """Take an exclusive flock of this attempt; None when another process holds it. Released by exit."""
         handle = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

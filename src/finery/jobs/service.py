@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from finery.core import refs
 from finery.core.errors import Conflict, InvalidSpec, NotFound
 from finery.core.events import CheckpointEvent, ControlAckEvent, Event, StatusEvent
-from finery.core.rundir import Command, ExitRecord, ResolvedInput
+from finery.core.rundir import Command, ExitRecord, ResolvedInput, RunSpec
 from finery.core.spec import parse
 from finery.jobs import scheduling, states
 from finery.jobs.scheduling import Free, Waiting
@@ -56,6 +56,7 @@ def submit(
         tags=list(spec.tags),
         cursor=0,
         attempt=0,
+        last_values={},
         cause=f"waits for {_names(after)}" if after else "",
         created_at=now,
         changed_at=now,
@@ -169,6 +170,11 @@ def attempt(session: Session, job_id: int, number: int) -> Attempt:
     return found
 
 
+def run_dir(attempt_: Attempt) -> Path:
+    """Where an attempt's files lie."""
+    return Path(attempt_.run_dir)
+
+
 def checkpoints(session: Session, job_id: int) -> list[Checkpoint]:
     """Checkpoints that were reported, oldest first."""
     query = select(Checkpoint).where(Checkpoint.job_id == job_id)
@@ -218,20 +224,47 @@ def claim(session: Session, *, worker: str, free: Free, now: datetime) -> Job | 
 
 
 def begin_attempt(
-    session: Session, job: Job, *, run_dir: str, host: str, worker: str, resumed_from: str | None, now: datetime
+    session: Session,
+    job: Job,
+    *,
+    runs: Path,
+    inputs: dict[str, ResolvedInput],
+    resume_from: Checkpoint | None,
+    host: str,
+    worker: str,
+    now: datetime,
 ) -> Attempt:
-    """Record the attempt before anything is spawned, so that a crash in between is found again."""
+    """Record an attempt, with all that its child will be told, before anything is spawned: a crash in between loses nothing.
+
+    Args:
+        runs: Folder of all run directories.
+        inputs: What could be resolved only now, such as another job's checkpoint.
+        resume_from: Checkpoint to go on from; its files are known to be good.
+    """
     job.attempt += 1
-    job.step = None
     job.ended_at = None
     job.started_at = job.started_at or now
+    spec = RunSpec(
+        job_id=str(job.id),
+        attempt=job.attempt,
+        job=job.spec,
+        inputs={ref: ResolvedInput.model_validate(found) for ref, found in job.inputs.items()} | inputs,
+        seed=job.seed,
+        resume_from=resume_from.path if resume_from else None,
+        grace_seconds=job.spec["grace_seconds"],
+        code=job.code,
+    )
     made = Attempt(
         job_id=job.id,
         number=job.attempt,
-        run_dir=run_dir,
+        run_dir=str(runs / str(job.id) / f"attempt-{job.attempt}"),
+        run_spec=spec.model_dump(mode="json"),
         host=host,
         worker=worker,
-        resumed_from=resumed_from,
+        resumed_from=f"job:{job.id}/step:{resume_from.step}" if resume_from else None,
+        phase_message="",
+        cause="",
+        is_settled=False,
         started_at=now,
     )
     session.add(made)
@@ -239,10 +272,10 @@ def begin_attempt(
     return made
 
 
-def live_attempts(session: Session, *, host: str) -> list[tuple[Job, Attempt]]:
+def live_attempts(session: Session, *, host: str) -> list[Attempt]:
     """Attempts on this host that have not been settled."""
-    query = select(Job, Attempt).join(Attempt, Attempt.job_id == Job.id).where(Attempt.is_settled.is_(False))
-    return [(row.Job, row.Attempt) for row in session.execute(query.where(Attempt.host == host).order_by(Attempt.id))]
+    query = select(Attempt).where(Attempt.is_settled.is_(False), Attempt.host == host)
+    return list(session.scalars(query.order_by(Attempt.id)))
 
 
 def apply_event(session: Session, job: Job, attempt_: Attempt, event: Event, *, now: datetime) -> None:
@@ -342,6 +375,19 @@ def seen(session: Session, *, worker: str, host: str, pid: int, now: datetime) -
         session.add(Worker(name=worker, host=host, pid=pid, seen_at=now))
     else:
         row.host, row.pid, row.seen_at = host, pid, now
+
+
+def mark_lost(session: Session, *, now: datetime) -> None:
+    """Show attempts whose worker has been silent for longer than a lease as lost, with the last that is known."""
+    query = (
+        select(Job, Worker)
+        .join(Attempt, Attempt.job_id == Job.id)
+        .join(Worker, Worker.name == Attempt.worker)
+        .where(Attempt.is_settled.is_(False), Worker.seen_at < now - LEASE, Job.state != "lost")
+    )
+    for job, worker in session.execute(query):
+        if job.state in states.ACTIVE:
+            move(job, "lost", f"no contact with the worker on {worker.host} since {worker.seen_at:%Y-%m-%d %H:%M:%S} UTC", now=now)
 
 
 def _apply_checkpoint(session: Session, job: Job, attempt_: Attempt, event: CheckpointEvent) -> None:

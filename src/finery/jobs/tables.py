@@ -36,6 +36,8 @@ class Job(Table):
     step: Mapped[int | None]
     total_steps: Mapped[int | None]
     seconds_per_step: Mapped[float | None]
+    last_values: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    """Newest value of each metric of the newest attempt."""
     stop_verb: Mapped[str | None]
     """`pause` or `cancel` once that was asked of the present attempt."""
     lease_owner: Mapped[str | None]
@@ -58,6 +60,8 @@ class Attempt(Table):
     number: Mapped[int]
     is_settled: Mapped[bool] = mapped_column(default=False, index=True)
     run_dir: Mapped[str]
+    run_spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    """What spec.json holds, so that a worker that died before writing it loses nothing."""
     host: Mapped[str]
     worker: Mapped[str]
     resumed_from: Mapped[str | None]

@@ -272,6 +272,8 @@ def _store_rows(session: Session, job: Job, attempt: int, writer: str, rows: lis
         for name, value in row.values.items():
             metrics[name] = _extended(metrics.get(name), row.step, value)
     summary.metrics = metrics
+    fresh = {name: encode_value(value) for row in rows for name, value in row.values.items()}
+    job.last_values = {**job.last_values, **fresh} if attempt == job.attempt else job.last_values
     session.flush()
     pack(session, job.id, attempt, writer, at_least=blocks.ROWS)
 
@@ -303,13 +305,21 @@ def _decode_tail(tail: MetricTail) -> list[Row]:
 def _metrics_after(
     session: Session, job_id: int, after: int, horizon: int | None, limit: int
 ) -> list[StreamedEvent]:
+    """Per stream the first `limit` rows after the cursor, so that merging them leaves no gap."""
     found: list[tuple[int, str, Row]] = []
-    packed = select(MetricBlock).where(MetricBlock.job_id == job_id, MetricBlock.last_cursor > after)
-    for block in session.scalars(packed.order_by(MetricBlock.last_cursor).limit(limit // blocks.ROWS + 2)):
-        found.extend((block.attempt, block.writer, row) for row in _unpack_block(session, block))
-    fresh = select(MetricTail).where(MetricTail.job_id == job_id, MetricTail.last_cursor > after)
-    for tail in session.scalars(fresh.order_by(MetricTail.last_cursor).limit(limit)):
-        found.extend((tail.attempt, tail.writer, row) for row in _decode_tail(tail))
+    for stream in session.scalars(select(MetricSummary).where(MetricSummary.job_id == job_id)):
+        here = (job_id, stream.attempt, stream.writer)
+        at_block = (MetricBlock.job_id, MetricBlock.attempt, MetricBlock.writer)
+        at_tail = (MetricTail.job_id, MetricTail.attempt, MetricTail.writer)
+        packed = select(MetricBlock).where(*_equal(at_block, here), MetricBlock.last_cursor > after)
+        rows: list[Row] = []
+        for block in session.scalars(packed.order_by(MetricBlock.number).limit(limit // blocks.ROWS + 2)):
+            rows.extend(_unpack_block(session, block))
+        if len(rows) <= limit + blocks.ROWS:
+            fresh = select(MetricTail).where(*_equal(at_tail, here), MetricTail.last_cursor > after)
+            for tail in session.scalars(fresh.order_by(MetricTail.id).limit(limit)):
+                rows.extend(_decode_tail(tail))
+        found.extend((stream.attempt, stream.writer, row) for row in rows)
     shown = [item for item in found if item[2].cursor > after and (horizon is None or item[2].cursor <= horizon)]
     shown.sort(key=lambda item: item[2].cursor)
     return [_streamed(attempt, writer, row) for attempt, writer, row in shown[:limit]]

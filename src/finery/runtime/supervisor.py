@@ -107,7 +107,7 @@ class Supervisor:
             cause=self._cause(returncode, killed_by, oom_kills),
             recorded_by="supervisor",
         )
-        write_exit(self._dir, record)
+        self._dir.write_exit(record)
         self._events.close()
 
     def _cause(self, returncode: int, killed_by: str | None, oom_kills: int) -> str:
@@ -118,23 +118,6 @@ class Supervisor:
         if killed_by:
             return f"killed by {killed_by}"
         return "" if returncode == 0 else f"ended with exit code {returncode}"
-
-
-def write_exit(run_dir: RunDir, record: ExitRecord, *, patience_seconds: float = 600.0) -> None:
-    """Write exit.json once; waits for a full disk to have room again.
-
-    Raises:
-        OSError: the disk did not take it for `patience_seconds`.
-    """
-    deadline = time.monotonic() + patience_seconds
-    while True:
-        try:
-            checkpoints.write_atomically(run_dir.exit, orjson.dumps(record.model_dump()))
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(1.0)
 
 
 def _identify(pid: int) -> ProcessIdentity | None:

@@ -1,0 +1,65 @@
+"""Checks the text of a job file and says what is wrong where. Used by the API and by `finery check`. Pure."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from finery.core import documents
+from finery.core.errors import InvalidSpec, Problem
+from finery.core.spec import parse
+from finery.evaluation import benchmarks
+from finery.jobs.specs import CheckView, EvaluateJob, JobSpec, PipelineSpec, ProblemView, TrainJob
+from finery.training import rewards
+
+JobFile = Annotated[TrainJob | EvaluateJob | PipelineSpec, Field(discriminator="kind")]
+"""What a file may hold."""
+
+
+def check(text: str) -> CheckView:
+    """Verdict on a job file."""
+    try:
+        spec = read(documents.parse(text))
+    except InvalidSpec as error:
+        problems = error.problems or (Problem("", str(error)),)
+        shown = [ProblemView(path=p.path, message=p.message, line=p.line) for p in problems]
+        return CheckView(is_valid=False, problems=shown, spec=None)
+    return CheckView(is_valid=True, problems=[], spec=spec.model_dump(mode="json"))
+
+
+def read(document: documents.Document, *, name: str = "job file") -> JobSpec | PipelineSpec:
+    """Validate a document as a job or a pipeline, with the parameters of everything that it names.
+
+    Raises:
+        InvalidSpec: with the line of each problem.
+    """
+    if not isinstance(document.value, dict):
+        raise InvalidSpec(f"{name} must be a mapping with name, kind and task, but it is {_kind(document.value)}")
+    spec: JobSpec | PipelineSpec = parse(JobFile, document.value, what=name, lines=document.lines)
+    jobs = spec.jobs if isinstance(spec, PipelineSpec) else (spec,)
+    for index, job in enumerate(jobs):
+        prefix = f"jobs.{index}." if isinstance(spec, PipelineSpec) else ""
+        _check_members(job, prefix, document.lines)
+    return spec
+
+
+def _check_members(job: JobSpec, prefix: str, lines: dict[str, int]) -> None:
+    """Validate the parameters of rewards and benchmarks against the members' own models."""
+    if isinstance(job, EvaluateJob):
+        choice = job.task.benchmark
+        _at(f"{prefix}task.benchmark", lines, lambda: benchmarks.registry.params(choice.name, choice.params))
+        return
+    if job.task.algorithm == "grpo":
+        for index, reward in enumerate(job.task.rewards):
+            path = f"{prefix}task.rewards.{index}"
+            _at(path, lines, lambda reward=reward: rewards.registry.params(reward.name, reward.params))
+
+
+def _at(path: str, lines: dict[str, int], check_: Any) -> None:
+    try:
+        check_()
+    except InvalidSpec as error:
+        raise InvalidSpec(str(error), (Problem(path, str(error), lines.get(path)),)) from error
+
+
+def _kind(value: object) -> str:
+    return "empty" if value is None else f"a {type(value).__name__}"

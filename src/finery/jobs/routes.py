@@ -1,0 +1,106 @@
+"""REST of the jobs slice."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from finery.core.web import Caller, ClockDep, DatabaseDep, Db, Objects, SettingsDep
+from finery.jobs import checking, service, views
+from finery.jobs.files import read_log, read_provenance
+from finery.jobs.resolving import Resolver
+from finery.jobs.specs import (
+    CheckSpec,
+    CheckView,
+    JobDetail,
+    JobPage,
+    JobView,
+    LogPage,
+    PipelineView,
+    RequestSpec,
+    SubmitPipelineSpec,
+    SubmitSpec,
+    Verb,
+)
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+pipelines = APIRouter(prefix="/pipelines", tags=["jobs"])
+
+JobId = Annotated[int, Path(ge=1, lt=2**31)]
+
+
+@router.post("", status_code=201)
+def submit(body: SubmitSpec, database: DatabaseDep, objects: Objects, settings: SettingsDep, clock: ClockDep) -> JobView:
+    """Queue one job. References are resolved and pinned first."""
+    inputs = Resolver(database, objects, settings).inputs(body.spec, allow_paths=False)
+    with database.session() as session:
+        job = service.submit(session, body.spec, inputs=inputs, code=body.code, now=clock.now())
+    return views.job_view(job, [])
+
+
+@pipelines.post("", status_code=201)
+def submit_pipeline(
+    body: SubmitPipelineSpec, database: DatabaseDep, objects: Objects, settings: SettingsDep, clock: ClockDep
+) -> PipelineView:
+    """Queue jobs that may wait for each other: all of them or none."""
+    resolver = Resolver(database, objects, settings)
+    inputs = [resolver.inputs(spec, allow_paths=False) for spec in body.spec.jobs]
+    with database.session() as session:
+        made = service.submit_pipeline(session, body.spec, inputs=inputs, code=body.code, now=clock.now())
+    return PipelineView(name=made[0].pipeline or "", jobs=[views.job_view(job, []) for job in made])
+
+
+@router.post("/check")
+def check(body: CheckSpec) -> CheckView:
+    """Say what is wrong with a job file, line by line, without queueing anything."""
+    return checking.check(body.text)
+
+
+@router.get("")
+def list_jobs(
+    db: Db,
+    state: str | None = None,
+    pipeline: str | None = None,
+    search: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+) -> JobPage:
+    """Jobs, newest first. `state` takes several, separated by commas."""
+    rows, total = service.list_jobs(db, state=state, pipeline=pipeline, search=search, limit=limit, offset=offset)
+    wishes = service.open_requests(db, [row.id for row in rows])
+    return JobPage(jobs=[views.job_view(row, wishes.get(row.id, [])) for row in rows], total=total)
+
+
+@router.get("/{job_id}")
+def get(job_id: JobId, db: Db) -> JobDetail:
+    """One job with its attempts, checkpoints and surroundings."""
+    job = service.get(db, job_id)
+    tries = service.attempts(db, job_id)
+    return views.job_detail(
+        job,
+        service.open_requests(db, [job_id]).get(job_id, []),
+        attempts=tries,
+        checkpoints=service.checkpoints(db, job_id),
+        provenance=read_provenance(service.run_dir(tries[-1])) if tries else None,
+    )
+
+
+@router.post("/{job_id}/{verb}")
+def request(job_id: JobId, verb: Verb, body: RequestSpec, db: Db, clock: ClockDep, caller: Caller) -> JobView:
+    """Ask something of a job. The worker acts on it within a second; `requests` shows what is still open."""
+    job = service.request(db, job_id, verb, values=body.values, by=caller, now=clock.now())
+    return views.job_view(job, service.open_requests(db, [job_id]).get(job_id, []))
+
+
+@router.get("/{job_id}/logs")
+def logs(
+    job_id: JobId,
+    db: Db,
+    attempt: Annotated[int | None, Query(ge=1, lt=2**31)] = None,
+    offset: Annotated[int, Query(gt=-(2**62), lt=2**62)] = 0,
+    max_bytes: Annotated[int, Query(ge=1, le=1 << 20)] = 1 << 16,
+) -> LogPage:
+    """A piece of the output of an attempt, the newest by default. A negative offset counts from the end."""
+    number = attempt or service.get(db, job_id).attempt
+    return read_log(
+        service.run_dir(service.attempt(db, job_id, number)), number, offset=offset, max_bytes=max_bytes
+    )

@@ -1,0 +1,97 @@
+"""From rows to what the API shows. Pure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from finery.jobs import states
+from finery.jobs.specs import AttemptView, CheckpointView, JobDetail, JobState, JobView, RequestView
+from finery.jobs.tables import Attempt, Checkpoint, ControlRequest, Job
+
+
+def job_view(job: Job, wishes: Sequence[ControlRequest]) -> JobView:
+    """What a table of jobs shows."""
+    return JobView(**_fields(job, wishes))
+
+
+def job_detail(
+    job: Job,
+    wishes: Sequence[ControlRequest],
+    *,
+    attempts: Sequence[Attempt],
+    checkpoints: Sequence[Checkpoint],
+    provenance: dict[str, Any] | None,
+) -> JobDetail:
+    """What the page of one job shows."""
+    return JobDetail(
+        **_fields(job, wishes),
+        spec=job.spec,
+        inputs=job.inputs,
+        attempts=[
+            AttemptView(
+                number=row.number,
+                started_at=row.started_at,
+                ended_at=row.ended_at,
+                exit_code=row.exit_code,
+                signal=row.signal,
+                cause=row.cause,
+                resumed_from=row.resumed_from,
+                host=row.host,
+            )
+            for row in attempts
+        ],
+        checkpoints=[
+            CheckpointView(
+                ref=f"job:{row.job_id}/step:{row.step}",
+                attempt=row.attempt,
+                step=row.step,
+                num_bytes=row.num_bytes,
+                created_at=row.created_at,
+            )
+            for row in checkpoints
+        ],
+        code=job.code,
+        provenance=provenance,
+    )
+
+
+def _fields(job: Job, wishes: Sequence[ControlRequest]) -> dict[str, Any]:
+    task = job.spec["task"]
+    state: JobState = job.state  # type: ignore[assignment]
+    return {
+        "id": job.id,
+        "name": job.name,
+        "kind": job.kind,
+        "algorithm": job.algorithm,
+        "state": state,
+        "cause": job.cause,
+        "pipeline": job.pipeline,
+        "after": job.after,
+        "priority": job.spec["priority"],
+        "tags": job.tags,
+        "model": task["model"]["base"],
+        "data": task["data"]["train"] if job.kind == "train" else task["data"],
+        "seed": job.seed,
+        "step": job.step,
+        "total_steps": job.total_steps,
+        "seconds_per_step": job.seconds_per_step,
+        "attempt": job.attempt,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "ended_at": job.ended_at,
+        "last_heard_at": job.last_heard_at,
+        "verbs": list(states.VERBS[state]),
+        "requests": [_request(wish) for wish in wishes],
+        "last_values": job.last_values,
+    }
+
+
+def _request(wish: ControlRequest) -> RequestView:
+    return RequestView(
+        id=wish.id,
+        verb=wish.verb,
+        values=wish.values,
+        by=wish.by,
+        requested_at=wish.requested_at,
+        outcome=wish.outcome,
+        message=wish.message,
+    )

@@ -1,0 +1,62 @@
+"""REST of the monitoring slice: events, series, samples of a job."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from finery.core.web import Db
+from finery.jobs import service as jobs
+from finery.jobs.routes import JobId
+from finery.jobs.specs import EventPage
+from finery.monitoring import samples as sample_files
+from finery.monitoring import service
+from finery.monitoring.specs import MetricPage, SampleRecordPage, SeriesPage
+
+router = APIRouter(prefix="/jobs/{job_id}", tags=["monitoring"])
+
+
+@router.get("/events")
+def events(
+    job_id: JobId,
+    db: Db,
+    after: Annotated[int, Query(ge=0, lt=2**62)] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> EventPage:
+    """Events and metrics in the order in which they were stored, after a cursor."""
+    newest = jobs.get(db, job_id).cursor
+    found = service.events_after(db, job_id, after, limit)
+    last = found[-1].cursor if found else max(after, 0)
+    return EventPage(events=found, next_after=last, is_complete=last >= newest)
+
+
+@router.get("/metrics")
+def summaries(job_id: JobId, db: Db) -> MetricPage:
+    """Every metric with its range and newest value, per attempt."""
+    jobs.get(db, job_id)
+    return MetricPage(metrics=service.summaries(db, [job_id]).get(job_id, []))
+
+
+@router.get("/series")
+def series(
+    job_id: JobId,
+    db: Db,
+    names: Annotated[list[str] | None, Query(max_length=200)] = None,
+    max_points: Annotated[int, Query(ge=4, le=100_000)] = 2000,
+) -> SeriesPage:
+    """Series of the named metrics, or of all. Long ones are thinned so that minima, maxima and non-finite points stay."""
+    cursor = jobs.get(db, job_id).cursor
+    return SeriesPage(series=service.series(db, job_id, names or [], max_points=max_points), cursor=cursor)
+
+
+@router.get("/samples")
+def samples(
+    job_id: JobId,
+    db: Db,
+    step: Annotated[int | None, Query(ge=0, lt=2**62)] = None,
+    attempt: Annotated[int | None, Query(ge=1, lt=2**31)] = None,
+) -> SampleRecordPage:
+    """Rollouts of one step, the newest by default, and the steps that have some."""
+    jobs.get(db, job_id)
+    found = service.events_of_type(db, job_id, "sample", attempt=attempt)
+    folders = {row.number: jobs.run_dir(row) for row in jobs.attempts(db, job_id)}
+    return sample_files.page(found, folders, step)

@@ -1,0 +1,235 @@
+"""The worker's loop: obey wishes, promote, claim, start, read, settle. Each step is its own short unit of work."""
+
+import fcntl
+import logging
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from finery.core import checkpoints
+from finery.core.clock import Clock
+from finery.core.db import Database
+from finery.core.errors import FineryError, Unavailable
+from finery.core.objects import ObjectStore
+from finery.core.rundir import ExitRecord, RunDir, RunSpec, StreamReplaced
+from finery.core.settings import Settings
+from finery.core.spec import parse
+from finery.jobs import service as jobs
+from finery.jobs.resolving import Resolver
+from finery.jobs.scheduling import Free
+from finery.jobs.specs import JobSpec
+from finery.jobs.tables import Attempt, Checkpoint, ControlRequest, Job
+from finery.monitoring import service as monitoring
+from finery.worker import afterlife, launch
+from finery.worker.transport import LocalTransport
+
+log = logging.getLogger(__name__)
+
+_TICK_SECONDS = 0.2
+_SEEN_EVERY_SECONDS = 2.0
+
+
+class Worker:
+    """One worker of one home."""
+
+    def __init__(self, db: Database, settings: Settings, clock: Clock):
+        self._db = db
+        self._settings = settings
+        self._clock = clock
+        self._host = socket.gethostname()
+        self._name = f"{self._host}:{settings.home}"
+        self._resolver = Resolver(db, ObjectStore(settings.objects), settings)
+        self._supervisors: dict[int, subprocess.Popen[bytes]] = {}
+        self._complained: set[int] = set()
+        self._num_gpus = _count_gpus()
+        self._seen_at = 0.0
+        self._lock = self._take_lock()
+
+    def run(self) -> None:
+        """Work until the process ends."""
+        log.info("worker started name=%s pid=%s", self._name, os.getpid())
+        while True:
+            try:
+                self.tick()
+            except Exception:  # noqa: BLE001 - the loop outlives a failed turn; the traceback says what it was
+                log.exception("a turn of the worker failed")
+                time.sleep(1.0)
+            time.sleep(_TICK_SECONDS)
+
+    def tick(self) -> None:
+        """One turn."""
+        self._report()
+        self._obey()
+        with self._db.session() as session:
+            jobs.promote(session, now=self._clock.now())
+        for attempt in self._live():
+            self._follow(attempt)
+        while self._start_next():
+            pass
+        self._reap()
+
+    def close(self) -> None:
+        """Let another worker have the home."""
+        os.close(self._lock)
+
+    def _take_lock(self) -> int:
+        self._settings.home.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self._settings.home / "worker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise Unavailable(f"another worker runs on {self._settings.home}; one home has one worker") from None
+        return handle
+
+    def _report(self) -> None:
+        if time.monotonic() - self._seen_at < _SEEN_EVERY_SECONDS:
+            return
+        with self._db.session() as session:
+            jobs.seen(session, worker=self._name, host=self._host, pid=os.getpid(), now=self._clock.now())
+            session.flush()
+            jobs.mark_lost(session, now=self._clock.now())
+        self._seen_at = time.monotonic()
+
+    def _obey(self) -> None:
+        """Act on wishes. A command is appended before the wish is marked: done twice it has the same id and counts once."""
+        with self._db.read() as session:
+            waiting = [wish.id for wish in jobs.undelivered(session)]
+        for wish_id in waiting:
+            with self._db.session() as session:
+                wish = session.get_one(ControlRequest, wish_id)
+                command = jobs.answer_request(session, wish, now=self._clock.now())
+                if command is not None:
+                    attempt = jobs.attempt(session, wish.job_id, command.attempt)
+                    LocalTransport(Path(attempt.run_dir)).append_control(command.model_dump())
+
+    def _live(self) -> list[Attempt]:
+        with self._db.read() as session:
+            return jobs.live_attempts(session, host=self._host)
+
+    def _reap(self) -> None:
+        """Collect supervisors that have ended, so that none stays behind as a zombie."""
+        for process in self._supervisors.values():
+            process.poll()
+
+    def _start_next(self) -> bool:
+        """Claim and start one job. Returns whether there may be another."""
+        with self._db.session() as session:
+            running = len(jobs.live_attempts(session, host=self._host))
+            free = Free(slots=self._settings.max_running_jobs - running, gpus=self._num_gpus)
+            job = jobs.claim(session, worker=self._name, free=free, now=self._clock.now())
+        if job is None:
+            return False
+        try:
+            inputs = self._resolver.checkpoint(parse(JobSpec, job.spec, what=f"job {job.id}"))
+            resume_from = self._resume_point(job.id)
+        except FineryError as error:
+            with self._db.session() as session:
+                jobs.move(session.get_one(Job, job.id), "failed", str(error), now=self._clock.now())
+            return True
+        with self._db.session() as session:
+            attempt = jobs.begin_attempt(
+                session,
+                session.get_one(Job, job.id),
+                runs=self._settings.runs,
+                inputs=inputs,
+                resume_from=resume_from,
+                host=self._host,
+                worker=self._name,
+                now=self._clock.now(),
+            )
+        self._launch(attempt)
+        log.info("job started id=%s attempt=%s", job.id, attempt.number)
+        return True
+
+    def _launch(self, attempt: Attempt) -> None:
+        """Start the supervisor of an attempt; starting it again is harmless."""
+        spec = RunSpec.model_validate(attempt.run_spec)
+        try:
+            self._supervisors[attempt.id] = launch.start(Path(attempt.run_dir), spec)
+        except OSError as error:
+            self._settle(attempt, _never_started(f"the run directory could not be made: {error}"))
+
+    def _resume_point(self, job_id: int) -> Checkpoint | None:
+        """The newest checkpoint of the job whose files are good."""
+        with self._db.read() as session:
+            rows = jobs.resume_point(session, job_id)
+        for row in rows:
+            problems = checkpoints.verify(Path(row.path))
+            if not problems:
+                return row
+            log.warning("checkpoint passed over job=%s step=%s problems=%s", job_id, row.step, problems)
+        return None
+
+    def _follow(self, attempt: Attempt) -> None:
+        """Read what an attempt has written, and settle it once it has ended and everything is read."""
+        path = Path(attempt.run_dir)
+        if self._is_unsupervised(attempt):
+            self._launch(attempt)
+            return
+        exit_ = afterlife.examine(path)
+        try:
+            is_drained = self._drain(attempt, path)
+        except StreamReplaced as error:
+            if attempt.id not in self._complained:
+                self._complained.add(attempt.id)
+                log.exception("stream replaced job=%s attempt=%s", attempt.job_id, attempt.number)
+            exit_ = exit_ and exit_.model_copy(update={"cause": f"{exit_.cause} ({error})".strip()})
+            is_drained = True
+        if exit_ is not None and is_drained:
+            self._settle(attempt, exit_)
+
+    def _is_unsupervised(self, attempt: Attempt) -> bool:
+        """Whether no supervisor has taken the attempt, and none is on its way."""
+        run_dir = RunDir(Path(attempt.run_dir))
+        if run_dir.supervisor.exists() or run_dir.exit.exists():
+            return False
+        started = self._supervisors.get(attempt.id)
+        return started is None or started.poll() is not None
+
+    def _settle(self, attempt: Attempt, exit_: ExitRecord) -> None:
+        with self._db.session() as session:
+            job, row = session.get_one(Job, attempt.job_id), session.get_one(Attempt, attempt.id)
+            for writer in monitoring.writers(session, job.id, row.number):
+                monitoring.pack(session, job.id, row.number, writer)
+            jobs.settle(session, job, row, exit_, now=self._clock.now())
+        log.info("job settled id=%s attempt=%s state=%s cause=%s", job.id, row.number, job.state, job.cause)
+
+    def _drain(self, attempt: Attempt, path: Path) -> bool:
+        """Store what is new in the streams of an attempt, in short transactions. Returns whether nothing was left."""
+        transport = LocalTransport(path)
+        is_drained = True
+        for writer in transport.streams():
+            with self._db.read() as session:
+                start = monitoring.offset(session, attempt.job_id, attempt.number, writer)
+            lines, end = transport.read(writer, start)
+            if not lines:
+                continue
+            is_drained = False
+            with self._db.session() as session:
+                job, row = session.get_one(Job, attempt.job_id), session.get_one(Attempt, attempt.id)
+                monitoring.ingest(session, job, row, writer, lines, end, now=self._clock.now())
+        return is_drained
+
+
+def _never_started(cause: str) -> ExitRecord:
+    return ExitRecord(
+        code=None,
+        signal=None,
+        oom_kills=0,
+        last_heartbeat=0.0,
+        ended_at=time.time(),
+        cause=cause,
+        recorded_by="worker",
+    )
+
+
+def _count_gpus() -> int:
+    """GPUs of this machine, as the driver lists them."""
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=True)
+    except (FileNotFoundError, subprocess.SubprocessError):
+        return 0
+    return len(done.stdout.splitlines())
