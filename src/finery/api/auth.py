@@ -1,0 +1,153 @@
+"""Who may come in: the token of this home, or a browser that exchanged a one-time code for a cookie.
+
+Default deny, as middleware: a route cannot forget it. Everything under /api needs a caller but the login itself; outside
+/api there are only the files of the web UI. Host and Origin are checked on every request and on the websocket.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+from datetime import datetime, timedelta
+from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import orjson
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from finery.api.tables import BrowserSession, LoginCode
+from finery.core.clock import Clock
+from finery.core.db import Database
+from finery.core.errors import Unauthorized
+from finery.core.settings import Settings
+
+COOKIE = "finery_session"
+CODE_LIFETIME = timedelta(minutes=15)
+SESSION_LIFETIME = timedelta(days=30)
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_OPEN = frozenset({("POST", "/api/login")})
+
+
+def ensure_token(path: Path) -> str:
+    """The token of this home; made at the first call, readable by its owner only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    with os.fdopen(handle, "w") as file:
+        token = secrets.token_urlsafe(32)
+        file.write(token)
+    return token
+
+
+def new_code(session: Session, *, now: datetime) -> str:
+    """Make a one-time code for a login link."""
+    session.execute(delete(LoginCode).where(LoginCode.expires_at < now))
+    code = secrets.token_urlsafe(24)
+    session.add(LoginCode(sha256=_digest(code), expires_at=now + CODE_LIFETIME))
+    return code
+
+
+def exchange(session: Session, code: str, *, now: datetime) -> str:
+    """Take a one-time code and return the secret of a new browser session.
+
+    Raises:
+        Unauthorized: the code is unknown, was used or has expired.
+    """
+    used = session.execute(delete(LoginCode).where(LoginCode.sha256 == _digest(code), LoginCode.expires_at >= now))
+    if used.rowcount != 1:  # type: ignore[attr-defined]
+        raise Unauthorized("this login link was used or has expired; `finery login-link` prints a new one")
+    secret = secrets.token_urlsafe(32)
+    session.add(BrowserSession(sha256=_digest(secret), created_at=now, expires_at=now + SESSION_LIFETIME))
+    return secret
+
+
+def end(session: Session, secret: str) -> None:
+    """Log a browser out."""
+    session.execute(delete(BrowserSession).where(BrowserSession.sha256 == _digest(secret)))
+
+
+class Guard:
+    """Middleware that lets in who may."""
+
+    def __init__(self, app: ASGIApp, *, db: Database, settings: Settings, clock: Clock, token: str):
+        self._app = app
+        self._db = db
+        self._clock = clock
+        self._token = token.encode()
+        extra = {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
+        self._hosts = _LOOPBACK | extra | ({settings.host.lower()} - {"0.0.0.0", "::"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        refusal = self._refusal(scope, headers)
+        if refusal is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 4403, "reason": refusal[2][:100]})
+        else:
+            await _refuse(send, *refusal)
+
+    def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str] | None:
+        if _host(headers.get("host", "")) not in self._hosts:
+            return 400, "bad_host", "this host name is not allowed; set FINERY_ALLOWED_HOSTS to add it"
+        origin = headers.get("origin")
+        if origin is not None and (urlsplit(origin).hostname or "") not in self._hosts:
+            return 403, "foreign_origin", "requests from this origin are not allowed; set FINERY_ALLOWED_HOSTS to add it"
+        verb = scope.get("method", "GET")
+        path: str = scope["path"]
+        if not (path == "/api" or path.startswith("/api/")):
+            return None if verb in ("GET", "HEAD") else (405, "method_not_allowed", "only files are served here")
+        if (verb, path) in _OPEN:
+            return None
+        caller = self._caller(headers)
+        if caller is None:
+            return 401, "unauthorized", "log in first: `finery login-link` prints a link; programs send the token"
+        scope.setdefault("state", {})["caller"] = caller
+        return None
+
+    def _caller(self, headers: dict[str, str]) -> str | None:
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return "token" if hmac.compare_digest(given.strip().encode(), self._token) else None
+        secret = session_secret(headers.get("cookie", ""))
+        if not secret:
+            return None
+        with self._db.read() as session:
+            row = session.get(BrowserSession, _digest(secret))
+            return "browser" if row is not None and row.expires_at >= self._clock.now() else None
+
+
+def session_secret(cookie_header: str) -> str | None:
+    """The secret of the session cookie, if there is one."""
+    try:
+        cookies = SimpleCookie(cookie_header)
+    except CookieError:
+        return None
+    return cookies[COOKIE].value if COOKIE in cookies else None
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _host(header: str) -> str:
+    try:
+        return (urlsplit(f"//{header}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+async def _refuse(send: Send, status: int, code: str, message: str) -> None:
+    body = orjson.dumps({"code": code, "message": message, "problems": []})
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

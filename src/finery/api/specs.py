@@ -1,0 +1,63 @@
+"""Wire types of the server itself."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from finery.core.spec import Spec, View
+from finery.jobs.specs import JobView, StreamedEvent
+
+
+class LoginSpec(Spec):
+    code: str = Field(min_length=1, max_length=200)
+
+
+class LoginCodeView(View):
+    code: str
+    link: str
+    """Opens the web UI and logs the browser in, once, within 15 minutes."""
+
+
+class WorkerView(View):
+    is_alive: bool
+    last_seen_at: datetime | None
+
+
+class ServerView(View):
+    version: str
+    home: str
+    database: Literal["sqlite", "postgresql"]
+    worker: WorkerView
+
+
+class StoredObjectView(View):
+    sha256: str
+    num_bytes: int
+
+
+class TreeSpec(Spec):
+    """A folder of uploaded files."""
+
+    files: dict[Annotated[str, Field(max_length=1000)], Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
+    """Relative path -> sha256 of its content."""
+
+
+class LiveEvent(View):
+    """A message of the websocket: something happened in the job."""
+
+    kind: Literal["event"]
+    event: StreamedEvent
+
+
+class LiveJob(View):
+    """A message of the websocket: the job's row changed."""
+
+    kind: Literal["job"]
+    job: JobView
+
+
+class LiveMessage(View):
+    """All that a websocket sends; here so that the types reach the UI."""
+
+    message: Annotated[LiveEvent | LiveJob, Field(discriminator="kind")]
