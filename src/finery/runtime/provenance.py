@@ -12,10 +12,10 @@ import orjson
 
 import finery
 from finery.core import checkpoints
+from finery.core.git import git_state
 from finery.core.rundir import Run
 
 PROVENANCE = "provenance.json"
-_MAX_DIFF = 1_000_000
 _SHOWN_ENVIRONMENT = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HF_ENDPOINT", "HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM")
 
 
@@ -61,30 +61,6 @@ def hardware() -> dict[str, Any]:
         return found
     found["gpus"] = [line.strip() for line in lines]
     return found
-
-
-def git_state(folder: Path) -> dict[str, Any]:
-    """Commit, branch and uncommitted changes of the work tree that `folder` lies in; empty when there is none."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    if commit is None:
-        return {}
-    diff = _git(folder, "diff", "HEAD", "--no-color", "--no-ext-diff") or ""
-    return {
-        "commit": commit.strip(),
-        "branch": (_git(folder, "rev-parse", "--abbrev-ref", "HEAD") or "").strip() or None,
-        "is_dirty": bool(diff),
-        "diff": diff[:_MAX_DIFF],
-    }
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, timeout=20, check=True, stdin=subprocess.DEVNULL
-        )
-    except (FileNotFoundError, subprocess.SubprocessError):
-        return None
-    return done.stdout.decode("utf-8", "replace")
 
 
 def _processor() -> str:

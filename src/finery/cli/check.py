@@ -1,0 +1,56 @@
+"""`finery check`: says whether a job file is right, without running it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from finery.core import console, documents
+from finery.core.console import JsonOption
+from finery.core.spec import Spec
+from finery.jobs import checking
+from finery.jobs.specs import PipelineSpec
+
+FileArgument = Annotated[Path | None, typer.Argument(help="Job file (YAML or JSON).", show_default=False)]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="Job file; the same as the argument.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", "-s", help="Override a field: task.optim.learning_rate=1e-5. Repeatable.")
+]
+
+
+def read(file: Path | None, config: Path | None, overrides: list[str] | None) -> tuple[documents.Document, str]:
+    """The document that the user means, with overrides applied, and its name."""
+    path = file or config
+    if path is None:
+        raise typer.BadParameter("name a job file: `finery run job.yaml`")
+    return documents.override(documents.load(path), overrides or []), path.name
+
+
+def check(
+    file: FileArgument = None, config: ConfigOption = None, set_: SetOption = None, as_json: JsonOption = False
+) -> None:
+    """Check a job file and show it complete, with every default."""
+    document, name = read(file, config, set_)
+    spec = checking.read(document, name=name)
+    if as_json:
+        console.emit({"is_valid": True, "spec": spec.model_dump(mode="json")})
+        return
+    written = set(document.lines)
+    for path, value in _leaves(spec):
+        console.say(f"{path} = {value}{'' if path in written else '   (default)'}")
+    jobs = len(spec.jobs) if isinstance(spec, PipelineSpec) else 1
+    console.say(f"{name} is valid: {jobs} job{'s' if jobs > 1 else ''}.")
+
+
+def _leaves(spec: Spec) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+
+    def walk(value: Any, path: str) -> None:
+        children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        if not children:
+            found.append((path, value))
+        for key, child in children:
+            walk(child, f"{path}.{key}" if path else str(key))
+
+    walk(spec.model_dump(mode="json"), "")
+    return found

@@ -1,0 +1,278 @@
+"""`finery run`: one job without a server. The same supervisor, child and run directory as under `finery up`."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from finery import migrations
+from finery.cli import exits
+from finery.cli.check import ConfigOption, FileArgument, SetOption, read
+from finery.core import checkpoints, console, processes, refs
+from finery.core.console import JsonOption
+from finery.core.db import Database
+from finery.core.errors import Conflict, InvalidSpec, NotFound, Unavailable
+from finery.core.git import git_state
+from finery.core.objects import ObjectStore
+from finery.core.rundir import Command, ExitRecord, RunDir, RunSpec, append_line, read_new_lines
+from finery.core.settings import Settings
+from finery.jobs import checking, states
+from finery.jobs.resolving import Resolver
+from finery.jobs.specs import JobSpec, PipelineSpec
+from finery.worker import afterlife, launch
+
+_POLL_SECONDS = 0.2
+_LINE_SECONDS = 10.0
+"""Between two lines of progress when nobody watches on a terminal."""
+
+ResumeOption = Annotated[
+    Path | None, typer.Option("--resume", help="Go on with this run directory from its last good checkpoint.")
+]
+
+
+def run(
+    file: FileArgument = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    resume: ResumeOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve everything, print the run's spec, start nothing.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the end.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run one job here, without a server. The exit code is the job's.
+
+    Ctrl-C saves a checkpoint and stops; a second one kills.
+    """
+    settings = Settings()
+    path, spec = _resumed(resume, settings) if resume else _fresh(file, config, set_, settings)
+    if dry_run:
+        console.emit(spec.model_dump(mode="json"))
+        return
+    _refuse_full_disk(settings.home)
+    try:
+        launch.start(path, spec, parent=os.getpid())
+    except OSError as error:
+        raise Unavailable(f"the run directory {path} could not be made: {error.strerror}") from error
+    follower = Follower(RunDir(path), spec, quiet=quiet or as_json)
+    exit_ = follower.follow()
+    end = states.outcome(
+        exit_, phase=follower.phase, message=follower.message, stop_verb=follower.stop_verb, step=follower.step
+    )
+    result = {"state": end.state, "cause": end.cause, "run_dir": str(path), "last_values": follower.values}
+    if as_json:
+        console.emit(result)
+    else:
+        _tell(result, path)
+    raise typer.Exit(_exit_code(end.state, exit_))
+
+
+@dataclass
+class Follower:
+    """Follows the streams of a running attempt and shows them."""
+
+    run_dir: RunDir
+    spec: RunSpec
+    quiet: bool
+    phase: str | None = None
+    message: str = ""
+    step: int | None = None
+    total: int | None = None
+    stop_verb: str | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    _offset: int = 0
+    _interrupts: int = 0
+
+    def follow(self) -> ExitRecord:
+        """Show progress until the end."""
+        before = signal.signal(signal.SIGINT, self._interrupted)
+        signal.signal(signal.SIGTERM, self._interrupted)
+        signal.signal(signal.SIGHUP, self._interrupted)
+        try:
+            if self.quiet or not console.is_terminal():
+                return self._follow_until_end(self._line)
+            with console.progress() as progress:
+                task = progress.add_task(self.spec.job["name"], total=1, note="starting")
+
+                def draw() -> None:
+                    progress.update(task, completed=self.step or 0, total=self.total or 1, note=self._summary())
+
+                return self._follow_until_end(draw)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _follow_until_end(self, draw: Callable[[], None]) -> ExitRecord:
+        while True:
+            exit_ = afterlife.examine(self.run_dir.path)
+            self._read()
+            draw()
+            if exit_ is not None:
+                return exit_
+            time.sleep(_POLL_SECONDS)
+
+    def _read(self) -> None:
+        while True:
+            lines, self._offset = read_new_lines(self.run_dir.events / "rank0.jsonl", self._offset)
+            if not lines:
+                return
+            for line in lines:
+                self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            event = orjson.loads(line)
+            kind = event["type"]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            return
+        if kind == "metrics":
+            self.step = event["step"]
+            self.values.update(event["values"])
+        elif kind == "status":
+            self.phase, self.message = event["status"], event["message"]
+            self.total = event.get("total_steps") or self.total
+        elif kind == "alert" and not self.quiet:
+            console.warn(event["message"])
+
+    _shown_at: float = 0.0
+    _shown_step: int | None = None
+
+    def _line(self) -> None:
+        now = time.monotonic()
+        if self.quiet or self.step == self._shown_step or now - self._shown_at < _LINE_SECONDS:
+            return
+        self._shown_at, self._shown_step = now, self.step
+        console.say(f"step {self.step} of {self.total or '?'}  {self._summary()}")
+
+    def _summary(self) -> str:
+        names = ("reward_mean", "loss", "accuracy", "grad_norm", "seconds_per_step")
+        shown = [f"{name} {_number(self.values[name])}" for name in names if name in self.values]
+        return "  ".join(shown) or self.message
+
+    def _interrupted(self, _number: int, _frame: FrameType | None) -> None:
+        self._interrupts += 1
+        if self._interrupts == 1:
+            self.stop_verb = "pause"
+            command = Command(id="interrupt", attempt=self.spec.attempt, time=time.time(), command="pause")
+            append_line(self.run_dir.control, command.model_dump())
+            console.warn("saving a checkpoint and stopping; once more to kill")
+            return
+        record = self.run_dir.read_supervisor()
+        if record is not None and record.child is not None:
+            processes.kill_group(record.child, signal.SIGKILL)
+
+
+def _fresh(
+    file: Path | None, config: Path | None, overrides: list[str] | None, settings: Settings
+) -> tuple[Path, RunSpec]:
+    document, name = read(file, config, overrides)
+    spec = checking.read(document, name=name)
+    if isinstance(spec, PipelineSpec):
+        raise InvalidSpec(f"{name} is a pipeline; `finery up` and `finery jobs submit {name}` run one")
+    if spec.after or refs.checkpoint(spec.task.model.base):
+        raise InvalidSpec("a run without a server cannot wait for or start from other jobs; use `finery jobs submit`")
+    base = (file or config or Path()).resolve().parent
+    spec = _with_absolute_paths(spec, base)
+    inputs = _resolver(settings).inputs(spec, allow_paths=True)
+    job_id = f"{_slug(spec.name)}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
+    made = RunSpec(
+        job_id=job_id,
+        attempt=1,
+        job=spec.model_dump(mode="json"),
+        inputs=inputs,
+        seed=spec.seed if spec.seed is not None else int.from_bytes(os.urandom(3)),
+        grace_seconds=spec.grace_seconds,
+        code=git_state(base) or None,
+    )
+    return settings.runs / job_id / "attempt-1", made
+
+
+def _resumed(path: Path, settings: Settings) -> tuple[Path, RunSpec]:
+    """The next attempt of a run directory, given as the job's folder or one of its attempts."""
+    folder = path.resolve()
+    if folder.name.startswith("attempt-"):
+        folder = folder.parent
+    tries = sorted(
+        (entry for entry in folder.glob("attempt-*") if RunDir(entry).spec.is_file()),
+        key=lambda entry: int(entry.name.removeprefix("attempt-")),
+    )
+    if not tries:
+        raise NotFound(f"{path} is no run directory: there is no attempt-1/spec.json in it")
+    if afterlife.examine(tries[-1]) is None and RunDir(tries[-1]).supervisor.exists():
+        raise Conflict(f"{tries[-1]} is still running; stop it first")
+    before = RunDir(tries[-1]).read_spec()
+    good: Path | None = None
+    for entry in reversed(tries):
+        good, complaints = checkpoints.latest_good(RunDir(entry).checkpoints)
+        for complaint in complaints:
+            console.warn(complaint)
+        if good is not None:
+            break
+    if good is None:
+        console.warn(f"{folder} has no good checkpoint; the run starts from the beginning")
+    attempt = before.attempt + 1
+    made = before.model_copy(update={"attempt": attempt, "resume_from": str(good) if good else None})
+    return folder / f"attempt-{attempt}", made
+
+
+def _resolver(settings: Settings) -> Resolver:
+    settings.home.mkdir(parents=True, exist_ok=True)
+    db = Database(settings.url)
+    migrations.upgrade(db, lock=settings.home / "migrate.lock")
+    return Resolver(db, ObjectStore(settings.objects), settings)
+
+
+def _with_absolute_paths(spec: JobSpec, base: Path) -> JobSpec:
+    """Paths in a job file are relative to the file."""
+    raw = spec.model_dump(mode="json")
+    task = raw["task"]
+    task["model"]["base"] = _absolute(task["model"]["base"], base)
+    if raw["kind"] == "train":
+        task["data"]["train"] = _absolute(task["data"]["train"], base)
+    elif task["data"]:
+        task["data"] = _absolute(task["data"], base)
+    return type(spec).model_validate(raw)
+
+
+def _absolute(ref: str, base: Path) -> str:
+    return str((base / Path(ref).expanduser()).resolve()) if refs.is_local_path(ref) else ref
+
+
+def _refuse_full_disk(home: Path) -> None:
+    home.mkdir(parents=True, exist_ok=True)
+    stat = os.statvfs(home)
+    free = stat.f_bavail * stat.f_frsize
+    if free < 50 * 2**20:
+        raise Unavailable(f"{home} has {free / 2**20:.0f} MiB free; a run needs at least 50 MiB. Free some, or set FINERY_HOME")
+
+
+def _tell(result: dict[str, Any], path: Path) -> None:
+    cause = f": {result['cause']}" if result["cause"] else ""
+    console.say(f"{result['state']}{cause}")
+    console.say(f"run directory: {path}")
+    if result["state"] != "completed":
+        console.say(f"go on with: finery run --resume {path.parent}")
+        console.say(f"output: {RunDir(path).stdout}")
+
+
+def _exit_code(state: str, exit_: ExitRecord) -> int:
+    if state == "completed":
+        return exits.OK
+    if state in ("paused", "cancelled"):
+        return exits.KILLED if exit_.signal == "SIGKILL" else exits.STOPPED
+    return exits.FAILED
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "run"
+
+
+def _number(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"

@@ -1,0 +1,97 @@
+"""`finery eval ...`: scores and paired comparisons, over REST. An evaluation itself is a job (`kind: evaluate`)."""
+
+from typing import Annotated, Any
+
+import typer
+
+from finery.core import console
+from finery.core.client import connect
+from finery.core.console import JsonOption
+
+app = typer.Typer(no_args_is_help=True, help="Look at evaluations and compare them.")
+
+JobArgument = Annotated[int, typer.Argument(help="Id of an evaluate job.", min=1)]
+
+
+@app.command("list")
+def list_scores(as_json: JsonOption = False) -> None:
+    """List the scores of completed evaluations."""
+    with connect() as client:
+        page = client.get("/evaluations")
+    if as_json:
+        console.emit(page)
+        return
+    if not page["scores"]:
+        console.say("There are no completed evaluations. `finery jobs submit recipes/tiny_evaluate.yaml` makes one.")
+        return
+    console.table(
+        ("job", "name", "model", "benchmark", "accuracy", "95 % interval", "n"),
+        [
+            (s["job_id"], s["job_name"], s["model"], s["benchmark"], _percent(s["accuracy"]), _interval(s), s["num_samples"])
+            for s in page["scores"]
+        ],
+    )
+
+
+@app.command("benchmarks")
+def list_benchmarks(as_json: JsonOption = False) -> None:
+    """List the benchmarks that an evaluate job can name."""
+    with connect() as client:
+        page = client.get("/benchmarks")
+    if as_json:
+        console.emit(page)
+        return
+    console.table(("name", "what it is"), [(b["name"], b["summary"]) for b in page["benchmarks"]])
+
+
+@app.command()
+def compare(baseline: JobArgument, candidate: JobArgument, as_json: JsonOption = False) -> None:
+    """Compare two evaluations of the same problems with the exact paired test."""
+    with connect() as client:
+        found = client.get("/evaluations/compare", baseline=baseline, candidate=candidate)
+    if as_json:
+        console.emit(found)
+        return
+    for line in story(found):
+        console.say(line)
+
+
+@app.command()
+def samples(
+    job_id: JobArgument,
+    only: Annotated[str, typer.Option(help="all, wrong or right.")] = "all",
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    offset: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Show answered problems."""
+    with connect() as client:
+        page = client.get(f"/evaluations/{job_id}/samples", only=only, limit=limit, offset=offset)
+    if as_json:
+        console.emit(page)
+        return
+    rows = [(s["index"], s["prompt"], s["target"], s["answer"], "yes" if s["correct"] else "no") for s in page["samples"]]
+    console.table(("#", "problem", "target", "answer", "correct"), rows)
+
+
+def story(found: dict[str, Any]) -> list[str]:
+    """A comparison in words."""
+    low, high = found["difference_interval"]
+    verdict = "distinguishable" if found["p_value"] < 0.05 else "not distinguishable"
+    return [
+        f"baseline   job {found['baseline']['job_id']}: {_percent(found['baseline']['accuracy'])} {_interval(found['baseline'])}",
+        f"candidate  job {found['candidate']['job_id']}: {_percent(found['candidate']['accuracy'])} {_interval(found['candidate'])}",
+        f"over {found['num_shared']} shared problems: {found['improved']} improved, {found['regressed']} regressed, "
+        f"{found['both_correct']} right in both, {found['both_wrong']} wrong in both",
+        f"difference {100 * found['difference']:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}; "
+        f"exact McNemar p = {found['p_value']:.3g}: {verdict} at 5 %",
+    ]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _interval(score: dict[str, Any]) -> str:
+    low, high = score["interval"]
+    return f"[{100 * low:.1f}, {100 * high:.1f}]"

@@ -1,0 +1,239 @@
+"""`finery jobs ...`: the queue, over REST."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from finery.core import console, documents
+from finery.core.client import Client, connect
+from finery.core.console import JsonOption
+from finery.core.errors import InvalidSpec
+from finery.jobs import checking, uploading
+
+app = typer.Typer(no_args_is_help=True, help="Submit jobs, watch them, and ask things of them.")
+
+_ENDED = ("completed", "failed", "cancelled", "paused")
+_FAILED = 1
+_STOPPED = 3
+
+JobArgument = Annotated[int, typer.Argument(help="Job id.", min=1)]
+
+
+@app.command()
+def submit(
+    file: Annotated[Path, typer.Argument(help="Job file (YAML or JSON).")],
+    set_: Annotated[list[str] | None, typer.Option("--set", "-s", help="Override a field: a.b=1. Repeatable.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; the exit code is the job's.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Queue a job or a pipeline. Local files that it names are uploaded by content."""
+    document = documents.override(documents.load(file), set_ or [])
+    checking.read(document, name=file.name)
+    with connect() as client:
+        made = uploading.submit(client, document.value, base=file.resolve().parent)
+        if wait:
+            made = [_wait(client, job["id"], quiet=as_json) for job in made]
+    if as_json:
+        console.emit(made)
+    else:
+        for job in made:
+            console.say(f"job {job['id']} ({job['name']}) is {job['state']}{_cause(job)}")
+    if wait:
+        raise typer.Exit(max(_exit_code(job) for job in made))
+
+
+@app.command("list")
+def list_jobs(
+    state: Annotated[str | None, typer.Option(help="Only these states, separated by commas.")] = None,
+    search: Annotated[str | None, typer.Option(help="Part of a name or an algorithm.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, newest first."""
+    with connect() as client:
+        page = client.get("/jobs", state=state, search=search, limit=limit)
+    if as_json:
+        console.emit(page)
+        return
+    if not page["jobs"]:
+        console.say("There are no jobs. `finery jobs submit recipes/tiny_grpo.yaml` makes one.")
+        return
+    rows = [(j["id"], j["name"], _kind(j), _state(j), _progress(j), j["model"], j["created_at"][:19]) for j in page["jobs"]]
+    console.table(("id", "name", "kind", "state", "progress", "model", "created (UTC)"), rows)
+
+
+@app.command()
+def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
+    """Show one job: its true state, attempts, checkpoints and newest values."""
+    with connect() as client:
+        job = client.get(f"/jobs/{job_id}")
+    if as_json:
+        console.emit(job)
+        return
+    console.say(f"job {job['id']}  {job['name']}  {_kind(job)}")
+    console.say(f"state: {job['state']}{_cause(job)}   {_progress(job)}")
+    console.say(f"model: {job['model']}   data: {job['data'] or '-'}   seed: {job['seed']}")
+    for wish in job["requests"]:
+        console.say(f"asked for: {wish['verb']} {wish['values'] or ''} ({wish['outcome']})")
+    for attempt in job["attempts"]:
+        resumed = f", from {attempt['resumed_from']}" if attempt["resumed_from"] else ""
+        console.say(f"attempt {attempt['number']}: {attempt['started_at'][:19]}{resumed} {attempt['cause']}".rstrip())
+    if job["checkpoints"]:
+        found = job["checkpoints"]
+        console.table(
+            ("checkpoint", "attempt", "MB", "saved (UTC)"),
+            [(c["ref"], c["attempt"], f"{c['num_bytes'] / 1e6:.1f}", c["created_at"][:19]) for c in found],
+        )
+    if job["last_values"]:
+        console.table(("metric", "last"), sorted((k, _number(v)) for k, v in job["last_values"].items()))
+    verbs = ", ".join(job["verbs"])
+    console.say(f"possible now: {verbs or 'nothing'}")
+
+
+@app.command()
+def logs(
+    job_id: JobArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Attempt; the newest by default.")] = None,
+    tail: Annotated[int, typer.Option(min=1, help="Bytes from the end to begin with.")] = 65_536,
+) -> None:
+    """Print the output of a job's child."""
+    with connect() as client:
+        for text in _log_pieces(client, job_id, attempt, tail, follow):
+            console.write(text)
+
+
+@app.command()
+def pause(job_id: JobArgument, wait: bool = True, as_json: JsonOption = False) -> None:
+    """Save a checkpoint, stop, and free the machine. `resume` goes on later."""
+    _ask(job_id, "pause", as_json=as_json, until=_ENDED if wait else ())
+
+
+@app.command()
+def resume(job_id: JobArgument, as_json: JsonOption = False) -> None:
+    """Go on with a paused job from its last checkpoint, as a new attempt."""
+    _ask(job_id, "resume", as_json=as_json)
+
+
+@app.command()
+def cancel(job_id: JobArgument, wait: bool = True, as_json: JsonOption = False) -> None:
+    """End a job. Its checkpoints stay."""
+    _ask(job_id, "cancel", as_json=as_json, until=_ENDED if wait else ())
+
+
+@app.command()
+def retry(job_id: JobArgument, as_json: JsonOption = False) -> None:
+    """Try a failed or cancelled job again, from its last good checkpoint."""
+    _ask(job_id, "retry", as_json=as_json)
+
+
+@app.command()
+def checkpoint(job_id: JobArgument, as_json: JsonOption = False) -> None:
+    """Save a checkpoint after the present step."""
+    _ask(job_id, "checkpoint", as_json=as_json)
+
+
+@app.command("set")
+def set_values(
+    job_id: JobArgument,
+    values: Annotated[list[str], typer.Argument(help="learning_rate=5e-6 ...")],
+    as_json: JsonOption = False,
+) -> None:
+    """Change live settings of a running job."""
+    _ask(job_id, "set", values=_numbers(values), as_json=as_json)
+
+
+def _ask(
+    job_id: int,
+    verb: str,
+    *,
+    as_json: bool,
+    values: dict[str, float] | None = None,
+    until: tuple[str, ...] = (),
+) -> None:
+    with connect() as client:
+        job = client.post(f"/jobs/{job_id}/{verb}", {"values": values or {}})
+        if until:
+            job = _wait(client, job_id, quiet=True)
+    if as_json:
+        console.emit(job)
+    elif until:
+        console.say(f"job {job_id} is {job['state']}{_cause(job)}")
+    else:
+        console.say(f"{verb} of job {job_id} was asked for")
+
+
+def _wait(client: Client, job_id: int, *, quiet: bool) -> dict[str, Any]:
+    shown = ""
+    while True:
+        job: dict[str, Any] = client.get(f"/jobs/{job_id}")
+        line = f"job {job_id} {job['state']} {_progress(job)}"
+        if not quiet and line != shown:
+            console.say(line)
+            shown = line
+        if job["state"] in _ENDED and not job["requests"]:
+            return job
+        time.sleep(0.5)
+
+
+def _log_pieces(client: Client, job_id: int, attempt: int | None, tail: int, follow: bool) -> Iterator[str]:
+    offset = -tail
+    while True:
+        job = client.get(f"/jobs/{job_id}")
+        if job["attempt"] == 0:
+            if not follow:
+                console.warn(f"job {job_id} is {job['state']} and has no output yet")
+                return
+            time.sleep(0.5)
+            continue
+        page = client.get(f"/jobs/{job_id}/logs", attempt=attempt, offset=offset)
+        yield page["text"]
+        offset = page["next_offset"]
+        if offset >= page["num_bytes"]:
+            if not follow or job["state"] in _ENDED:
+                return
+            time.sleep(0.5)
+
+
+def _numbers(values: list[str]) -> dict[str, float]:
+    found = {}
+    for item in values:
+        name, _, text = item.partition("=")
+        try:
+            found[name] = float(text)
+        except ValueError:
+            raise InvalidSpec(f"{item!r} is no setting; write learning_rate=5e-6") from None
+    return found
+
+
+def _exit_code(job: dict[str, Any]) -> int:
+    return {"completed": 0, "failed": _FAILED}.get(job["state"], _STOPPED)
+
+
+def _kind(job: dict[str, Any]) -> str:
+    return str(job["algorithm"] or job["kind"])
+
+
+def _state(job: dict[str, Any]) -> str:
+    return f"{job['state']}{_cause(job)}"
+
+
+def _cause(job: dict[str, Any]) -> str:
+    return f" ({job['cause']})" if job["cause"] else ""
+
+
+def _progress(job: dict[str, Any]) -> str:
+    if job["step"] is None:
+        return ""
+    total = f" of {job['total_steps']}" if job["total_steps"] else ""
+    pace = f", {job['seconds_per_step']:.3g} s/step" if job["seconds_per_step"] else ""
+    return f"step {job['step']}{total}{pace}"
+
+
+def _number(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
