@@ -75,4 +75,6 @@ def _render_validation(_: Request, error: Exception) -> JSONResponse:
     ]
     first = problems[0] if problems else {"path": "", "message": "not valid"}
     message = f"the request is not valid at {first['path']}: {first['message']}"
-    return JSONResponse(orjson.loads(orjson.dumps({"code": "invalid_spec", "message": message, "problems": problems})), 422)
+    return JSONResponse(
+        orjson.loads(orjson.dumps({"code": "invalid_spec", "message": message, "problems": problems})), 422
+    )

@@ -101,7 +101,11 @@ class Guard:
             return 400, "bad_host", "this host name is not allowed; set FINERY_ALLOWED_HOSTS to add it"
         origin = headers.get("origin")
         if origin is not None and (urlsplit(origin).hostname or "") not in self._hosts:
-            return 403, "foreign_origin", "requests from this origin are not allowed; set FINERY_ALLOWED_HOSTS to add it"
+            return (
+                403,
+                "foreign_origin",
+                "requests from this origin are not allowed; set FINERY_ALLOWED_HOSTS to add it",
+            )
         verb = scope.get("method", "GET")
         path: str = scope["path"]
         if not (path == "/api" or path.startswith("/api/")):

@@ -44,7 +44,9 @@ def run(
     config: ConfigOption = None,
     set_: SetOption = None,
     resume: ResumeOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Resolve everything, print the run's spec, start nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Resolve everything, print the run's spec, start nothing.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the end.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -250,7 +252,9 @@ def _refuse_full_disk(home: Path) -> None:
     stat = os.statvfs(home)
     free = stat.f_bavail * stat.f_frsize
     if free < 50 * 2**20:
-        raise Unavailable(f"{home} has {free / 2**20:.0f} MiB free; a run needs at least 50 MiB. Free some, or set FINERY_HOME")
+        raise Unavailable(
+            f"{home} has {free / 2**20:.0f} MiB free; a run needs at least 50 MiB. Free some, or set FINERY_HOME"
+        )
 
 
 def _tell(result: dict[str, Any], path: Path) -> None:

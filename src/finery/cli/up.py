@@ -31,7 +31,9 @@ from finery.worker.loop import Worker
 _START_SECONDS = 30.0
 _RESTART_SECONDS = 1.0
 
-PortOption = Annotated[int | None, typer.Option("--port", help="Port to listen on; 0 takes a free one.", min=0, max=65535)]
+PortOption = Annotated[
+    int | None, typer.Option("--port", help="Port to listen on; 0 takes a free one.", min=0, max=65535)
+]
 
 
 class Server:
@@ -106,7 +108,10 @@ class Server:
             if self._processes["api"].poll() is not None:
                 break
             try:
-                if httpx.get(f"{self.url}/api/server", trust_env=False, timeout=2).status_code == httpx.codes.UNAUTHORIZED:
+                if (
+                    httpx.get(f"{self.url}/api/server", trust_env=False, timeout=2).status_code
+                    == httpx.codes.UNAUTHORIZED
+                ):
                     return
             except httpx.TransportError:
                 time.sleep(0.05)
@@ -205,4 +210,3 @@ def _end_with(parent: int | None) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-

@@ -1,9 +1,9 @@
 """References: how one thing names another across slices, as text in job files.
 
-    arithmetic@3            dataset version         job:41/step:200   checkpoint of a job
-    arithmetic              its newest version      job:41/last       its newest checkpoint
-    object:<sha256>         an uploaded file        job:warm-up/last  the same, by name within one pipeline
-    tree:<sha256>           an uploaded folder
+arithmetic@3            dataset version         job:41/step:200   checkpoint of a job
+arithmetic              its newest version      job:41/last       its newest checkpoint
+object:<sha256>         an uploaded file        job:warm-up/last  the same, by name within one pipeline
+tree:<sha256>           an uploaded folder
 """
 
 import re

@@ -335,7 +335,9 @@ class Run:
         """Record a change of phase."""
         self.events.emit("status", status=status, message=message, step=step, total_steps=total)
 
-    def alert(self, rule: str, message: str, *, severity: Literal["info", "warning", "error"], step: int | None) -> None:
+    def alert(
+        self, rule: str, message: str, *, severity: Literal["info", "warning", "error"], step: int | None
+    ) -> None:
         """Record something that a person should know."""
         self.events.emit("alert", rule=rule, severity=severity, message=message, step=step)
 
@@ -365,7 +367,9 @@ class Run:
         """Point at a file of this attempt that others may want."""
         self.events.emit("artifact", name=name, path=self._relative(path))
 
-    def checkpoint(self, path: Path, *, engine: str, format: str, step: int, keep_last: int, world_size: int = 1) -> bool:
+    def checkpoint(
+        self, path: Path, *, engine: str, format: str, step: int, keep_last: int, world_size: int = 1
+    ) -> bool:
         """Seal the files under `path` as the checkpoint of `step` and drop the oldest ones.
 
         Returns:

@@ -62,7 +62,9 @@ def _words(item: Any) -> str:
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         context = item["ctx"]
         known = context.get("expected_tags", "")
-        return f"{context['discriminator']} must be one of {known}" if known else f"{context['discriminator']} is missing"
+        return (
+            f"{context['discriminator']} must be one of {known}" if known else f"{context['discriminator']} is missing"
+        )
     message = str(item["msg"]).removeprefix("Value error, ")
     if isinstance(given, str | int | float | bool):
         return f"{message}, but it is {given!r}"

@@ -27,7 +27,15 @@ def list_scores(as_json: JsonOption = False) -> None:
     console.table(
         ("job", "name", "model", "benchmark", "accuracy", "95 % interval", "n"),
         [
-            (s["job_id"], s["job_name"], s["model"], s["benchmark"], _percent(s["accuracy"]), _interval(s), s["num_samples"])
+            (
+                s["job_id"],
+                s["job_name"],
+                s["model"],
+                s["benchmark"],
+                _percent(s["accuracy"]),
+                _interval(s),
+                s["num_samples"],
+            )
             for s in page["scores"]
         ],
     )
@@ -70,7 +78,9 @@ def samples(
     if as_json:
         console.emit(page)
         return
-    rows = [(s["index"], s["prompt"], s["target"], s["answer"], "yes" if s["correct"] else "no") for s in page["samples"]]
+    rows = [
+        (s["index"], s["prompt"], s["target"], s["answer"], "yes" if s["correct"] else "no") for s in page["samples"]
+    ]
     console.table(("#", "problem", "target", "answer", "correct"), rows)
 
 

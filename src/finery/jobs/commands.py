@@ -61,7 +61,9 @@ def list_jobs(
     if not page["jobs"]:
         console.say("There are no jobs. `finery jobs submit recipes/tiny_grpo.yaml` makes one.")
         return
-    rows = [(j["id"], j["name"], _kind(j), _state(j), _progress(j), j["model"], j["created_at"][:19]) for j in page["jobs"]]
+    rows = [
+        (j["id"], j["name"], _kind(j), _state(j), _progress(j), j["model"], j["created_at"][:19]) for j in page["jobs"]
+    ]
     console.table(("id", "name", "kind", "state", "progress", "model", "created (UTC)"), rows)
 
 
@@ -235,5 +237,3 @@ def _progress(job: dict[str, Any]) -> str:
 
 def _number(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.4g}"
-
-

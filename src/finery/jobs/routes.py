@@ -29,7 +29,9 @@ JobId = Annotated[int, Path(ge=1, lt=2**31)]
 
 
 @router.post("", status_code=201)
-def submit(body: SubmitSpec, database: DatabaseDep, objects: Objects, settings: SettingsDep, clock: ClockDep) -> JobView:
+def submit(
+    body: SubmitSpec, database: DatabaseDep, objects: Objects, settings: SettingsDep, clock: ClockDep
+) -> JobView:
     """Queue one job. References are resolved and pinned first."""
     inputs = Resolver(database, objects, settings).inputs(body.spec, allow_paths=False)
     with database.session() as session:
@@ -101,6 +103,4 @@ def logs(
 ) -> LogPage:
     """A piece of the output of an attempt, the newest by default. A negative offset counts from the end."""
     number = attempt or service.get(db, job_id).attempt
-    return read_log(
-        service.run_dir(service.attempt(db, job_id, number)), number, offset=offset, max_bytes=max_bytes
-    )
+    return read_log(service.run_dir(service.attempt(db, job_id, number)), number, offset=offset, max_bytes=max_bytes)

@@ -359,9 +359,7 @@ def settle(session: Session, job: Job, attempt_: Attempt, exit_: ExitRecord, *, 
     attempt_.exit_code = exit_.code
     attempt_.signal = exit_.signal
     attempt_.cause = end.cause
-    stale = select(ControlRequest).where(
-        ControlRequest.job_id == job.id, ControlRequest.outcome == "delivered"
-    )
+    stale = select(ControlRequest).where(ControlRequest.job_id == job.id, ControlRequest.outcome == "delivered")
     for row in session.scalars(stale):
         row.outcome = "applied" if row.verb == job.stop_verb else "rejected"
         row.message = row.message or f"the attempt ended: {end.state}"
@@ -387,7 +385,12 @@ def mark_lost(session: Session, *, now: datetime) -> None:
     )
     for job, worker in session.execute(query):
         if job.state in states.ACTIVE:
-            move(job, "lost", f"no contact with the worker on {worker.host} since {worker.seen_at:%Y-%m-%d %H:%M:%S} UTC", now=now)
+            move(
+                job,
+                "lost",
+                f"no contact with the worker on {worker.host} since {worker.seen_at:%Y-%m-%d %H:%M:%S} UTC",
+                now=now,
+            )
 
 
 def _apply_checkpoint(session: Session, job: Job, attempt_: Attempt, event: CheckpointEvent) -> None:

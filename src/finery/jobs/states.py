@@ -13,7 +13,9 @@ from finery.jobs.specs import JobState, Verb
 NEXT: Final[dict[JobState, frozenset[JobState]]] = {
     "created": frozenset({"queued", "cancelled"}),
     "queued": frozenset({"allocated", "cancelled"}),
-    "allocated": frozenset({"running", "pausing", "cancelling", "queued", "completed", "failed", "cancelled", "paused", "lost"}),
+    "allocated": frozenset(
+        {"running", "pausing", "cancelling", "queued", "completed", "failed", "cancelled", "paused", "lost"}
+    ),
     "running": frozenset({"pausing", "cancelling", "completed", "failed", "paused", "cancelled", "lost"}),
     "pausing": frozenset({"cancelling", "paused", "completed", "failed", "cancelled", "lost"}),
     "paused": frozenset({"queued", "cancelled"}),

@@ -13,7 +13,10 @@ class Job(Table):
     """One row per job; the single truth about its state."""
 
     __tablename__ = "job"
-    __table_args__ = (Index("ix_job_changed_at", "changed_at"), Index("ix_job_state_priority", "state", "priority", "id"))
+    __table_args__ = (
+        Index("ix_job_changed_at", "changed_at"),
+        Index("ix_job_state_priority", "state", "priority", "id"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]

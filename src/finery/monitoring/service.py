@@ -43,9 +43,7 @@ def ingest(
     """
     tail = session.get(TailOffset, (job.id, attempt.number, writer))
     if tail is None:
-        tail = TailOffset(
-            job_id=job.id, attempt=attempt.number, writer=writer, offset=0, last_seq=-1, num_unreadable=0
-        )
+        tail = TailOffset(job_id=job.id, attempt=attempt.number, writer=writer, offset=0, last_seq=-1, num_unreadable=0)
         session.add(tail)
     rows: list[Row] = []
     for line in lines:
@@ -302,9 +300,7 @@ def _decode_tail(tail: MetricTail) -> list[Row]:
     ]
 
 
-def _metrics_after(
-    session: Session, job_id: int, after: int, horizon: int | None, limit: int
-) -> list[StreamedEvent]:
+def _metrics_after(session: Session, job_id: int, after: int, horizon: int | None, limit: int) -> list[StreamedEvent]:
     """Per stream the first `limit` rows after the cursor, so that merging them leaves no gap."""
     found: list[tuple[int, str, Row]] = []
     for stream in session.scalars(select(MetricSummary).where(MetricSummary.job_id == job_id)):

@@ -70,6 +70,5 @@ def _watch_parent(run: Run, parent: int) -> None:
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-
 if __name__ == "__main__":
     sys.exit(main(Path(sys.argv[1])))

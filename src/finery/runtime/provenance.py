@@ -16,7 +16,13 @@ from finery.core.git import git_state
 from finery.core.rundir import Run
 
 PROVENANCE = "provenance.json"
-_SHOWN_ENVIRONMENT = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HF_ENDPOINT", "HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM")
+_SHOWN_ENVIRONMENT = (
+    "OMP_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+    "HF_ENDPOINT",
+    "HF_HUB_OFFLINE",
+    "TOKENIZERS_PARALLELISM",
+)
 
 
 def record(run: Run) -> None:

