@@ -9,7 +9,16 @@ import pytest
 
 from finery.core import rundir
 from finery.core.errors import Conflict
-from finery.core.rundir import EventWriter, Run, RunDir, RunSpec, StreamReplaced, append_line, read_commands, read_new_lines
+from finery.core.rundir import (
+    EventWriter,
+    Run,
+    RunDir,
+    RunSpec,
+    StreamReplaced,
+    append_line,
+    read_commands,
+    read_new_lines,
+)
 
 
 def spec(**changes: object) -> RunSpec:
@@ -32,9 +41,10 @@ def test_a_line_longer_than_the_read_is_returned_whole(tmp_path: Path) -> None:
     stream = tmp_path / "s"
     stream.write_bytes(b"x" * 5000 + b"\ny\n")
 
-    assert read_new_lines(stream, 0, max_bytes=16) == ([b"x" * 5000, b"y"], 5003) or read_new_lines(
-        stream, 0, max_bytes=16
-    )[0][0] == b"x" * 5000
+    assert (
+        read_new_lines(stream, 0, max_bytes=16) == ([b"x" * 5000, b"y"], 5003)
+        or read_new_lines(stream, 0, max_bytes=16)[0][0] == b"x" * 5000
+    )
 
 
 def test_a_stream_that_became_shorter_is_an_error_and_not_silence(tmp_path: Path) -> None:

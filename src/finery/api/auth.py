@@ -1,7 +1,7 @@
 """Who may come in: the token of this home, or a browser that exchanged a one-time code for a cookie.
 
-Default deny, as middleware: a route cannot forget it. Everything under /api needs a caller but the login itself; outside
-/api there are only the files of the web UI. Host and Origin are checked on every request and on the websocket.
+Default deny, as middleware: a route cannot forget it. Everything under /api needs a caller but the login itself;
+outside /api there are only the files of the web UI. Host and Origin are checked on every request and on the websocket.
 """
 
 import hashlib

@@ -107,15 +107,13 @@ def _hardware() -> list[Finding]:
             found.append(Finding(f"cuda:{index}", "ok", f"{shown.name}, {shown.total_memory / _GIB:.0f} GiB"))
     else:
         found.append(Finding("cuda", "missing", "no GPU that this torch can use", "training runs on the CPU"))
-    has_npu = importlib.util.find_spec("torch_npu") is not None
-    found.append(
-        Finding("npu", "ok" if has_npu else "missing", "torch_npu" if has_npu else "no torch_npu", "" if has_npu else "no Ascend")
-    )
-    has_mps = torch.backends.mps.is_available()
-    found.append(
-        Finding("mps", "ok" if has_mps else "missing", "Metal" if has_mps else "no Metal", "" if has_mps else "no Apple GPU")
-    )
+    found.append(_optional("npu", importlib.util.find_spec("torch_npu") is not None, "torch_npu", "no Ascend NPU"))
+    found.append(_optional("mps", torch.backends.mps.is_available(), "Metal", "no Apple GPU"))
     return found
+
+
+def _optional(name: str, is_there: bool, what: str, costs: str) -> Finding:
+    return Finding(name, "ok", what) if is_there else Finding(name, "missing", f"no {what}", costs)
 
 
 def _disk(home: Path) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""`finery up`: API and worker as one foreground command. Each is a process of its own and is started again when it dies."""
+"""`finery up`: API and worker as one foreground command, each a process of its own that is restarted when it dies."""
 
 import os
 import signal

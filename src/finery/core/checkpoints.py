@@ -35,7 +35,7 @@ class Manifest(BaseModel):
     version: Literal[1] = 1
     engine: str
     format: str
-    """Layout of the files, such as `hf-trainer` (weights, optimizer, scheduler and RNG states of transformers.Trainer)."""
+    """Layout of the files, such as `hf-trainer`: what transformers.Trainer saves."""
     step: int
     attempt: int
     world_size: int

@@ -1,7 +1,7 @@
 """Reads hand-written YAML and JSON: plain data only, with the line of every key.
 
-Refused: tags (`!!python/...`), anchors and aliases (with them ten lines can expand to gigabytes), a key given twice, several documents,
-more than MAX_BYTES or MAX_DEPTH. YAML 1.1 reads `1e-5` as text and `no` as false; here numbers follow JSON and only
+Refused: tags (`!!python/...`), anchors and aliases (with them ten lines can expand to gigabytes), a key given
+twice, several documents, more than MAX_BYTES or MAX_DEPTH. YAML 1.1 reads `1e-5` as text and `no` as false; here numbers follow JSON and only
 true/false are booleans, since a learning rate that is silently text costs a night.
 """
 
@@ -113,7 +113,7 @@ def _assign(value: Any, keys: list[str], new: Any, path: str) -> None:
         if is_last:
             here[slot] = new
             return
-        if isinstance(here, dict) and not isinstance(here.get(slot), dict | list):
+        if isinstance(here, dict) and here.get(slot) is None:
             here[slot] = {}
         here = here[slot]
 

@@ -17,7 +17,6 @@ MAX_PART_BYTES = 255
 
 _DRIVE = re.compile(r"^[A-Za-z]:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_MAX_UNQUOTE = 8
 
 
 def resolve_inside(root: Path, name: str, *, must_exist: bool = False) -> Path:
@@ -35,10 +34,9 @@ def resolve_inside(root: Path, name: str, *, must_exist: bool = False) -> Path:
 
     NOTE: who can write under `root` can swap a file for a link after the check; give out no write access to it.
     """
-    for spelling in _spellings(name):
-        reason = _refusal(spelling)
-        if reason:
-            raise InvalidSpec(f"{_shown(name)} is no name within a folder: {reason}")
+    reason = _too_long(name) or next(filter(None, map(_refusal, _spellings(name))), "")
+    if reason:
+        raise InvalidSpec(f"{_shown(name)} is no name within a folder: {reason}")
     base = root.resolve()
     try:
         path = (base / name).resolve()
@@ -54,10 +52,7 @@ def resolve_inside(root: Path, name: str, *, must_exist: bool = False) -> Path:
 def _spellings(name: str) -> list[str]:
     """The name, each stage of undoing its percent escapes, and each of them with compatible characters folded."""
     found = [name]
-    while len(found) <= _MAX_UNQUOTE:
-        plain = unquote(found[-1], errors="replace")
-        if plain == found[-1]:
-            break
+    while (plain := unquote(found[-1], errors="replace")) != found[-1]:  # ends: each stage is shorter
         found.append(plain)
     return found + [unicodedata.normalize("NFKC", spelling) for spelling in found]
 
@@ -74,7 +69,7 @@ def _refusal(name: str) -> str:
         return "it is absolute; give a relative one"
     if ".." in name.split("/"):
         return "it has a part `..`"
-    return _too_long(name)
+    return ""
 
 
 def _too_long(name: str) -> str:

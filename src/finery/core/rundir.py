@@ -433,7 +433,7 @@ def read_new_lines(path: Path, offset: int, *, max_bytes: int = 1 << 22) -> tupl
         StreamReplaced: the file is shorter than `offset`; somebody truncated or replaced it.
     """
     try:
-        file = open(path, "rb")  # reopened each time: NFS shows appends on open
+        file = open(path, "rb")  # noqa: SIM115 - closed below; reopened each time, since NFS shows appends on open
     except FileNotFoundError:
         if offset:
             raise StreamReplaced(f"{path} is gone, and {offset} bytes of it were read before") from None

@@ -76,9 +76,13 @@ def _dotted(loc: tuple[int | str, ...], raw: object) -> str:
     parts: list[str] = []
     here = raw
     for index, part in enumerate(loc):
-        if isinstance(here, Mapping) and part in here:
-            here = here[part]
-        elif isinstance(here, list | tuple) and isinstance(part, int) and part < len(here):
+        if (
+            isinstance(here, Mapping)
+            and part in here
+            or isinstance(here, list | tuple)
+            and isinstance(part, int)
+            and part < len(here)
+        ):
             here = here[part]
         elif index < len(loc) - 1:
             continue

@@ -88,9 +88,9 @@ def story(found: dict[str, Any]) -> list[str]:
     """A comparison in words."""
     low, high = found["difference_interval"]
     verdict = "distinguishable" if found["p_value"] < 0.05 else "not distinguishable"
+    sides = [(name, found[name]) for name in ("baseline", "candidate")]
     return [
-        f"baseline   job {found['baseline']['job_id']}: {_percent(found['baseline']['accuracy'])} {_interval(found['baseline'])}",
-        f"candidate  job {found['candidate']['job_id']}: {_percent(found['candidate']['accuracy'])} {_interval(found['candidate'])}",
+        *(f"{name}: job {s['job_id']} ({s['job_name']}) {_percent(s['accuracy'])} {_interval(s)}" for name, s in sides),
         f"over {found['num_shared']} shared problems: {found['improved']} improved, {found['regressed']} regressed, "
         f"{found['both_correct']} right in both, {found['both_wrong']} wrong in both",
         f"difference {100 * found['difference']:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}; "

@@ -36,7 +36,7 @@ class Resolver:
                 path of a client means nothing here and one of the server is none of a client's business.
 
         Raises:
-            InvalidSpec, NotFound, Forbidden, Unavailable: a reference cannot be resolved; the message says how it could.
+            InvalidSpec, NotFound, Forbidden, Unavailable: a reference cannot be resolved; the message says why.
         """
         found: dict[str, ResolvedInput] = {}
         base = spec.task.model.base

@@ -24,7 +24,7 @@ class Free:
 
 
 def pick(queue: Sequence[Waiting], free: Free) -> Waiting | None:
-    """The first job by priority, then age, if it fits. A job that waits for GPUs is not overtaken by a younger one of its priority."""
+    """The first job by priority, then age, if it fits. While it waits for GPUs no younger one overtakes it."""
     if free.slots <= 0 or not queue:
         return None
     first = min(queue, key=lambda job: (job.priority, job.job_id))

@@ -74,7 +74,7 @@ def submit_pipeline(
     code: CodeState | None,
     now: datetime,
 ) -> list[Job]:
-    """Queue the jobs of a pipeline. Names in `after` and `job:<name>/...` become ids; a job may name earlier ones only."""
+    """Queue the jobs of a pipeline. Names in `after` and `job:<name>/...` become ids of earlier jobs."""
     label = f"{spec.name} {now:%Y-%m-%d %H:%M:%S}"
     ids: dict[str, int] = {}
     made = []
@@ -234,7 +234,7 @@ def begin_attempt(
     worker: str,
     now: datetime,
 ) -> Attempt:
-    """Record an attempt, with all that its child will be told, before anything is spawned: a crash in between loses nothing.
+    """Record an attempt with all that its child will be told, before anything is spawned.
 
     Args:
         runs: Folder of all run directories.

@@ -1,8 +1,8 @@
 """Down-sampling that keeps extremes. Pure.
 
 A line chart of w pixels shows, per pixel column, where the line enters, its lowest and highest value and where it
-leaves; keeping those four points per bucket draws the same line (M4, Jugel et al., VLDB 2014). Points that are not finite
-are always kept: a single NaN among a million steps is what one looks for.
+leaves; keeping those four points per bucket draws the same line (M4, Jugel et al., VLDB 2014). Points that are not
+finite are always kept: a single NaN among a million steps is what one looks for.
 """
 
 import numpy as np

@@ -43,7 +43,7 @@ def series(
     names: Annotated[list[str] | None, Query(max_length=200)] = None,
     max_points: Annotated[int, Query(ge=4, le=100_000)] = 2000,
 ) -> SeriesPage:
-    """Series of the named metrics, or of all. Long ones are thinned so that minima, maxima and non-finite points stay."""
+    """Series of the named metrics, or of all. Long ones are thinned; extremes and non-finite points stay."""
     cursor = jobs.get(db, job_id).cursor
     return SeriesPage(series=service.series(db, job_id, names or [], max_points=max_points), cursor=cursor)
 

@@ -122,7 +122,7 @@ def summaries(session: Session, job_ids: Sequence[int]) -> dict[int, list[Metric
 
 
 def series(session: Session, job_id: int, names: Sequence[str], *, max_points: int) -> list[SeriesView]:
-    """Series of the named metrics (all of them when none is named), per attempt and writer, down-sampled to `max_points` each."""
+    """Series of the named metrics (all when none is named), per attempt and writer, thinned to `max_points` each."""
     found: list[SeriesView] = []
     streams = select(MetricSummary).where(MetricSummary.job_id == job_id).order_by(MetricSummary.attempt)
     for stream in session.scalars(streams):

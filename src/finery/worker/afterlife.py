@@ -1,4 +1,4 @@
-"""What to do about an attempt whose supervisor has died without a word. Used by the worker and by `finery run` alike."""
+"""What to do about an attempt whose supervisor has died without a word. Used by the worker and by `finery run`."""
 
 import os
 import signal

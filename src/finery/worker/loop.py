@@ -53,7 +53,7 @@ class Worker:
         while True:
             try:
                 self.tick()
-            except Exception:  # noqa: BLE001 - the loop outlives a failed turn; the traceback says what it was
+            except Exception:  # the loop outlives a failed turn; the traceback says what it was
                 log.exception("a turn of the worker failed")
                 time.sleep(1.0)
             time.sleep(_TICK_SECONDS)
@@ -94,7 +94,7 @@ class Worker:
         self._seen_at = time.monotonic()
 
     def _obey(self) -> None:
-        """Act on wishes. A command is appended before the wish is marked: done twice it has the same id and counts once."""
+        """Act on wishes. A command is appended before its wish is marked: done twice, it has one id and counts once."""
         with self._db.read() as session:
             waiting = [wish.id for wish in jobs.undelivered(session)]
         for wish_id in waiting:
