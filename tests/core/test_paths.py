@@ -71,7 +71,9 @@ def test_a_name_that_is_not_plainly_inside_is_refused(root: Path, name: str) -> 
         resolve_inside(root, name)
 
 
-@pytest.mark.parametrize("name", ["a/file", "new", "a/new/deep.json", "a b.txt", "100%.txt", "..hidden", "a..b", "\u6570\u636e.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["a/file", "new", "a/new/deep.json", "a b.txt", "100%.txt", "..hidden", "a..b", "\u6570\u636e.jsonl"]
+)
 def test_a_plain_relative_name_is_joined(root: Path, name: str) -> None:
     assert resolve_inside(root, name) == root.resolve() / name
 
