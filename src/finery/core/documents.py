@@ -1,8 +1,8 @@
 """Reads hand-written YAML and JSON: plain data only, with the line of every key.
 
-Refused: tags (`!!python/...`), anchors and aliases (with them ten lines can expand to gigabytes), a key given
-twice, several documents, more than MAX_BYTES or MAX_DEPTH. YAML 1.1 reads `1e-5` as text and `no` as false; here numbers follow JSON and only
-true/false are booleans, since a learning rate that is silently text costs a night.
+Refused: tags (`!!python/...`), anchors and aliases (with them ten lines expand to gigabytes), a key given twice,
+several documents, more than MAX_BYTES or MAX_DEPTH. YAML 1.1 reads `1e-5` as text and `no` as false; here numbers
+follow JSON and only true/false are booleans, since a learning rate that is silently text costs a night.
 """
 
 import re
