@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from finery.cli import check, doctor, exits, run, up
+from finery.cli import check, demo, doctor, exits, run, up
 from finery.core import console
 from finery.core.errors import FineryError, InvalidSpec, NotFound, Unavailable
 from finery.datasets import commands as data
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.command("up")(up.up)
 app.command("login-link")(up.login_link)
+app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("doctor")(doctor.doctor)
