@@ -56,7 +56,6 @@ class Database:
         if self.is_sqlite:
             event.listen(self.engine, "connect", _sqlite_connect)
             event.listen(self.engine, "begin", _sqlite_begin)
-            event.listen(self._writing, "begin", _sqlite_begin)
 
     @property
     def is_sqlite(self) -> bool:

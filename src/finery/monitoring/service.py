@@ -307,16 +307,19 @@ def _metrics_after(session: Session, job_id: int, after: int, horizon: int | Non
         here = (job_id, stream.attempt, stream.writer)
         at_block = (MetricBlock.job_id, MetricBlock.attempt, MetricBlock.writer)
         at_tail = (MetricTail.job_id, MetricTail.attempt, MetricTail.writer)
-        packed = select(MetricBlock).where(*_equal(at_block, here), MetricBlock.last_cursor > after)
+        numbers = select(MetricBlock.number).where(*_equal(at_block, here), MetricBlock.last_cursor > after)
         rows: list[Row] = []
-        for block in session.scalars(packed.order_by(MetricBlock.number).limit(limit // blocks.ROWS + 2)):
-            rows.extend(_unpack_block(session, block))
-        if len(rows) <= limit + blocks.ROWS:
+        for number in session.scalars(numbers.order_by(MetricBlock.number)).all():
+            if len(rows) >= limit:
+                break
+            block = session.get_one(MetricBlock, (*here, number))
+            rows.extend(row for row in _unpack_block(session, block) if row.cursor > after)
+        if len(rows) < limit:
             fresh = select(MetricTail).where(*_equal(at_tail, here), MetricTail.last_cursor > after)
             for tail in session.scalars(fresh.order_by(MetricTail.id).limit(limit)):
-                rows.extend(_decode_tail(tail))
+                rows.extend(row for row in _decode_tail(tail) if row.cursor > after)
         found.extend((stream.attempt, stream.writer, row) for row in rows)
-    shown = [item for item in found if item[2].cursor > after and (horizon is None or item[2].cursor <= horizon)]
+    shown = [item for item in found if horizon is None or item[2].cursor <= horizon]
     shown.sort(key=lambda item: item[2].cursor)
     return [_streamed(attempt, writer, row) for attempt, writer, row in shown[:limit]]
 

@@ -1,0 +1,28 @@
+"""Tables of the datasets slice."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from finery.core.db import Table
+
+
+class DatasetVersion(Table):
+    """One immutable version; its rows lie in the object store."""
+
+    __tablename__ = "dataset_version"
+    __table_args__ = (UniqueConstraint("name", "version"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    version: Mapped[int]
+    format: Mapped[str]
+    num_rows: Mapped[int]
+    num_bytes: Mapped[int]
+    sha256: Mapped[str]
+    source: Mapped[dict[str, Any]] = mapped_column(JSON)
+    problems: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    num_problems: Mapped[int]
+    created_at: Mapped[datetime]
