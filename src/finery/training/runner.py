@@ -1,0 +1,24 @@
+"""Runs a training task in the child: picks the engine and imports it there."""
+
+from importlib import import_module
+from typing import Final
+
+from finery.core.errors import InvalidSpec
+from finery.core.rundir import Run
+from finery.training.specs import TrainTask
+
+ENGINES: Final = {"trl": "finery.training.trl.engine"}
+"""Closed set, by module name: the platform's own processes never import an engine."""
+
+
+def execute(task: TrainTask, run: Run) -> None:
+    """Train.
+
+    Raises:
+        InvalidSpec: the engine is not there or cannot honour a field.
+        Stopped: a pause or cancel was asked for and a checkpoint was saved.
+    """
+    name = "trl" if task.engine == "auto" else task.engine
+    if name not in ENGINES:
+        raise InvalidSpec(f"engine {name!r} is not available in this version; use engine: trl")
+    import_module(ENGINES[name]).execute(task, run)

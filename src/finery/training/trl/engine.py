@@ -1,0 +1,37 @@
+"""Entry of the engine `trl`: one task, from a run directory to trained weights."""
+
+import transformers
+
+from finery.core import checkpoints
+from finery.core.hooks import Decision
+from finery.core.rundir import Run, Stopped
+from finery.training.specs import GrpoSpec, TrainTask
+from finery.training.trl import grpo, setup, sft
+from finery.training.trl.steps import StepCallback, remove_native
+
+
+def execute(task: TrainTask, run: Run) -> None:
+    """Train to the last step, or to the step after which a stop was asked for.
+
+    Raises:
+        Stopped: a pause or cancel was asked for; the checkpoint of that step is saved.
+    """
+    transformers.logging.set_verbosity_warning()
+    transformers.logging.disable_progress_bar()
+    checkpoints.remove_debris(run.dir.checkpoints)
+    monitoring = run.spec.job["monitoring"]
+    loaded = setup.load(task, run)
+    if isinstance(task, GrpoSpec):
+        trainer = grpo.make_trainer(task, run, loaded, monitoring=monitoring)
+    else:
+        trainer = sft.make_trainer(task, run, loaded)
+    trainer.finery_run = run
+    trainer.keep_last = monitoring["keep_checkpoints"]
+    steps = StepCallback(run, monitoring["checkpoint_interval"])
+    steps.attach(trainer)
+    trainer.add_callback(steps)
+    trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
+    remove_native(run)
+    is_early = trainer.state.global_step < task.optim.steps
+    if is_early and steps.decision in (Decision.PAUSE, Decision.CANCEL):
+        raise Stopped(steps.decision)

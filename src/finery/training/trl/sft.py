@@ -1,0 +1,105 @@
+"""Supervised fine-tuning with TRL's SFTTrainer."""
+
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from trl import SFTConfig, SFTTrainer
+
+from finery.core.rundir import Run
+from finery.training.specs import SftSpec
+from finery.training.trl import rows as data
+from finery.training.trl import setup
+from finery.training.trl.steps import ExactTrainer
+
+
+class FinerySftTrainer(ExactTrainer, SFTTrainer):
+    """SFT that computes logits only in the columns where some row has a label; TRL on a CPU computes all.
+
+    Dimensions: B rows, T tokens, C columns with a label, N labels, V vocabulary.
+    """
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """Sum of the cross entropies of the labels over the number of labels of the whole step."""
+        labels_BT = inputs["labels"]
+        columns_C = (labels_BT != -100).any(dim=0).nonzero()[:, 0]
+        columns_C = columns_C[columns_C > 0]
+        targets_BC = labels_BT[:, columns_C]
+        logits_BCV = model(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            use_cache=False,
+            logits_to_keep=columns_C - 1,
+        ).logits
+        is_target_BC = targets_BC != -100
+        logits_NV, targets_N = logits_BCV[is_target_BC].float(), targets_BC[is_target_BC]
+        losses_N = torch.nn.functional.cross_entropy(logits_NV, targets_N, reduction="none")
+        self._note(logits_NV.detach(), targets_N, inputs["attention_mask"])
+        return losses_N.sum() / (len(targets_N) if num_items_in_batch is None else num_items_in_batch)
+
+    def _note(self, logits_NV: Tensor, targets_N: Tensor, mask_BT: Tensor) -> None:
+        logprobs_NV = logits_NV.log_softmax(dim=-1)
+        entropy = -(logprobs_NV.exp() * logprobs_NV).sum(dim=-1).mean().item()
+        self._metrics["train"]["entropy"].append(entropy)
+        self._metrics["train"]["mean_token_accuracy"].append(
+            (logits_NV.argmax(dim=-1) == targets_N).float().mean().item()
+        )
+        self._total_train_tokens += int(mask_BT.sum().item())
+        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+
+
+def make_trainer(task: SftSpec, run: Run, loaded: setup.Loaded) -> FinerySftTrainer:
+    """A trainer that is ready to start or to resume."""
+    rows = data.read_rows(run, task.data.train)
+    examples, num_dropped = data.examples(
+        rows, loaded.tokenizer, loss_on=task.loss_on, max_tokens=task.data.max_tokens
+    )
+    if num_dropped:
+        run.note(f"{num_dropped} of {len(rows)} rows were left out: data.max_tokens cuts all of their response", "warning")
+    visits = data.order(
+        len(examples), task.optim.steps * task.batch_size, seed=run.seed, shuffle=task.data.shuffle
+    )
+    columns = {"input_ids": [e.input_ids for e in examples], "labels": [e.labels for e in examples]}
+    micro = task.micro_batch_size or task.batch_size
+    arguments = {
+        **setup.common_arguments(task.optim, task.model, run),
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": task.batch_size // micro,
+        "packing": False,
+        "max_length": None,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+    }
+    return FinerySftTrainer(
+        loaded.model,
+        args=setup.with_native(SFTConfig, arguments, task.native),
+        train_dataset=Dataset.from_dict(columns).select(visits),
+        processing_class=loaded.tokenizer,
+        data_collator=_Collator(loaded.tokenizer.pad_token_id),
+        peft_config=loaded.lora,
+    )
+
+
+class _Collator:
+    """Pads on the right, with masks from lengths: padding may be the same token as the end of sequence."""
+
+    def __init__(self, pad_id: int):
+        self._pad_id = pad_id
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Tensor]:
+        longest = max(len(feature["input_ids"]) for feature in features)
+        return {
+            "input_ids": _padded([f["input_ids"] for f in features], longest, self._pad_id),
+            "labels": _padded([f["labels"] for f in features], longest, -100),
+            "attention_mask": _padded([[1] * len(f["input_ids"]) for f in features], longest, 0),
+        }
+
+
+def _padded(rows: list[list[int]], length: int, value: int) -> Tensor:
+    return torch.tensor([row + [value] * (length - len(row)) for row in rows])

@@ -1,0 +1,169 @@
+"""What happens at each step of either trainer: metrics out, decisions in, checkpoints exact to the bit.
+
+A checkpoint is what transformers.Trainer saves (weights, optimizer, scheduler, RNG states, trainer state) and
+`finery_state.pt`: what it forgets (the sampler's generator, buffered rollouts, TRL's counters).
+"""
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+
+from finery.core import checkpoints
+from finery.core.hooks import Decision
+from finery.core.rundir import Run
+from finery.training.trl import metrics
+
+_STATE = "finery_state.pt"
+_DISK_ERRORS = (OSError, SafetensorError, RuntimeError)
+"""What the savers raise when the disk is full; torch.save raises a bare RuntimeError."""
+
+
+class ExactTrainer(Trainer):
+    """Mix-in of both trainers: saves and restores everything that the next step depends on.
+
+    Relies on transformers 5.23 calling `_save_checkpoint` after `log` at a step whose control says save, and
+    `_load_optimizer_and_scheduler` once on resume, before the first step.
+    """
+
+    finery_run: Run
+    keep_last: int
+
+    def exact_state(self) -> dict[str, Any]:
+        """What a subclass needs besides the weights, optimizer, scheduler and global RNG."""
+        return {"total_train_tokens": self._total_train_tokens}
+
+    def restore_exact_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `exact_state`."""
+        self._total_train_tokens = state["total_train_tokens"]
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return torch.utils.data.SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        step = self.state.global_step
+        path = checkpoints.directory(self.finery_run.dir.checkpoints, step)
+        checkpoints.remove(path)
+        try:
+            path.mkdir(parents=True)
+            self.save_model(str(path), _internal_call=True)
+            self.processing_class.save_pretrained(path)
+            self._save_optimizer_and_scheduler(str(path))
+            self._save_rng_state(str(path))
+            self.state.save_to_json(str(path / TRAINER_STATE_NAME))
+            torch.save(self.exact_state(), path / _STATE)
+        except _DISK_ERRORS as error:
+            self.finery_run.checkpoint_failed(path, step, error)
+            return
+        self.finery_run.checkpoint(path, engine="trl", format="hf-trainer", step=step, keep_last=self.keep_last)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            # Our own file, and its hash was checked against the manifest before this attempt began.
+            self.restore_exact_state(torch.load(Path(checkpoint) / _STATE, weights_only=False))
+
+
+class Controls:
+    """Live settings of a trainer."""
+
+    def __init__(self, trainer: Trainer):
+        self._trainer = trainer
+        self._plain = {
+            "entropy_coef": "entropy_coef",
+            "kl_coef": "beta",
+            "clip_low": "epsilon_low",
+            "clip_high": "epsilon_high",
+        }
+
+    def get(self) -> dict[str, float]:
+        """Name -> value in effect."""
+        found = {"learning_rate": float(self._trainer.optimizer.param_groups[0]["lr"])}
+        for name, attribute in self._plain.items():
+            if attribute in vars(self._trainer):
+                found[name] = float(vars(self._trainer)[attribute])
+        return found
+
+    def set(self, name: str, value: float) -> None:
+        """Apply a change from the next step on."""
+        if name not in self.get():
+            raise ValueError(f"{name} cannot be changed here; live are {', '.join(self.get())}")
+        if value < 0 or (name == "learning_rate" and value == 0):
+            raise ValueError(f"{name} must be positive, but it is {value}")
+        if name == "learning_rate":
+            self._set_learning_rate(value)
+            return
+        if name == "kl_coef" and self.get()["kl_coef"] == 0:
+            raise ValueError("kl_coef was 0 at the start, so no reference model is loaded")
+        setattr(self._trainer, self._plain[name], value)
+        if name == "entropy_coef":
+            self._trainer._entropy_bonus_enabled = value > 0
+
+    def _set_learning_rate(self, value: float) -> None:
+        """Scale the whole schedule so that the present step has this rate."""
+        optimizer, scheduler = self._trainer.optimizer, self._trainer.lr_scheduler
+        factor = value / optimizer.param_groups[0]["lr"]
+        scheduler.base_lrs = [rate * factor for rate in scheduler.base_lrs]
+        for group in optimizer.param_groups:
+            group["lr"] = group["lr"] * factor
+            group["initial_lr"] = group["initial_lr"] * factor
+        scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
+
+
+class StepCallback(TrainerCallback):
+    """Reports each step and carries out what the hooks decide."""
+
+    def __init__(self, run: Run, interval: int):
+        self._run = run
+        self._interval = interval
+        self._controls: Controls | None = None
+        self._started = 0.0
+        self._seconds = 0.0
+        self.decision = Decision.CONTINUE
+
+    def attach(self, trainer: Trainer) -> None:
+        """Give the callback the trainer whose settings it may change."""
+        self._controls = Controls(trainer)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._run.status("running", step=state.global_step, total=args.max_steps)
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._started = time.perf_counter()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._seconds = time.perf_counter() - self._started
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float | None] | None = None,
+        **_: Any,
+    ) -> None:
+        if not logs or "train_runtime" in logs:
+            return
+        assert self._controls is not None
+        values = {**metrics.ours(logs), "seconds_per_step": self._seconds}
+        self._run.log(values, state.global_step)
+        self.decision = self._run.after_step(state.global_step, values, self._controls)
+        is_last = state.global_step >= args.max_steps
+        is_due = state.global_step % self._interval == 0
+        if is_last or is_due or self.decision is not Decision.CONTINUE:
+            control.should_save = True
+        if self.decision in (Decision.PAUSE, Decision.CANCEL):
+            control.should_training_stop = True
+
+
+def remove_native(run: Run) -> None:
+    """Delete what the trainer left outside our layout."""
+    shutil.rmtree(run.dir.path / "native", ignore_errors=True)
