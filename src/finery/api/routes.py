@@ -88,7 +88,7 @@ def get_object(sha256: Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")], objects:
 @router.post("/trees", status_code=201)
 def make_tree(body: TreeSpec, objects: Objects) -> StoredObjectView:
     """Name a folder of uploaded files by its content."""
-    stored = objects.put_tree_manifest(body.files)
+    stored = objects.put_manifest(body.files)
     return StoredObjectView(sha256=stored.sha256, num_bytes=stored.num_bytes)
 
 

@@ -82,7 +82,12 @@ def generate(
     completions = [Completion() for _ in prompts]
     for rows in _batches(prompts, batch_size):
         _generate_batch(
-            model, [prompts[row] for row in rows], [completions[row] for row in rows], sampling, generator, with_logprobs
+            model,
+            [prompts[row] for row in rows],
+            [completions[row] for row in rows],
+            sampling,
+            generator,
+            with_logprobs,
         )
     return completions
 

@@ -179,9 +179,7 @@ def _download_modelscope(repo: str, resolved: ResolvedInput) -> Path:
     from modelscope import snapshot_download  # noqa: PLC0415 - optional
 
     try:
-        found = snapshot_download(
-            repo, revision=resolved.sha256, cache_dir=resolved.path, allow_patterns=_FILES
-        )
+        found = snapshot_download(repo, revision=resolved.sha256, cache_dir=resolved.path, allow_patterns=_FILES)
     except OSError as error:
         raise Unavailable(f"{repo} could not be downloaded from ModelScope ({error}); a retry goes on") from error
     return Path(found)

@@ -119,7 +119,9 @@ def _hub(repo: str, revision: str | None, home: Path, token: str | None) -> Reso
     try:
         info = api.model_info(repo, revision=revision, timeout=20)
     except GatedRepoError as error:
-        raise Forbidden(f"{repo} is gated: accept its licence on the hub and set HF_TOKEN to a token that may read it") from error
+        raise Forbidden(
+            f"{repo} is gated: accept its licence on the hub and set HF_TOKEN to a token that may read it"
+        ) from error
     except RevisionNotFoundError as error:
         raise NotFound(f"{repo} has no revision {revision!r}") from error
     except RepositoryNotFoundError as error:
@@ -127,10 +129,14 @@ def _hub(repo: str, revision: str | None, home: Path, token: str | None) -> Reso
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else 0
         if status in (401, 403):
-            raise Forbidden(f"the hub does not let us read {repo} ({status}); set HF_TOKEN to a token that may") from error
+            raise Forbidden(
+                f"the hub does not let us read {repo} ({status}); set HF_TOKEN to a token that may"
+            ) from error
         raise Unavailable(f"the hub answered {status} for {repo}; try again, or set HF_ENDPOINT to a mirror") from error
     except (OSError, OfflineModeIsEnabled) as error:
-        raise Unavailable(f"the hub cannot be reached for {repo} ({error}); set HF_ENDPOINT, or use a local folder") from error
+        raise Unavailable(
+            f"the hub cannot be reached for {repo} ({error}); set HF_ENDPOINT, or use a local folder"
+        ) from error
     names = [file.rfilename for file in info.siblings or ()]
     if not any(name.endswith(".safetensors") for name in names):
         raise InvalidSpec(f"{repo} has no safetensors: {_CONVERT}")
@@ -140,7 +146,9 @@ def _hub(repo: str, revision: str | None, home: Path, token: str | None) -> Reso
 def _modelscope(name: str, home: Path) -> ResolvedInput:
     found = _HUB_ID.match(name)
     if found is None:
-        raise InvalidSpec(f"modelscope:{name} is no ModelScope id; write modelscope:org/name or modelscope:org/name@revision")
+        raise InvalidSpec(
+            f"modelscope:{name} is no ModelScope id; write modelscope:org/name or modelscope:org/name@revision"
+        )
     try:
         from modelscope.hub.api import HubApi  # noqa: PLC0415 - heavy and optional
     except ImportError as error:

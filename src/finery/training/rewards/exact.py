@@ -5,7 +5,7 @@ from typing import Any
 
 from finery.core import answers
 from finery.core.spec import Spec
-from finery.training.registry import rewards
+from finery.training.rewards import registry
 
 
 class ExactParams(Spec):
@@ -13,7 +13,7 @@ class ExactParams(Spec):
     """Whether `Paris` equals `paris`."""
 
 
-@rewards.register("exact", params=ExactParams)
+@registry.register("exact", params=ExactParams)
 def exact(completions: Sequence[str], rows: Sequence[Mapping[str, Any]], params: ExactParams) -> list[float]:
     """1 when the whole completion is the answer, white space aside; else 0."""
     return [

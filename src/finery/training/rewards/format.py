@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from finery.core.spec import Spec
-from finery.training.registry import rewards
+from finery.training.rewards import registry
 
 _LONGEST = 20_000
 """Characters of a completion that are looked at: a pattern may take time that grows faster than the text."""
@@ -26,7 +26,7 @@ class FormatParams(Spec):
         return self
 
 
-@rewards.register("format", params=FormatParams)
+@registry.register("format", params=FormatParams)
 def format_(completions: Sequence[str], rows: Sequence[Mapping[str, Any]], params: FormatParams) -> list[float]:
     """1 when the completion has the wanted form; else 0."""
     pattern = re.compile(params.pattern)

@@ -5,14 +5,14 @@ from typing import Any
 
 from finery.core import answers
 from finery.core.spec import Spec
-from finery.training.registry import rewards
+from finery.training.rewards import registry
 
 
 class MathEqualParams(Spec):
     pass
 
 
-@rewards.register("math_equal", params=MathEqualParams)
+@registry.register("math_equal", params=MathEqualParams)
 def math_equal(completions: Sequence[str], rows: Sequence[Mapping[str, Any]], params: MathEqualParams) -> list[float]:
     """1 when the answer in the completion equals the target as mathematics (1/2 = 0.5 = \\frac{1}{2}); else 0."""
     found = []

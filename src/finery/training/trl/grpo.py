@@ -21,7 +21,7 @@ from finery.core.errors import FineryError
 from finery.core.rundir import Run
 from finery.models import chat
 from finery.models.generation import Sampling, generate
-from finery.training.registry import rewards
+from finery.training import rewards
 from finery.training.specs import GrpoSpec, RewardSpec
 from finery.training.trl import rows as data
 from finery.training.trl import setup
@@ -65,9 +65,7 @@ class FineryGrpoTrainer(ExactTrainer, GRPOTrainer):
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return [self.prompt_ids[int(row)] for row in prompts], None, {}
 
-    def _generate_single_turn(
-        self, prompt_ids: list[list[int]], *_: Any, **__: Any
-    ) -> tuple[list[list[int]], None]:
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any, **__: Any) -> tuple[list[list[int]], None]:
         sampling = Sampling(
             max_new_tokens=self.max_completion_length,
             stop_ids=self.stop_ids,
@@ -154,9 +152,7 @@ def make_trainer(task: GrpoSpec, run: Run, loaded: setup.Loaded, *, monitoring: 
     """A trainer that is ready to start or to resume."""
     rows = data.read_rows(run, task.data.train)
     num_generations = math.ceil(task.optim.steps / task.num_iterations)
-    visits = data.order(
-        len(rows), num_generations * task.prompts_per_step, seed=run.seed, shuffle=task.data.shuffle
-    )
+    visits = data.order(len(rows), num_generations * task.prompts_per_step, seed=run.seed, shuffle=task.data.shuffle)
     trainer = FineryGrpoTrainer(
         loaded.model,
         reward_funcs=[_named(spec.name) for spec in task.rewards],
@@ -209,27 +205,35 @@ def completion_logprobs(
     positions_RT = (mask_RT.cumsum(dim=1) - 1).clamp(min=0)
 
     cache = DynamicCache()
-    first_PV = model(
-        input_ids=prompt_ids_PT,
-        attention_mask=prompt_mask_PT,
-        position_ids=(prompt_mask_PT.cumsum(dim=1) - 1).clamp(min=0),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits[:, -1].float() / temperature
+    first_PV = (
+        model(
+            input_ids=prompt_ids_PT,
+            attention_mask=prompt_mask_PT,
+            position_ids=(prompt_mask_PT.cumsum(dim=1) - 1).clamp(min=0),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        .logits[:, -1]
+        .float()
+        / temperature
+    )
     first_total_P, first_entropy_P = _total_and_entropy(first_PV, entropy_has_grad)
     targets_RC = ids_RT[:, num_prompt:]
     logprobs = [(first_PV[prompt_R, targets_RC[:, 0]] - first_total_P[prompt_R])[:, None]]
     entropies = [first_entropy_P[prompt_R][:, None]]
     if num_completion > 1:
         cache.batch_select_indices(prompt_R)
-        logits_RCV = model(
-            input_ids=targets_RC[:, :-1],
-            attention_mask=mask_RT[:, :-1],
-            position_ids=positions_RT[:, num_prompt:-1],
-            past_key_values=cache,
-            use_cache=True,
-        ).logits.float() / temperature
+        logits_RCV = (
+            model(
+                input_ids=targets_RC[:, :-1],
+                attention_mask=mask_RT[:, :-1],
+                position_ids=positions_RT[:, num_prompt:-1],
+                past_key_values=cache,
+                use_cache=True,
+            ).logits.float()
+            / temperature
+        )
         total_RC, entropy_RC = _total_and_entropy(logits_RCV, entropy_has_grad)
         logprobs.append(logits_RCV.gather(2, targets_RC[:, 1:, None])[..., 0] - total_RC)
         entropies.append(entropy_RC)
@@ -275,9 +279,9 @@ def _arguments(task: GrpoSpec, run: Run) -> dict[str, Any]:
 
 def _scored(spec: RewardSpec, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
     """Scores of one reward, checked."""
-    entry = rewards.get(spec.name)
+    entry = rewards.registry.get(spec.name)
     try:
-        found = entry.target(completions, rows, rewards.params(spec.name, spec.params))
+        found = entry.target(completions, rows, rewards.registry.params(spec.name, spec.params))
     except FineryError:
         raise
     except Exception as error:  # noqa: BLE001 - a reward is a plugin: its failure is told with its name
@@ -302,8 +306,7 @@ def _named(name: str) -> Any:
 
 def _own_tokens(output: Mapping[str, Any]) -> list[list[int]]:
     return [
-        ids[mask.bool()].tolist()
-        for ids, mask in zip(output["completion_ids"], output["completion_mask"], strict=True)
+        ids[mask.bool()].tolist() for ids, mask in zip(output["completion_ids"], output["completion_mask"], strict=True)
     ]
 
 

@@ -58,14 +58,12 @@ class FinerySftTrainer(ExactTrainer, SFTTrainer):
 def make_trainer(task: SftSpec, run: Run, loaded: setup.Loaded) -> FinerySftTrainer:
     """A trainer that is ready to start or to resume."""
     rows = data.read_rows(run, task.data.train)
-    examples, num_dropped = data.examples(
-        rows, loaded.tokenizer, loss_on=task.loss_on, max_tokens=task.data.max_tokens
-    )
+    examples, num_dropped = data.examples(rows, loaded.tokenizer, loss_on=task.loss_on, max_tokens=task.data.max_tokens)
     if num_dropped:
-        run.note(f"{num_dropped} of {len(rows)} rows were left out: data.max_tokens cuts all of their response", "warning")
-    visits = data.order(
-        len(examples), task.optim.steps * task.batch_size, seed=run.seed, shuffle=task.data.shuffle
-    )
+        run.note(
+            f"{num_dropped} of {len(rows)} rows were left out: data.max_tokens cuts all of their response", "warning"
+        )
+    visits = data.order(len(examples), task.optim.steps * task.batch_size, seed=run.seed, shuffle=task.data.shuffle)
     columns = {"input_ids": [e.input_ids for e in examples], "labels": [e.labels for e in examples]}
     micro = task.micro_batch_size or task.batch_size
     arguments = {
