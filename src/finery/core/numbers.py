@@ -67,7 +67,7 @@ class Number:
 
 
 def fold(text: str) -> str:
-    """Write digits, signs and points of any script in ASCII, one for one. A full-width comma is punctuation: it stays."""
+    """Write digits, signs and points of any script in ASCII, one for one. A full-width comma stays: it separates."""
     if text.isascii():
         return text
     return re.sub(r"[^\x00-\x7f]", lambda found: _digit(found[0]), text.translate(_PLAIN))

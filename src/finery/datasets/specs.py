@@ -21,7 +21,7 @@ class ImportSpec(Spec):
     """Lower-case letters, digits, dot, underscore and hyphen, at most 64 characters."""
     object: str = Field(pattern=r"^[0-9a-f]{64}$")
     """sha256 of the uploaded file (JSONL, JSON, CSV or Parquet)."""
-    file_name: str
+    file_name: str = Field(pattern=r"^[^\x00-\x1f/\\]+$", max_length=255)
     """Name of the file on the user's side; its ending tells the file type."""
     format: DatasetFormat | None = None
     """None detects it from the rows."""
@@ -68,6 +68,8 @@ class DatasetVersionView(View):
 
 class DatasetPage(View):
     versions: list[DatasetVersionView]
+    total: int
+    """Versions in all, on this page or not."""
 
 
 class RowPage(View):
