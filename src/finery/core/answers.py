@@ -17,6 +17,7 @@ MAX_ANSWER = 300
 _THINK_END = "</think>"
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _BOXED_BARE = re.compile(r"\\boxed\s+(\S+)")
+_MARKED = re.compile(r"\\boxed|####")
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
 _PHRASE = re.compile(
     r"(?:\banswer(?:\s+to\b[^.:\n]{0,80}?)?\s+(?:is|equals)\b|\banswer\s*\**\s*[:=\uff1a]|\u7b54\u6848\s*\**\s*(?:\u662f|\u4e3a|[:=\uff1a]))"
@@ -104,12 +105,15 @@ def math_equal(answer: str, target: str, timeout_seconds: float = 5.0) -> bool:
 
     Args:
         answer: What the model gave, as `extract_answer` returns it; a whole completion is not searched.
-        target: The truth. Order matters for math-verify: the target is taken at its word.
+        target: The truth, bare or in a worked solution that marks it by `\\boxed{}` or `####`. Order matters:
+            math-verify takes the target at its word.
         timeout_seconds: For the part that needs algebra. Plain numbers and equal texts take microseconds.
 
     Raises:
         Unavailable: algebra is needed and math-verify is not installed.
     """
+    if _MARKED.search(target):
+        target = extract_answer(target) or target
     if not answer.strip() or not target.strip():
         return False
     if exact_equal(answer, target):

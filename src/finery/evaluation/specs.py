@@ -1,8 +1,8 @@
 """What an evaluation job looks like and what it answers."""
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from finery.core.spec import Spec, View
 from finery.models.specs import ModelSpec
@@ -29,6 +29,12 @@ class EvaluateSpec(Spec):
     """Problems answered at once; they are sorted by length first."""
     limit: int | None = Field(None, ge=1)
     """First n problems only."""
+
+    @model_validator(mode="after")
+    def _trains_nothing(self) -> Self:
+        if self.model.lora is not None:
+            raise ValueError("model.lora has no place in an evaluation, which trains nothing; remove it")
+        return self
 
 
 class SampleResult(View):
