@@ -1,0 +1,55 @@
+import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import { App as AntApp, ConfigProvider, theme as antTheme } from "antd";
+import enUS from "antd/locale/en_US";
+import zhCN from "antd/locale/zh_CN";
+import { useEffect, useMemo } from "react";
+import { BrowserRouter } from "react-router";
+import { ApiError } from "../api/client";
+import { LanguageContext, translator } from "./i18n";
+import { useIsDark, useLanguagePreference, useThemePreference } from "./preferences";
+import { Shell } from "./Shell";
+import { ThemeContext } from "./theme";
+
+const queries = new QueryClient({
+  defaultOptions: {
+    queries: {
+      retry: (count, error) => count < 2 && !(error instanceof ApiError && error.status >= 400 && error.status < 500),
+      refetchOnWindowFocus: true,
+      staleTime: 1000,
+    },
+  },
+});
+
+export function App() {
+  const [language, setLanguage] = useLanguagePreference();
+  const [theme, setTheme] = useThemePreference();
+  const isDark = useIsDark(theme);
+  const translation = useMemo(() => ({ language, t: translator(language) }), [language]);
+  useEffect(() => {
+    document.documentElement.lang = language;
+    document.body.style.background = isDark ? "#101416" : "#f6f7f8";
+    document.documentElement.style.colorScheme = isDark ? "dark" : "light";
+  }, [language, isDark]);
+  return (
+    <LanguageContext value={translation}>
+      <ThemeContext value={isDark}>
+        <ConfigProvider
+          locale={language === "zh" ? zhCN : enUS}
+          theme={{
+            algorithm: isDark ? antTheme.darkAlgorithm : antTheme.defaultAlgorithm,
+            token: { colorPrimary: isDark ? "#2aa6b0" : "#0b6e77", borderRadius: 6, fontSize: 13 },
+            components: { Table: { cellPaddingBlockSM: 5 } },
+          }}
+        >
+          <AntApp>
+            <QueryClientProvider client={queries}>
+              <BrowserRouter>
+                <Shell language={language} setLanguage={setLanguage} theme={theme} setTheme={setTheme} />
+              </BrowserRouter>
+            </QueryClientProvider>
+          </AntApp>
+        </ConfigProvider>
+      </ThemeContext>
+    </LanguageContext>
+  );
+}

@@ -1,0 +1,17 @@
+import { describe, expect, it } from "vitest";
+import { bytes, number, yaml } from "./format";
+
+describe("format", () => {
+  it("gives four significant digits and keeps names of what is not finite", () => {
+    expect(number(0.123456)).toBe("0.1235");
+    expect(number(1e-5)).toBe("1.000e-5");
+    expect(number("NaN")).toBe("NaN");
+    expect(bytes(7_920_087)).toBe("7.92 MB");
+  });
+
+  it("writes YAML that reads back as the same data", () => {
+    expect(yaml({ a: { b: [1, "x y"], c: null }, d: "true", e: [{ f: 1, g: 2 }] }).trim()).toBe(
+      'a:\n  b:\n    - 1\n    - x y\n  c: null\nd: "true"\ne:\n  - f: 1\n    g: 2',
+    );
+  });
+});

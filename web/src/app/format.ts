@@ -1,0 +1,79 @@
+/** Numbers, sizes and times as text. */
+import type { Language } from "./i18n";
+
+/** Four significant digits; what is not finite stays its own name. */
+export function number(value: number | string | null | undefined): string {
+  if (value === null || value === undefined) return "–";
+  if (typeof value === "string") return value;
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  if (size >= 1e6 || size < 1e-4) return value.toExponential(3);
+  return Number(value.toPrecision(4)).toLocaleString("en", { maximumFractionDigits: 8 });
+}
+
+/** Bytes in SI units. */
+export function bytes(value: number): string {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let size = value;
+  let unit = 0;
+  while (size >= 1000 && unit < units.length - 1) {
+    size /= 1000;
+    unit += 1;
+  }
+  return `${unit === 0 ? size : size.toPrecision(3)} ${units[unit] ?? ""}`;
+}
+
+const STEPS: [number, Intl.RelativeTimeFormatUnit][] = [
+  [60, "second"],
+  [60, "minute"],
+  [24, "hour"],
+  [30, "day"],
+  [12, "month"],
+  [Infinity, "year"],
+];
+
+/** "3 minutes ago" in the page's language. */
+export function relative(moment: string, now: number, language: Language): string {
+  let amount = (new Date(moment).getTime() - now) / 1000;
+  const format = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
+  for (const [size, unit] of STEPS) {
+    if (Math.abs(amount) < size) return format.format(Math.round(amount), unit);
+    amount /= size;
+  }
+  return moment;
+}
+
+export function absolute(moment: string, language: Language): string {
+  return new Date(moment).toLocaleString(language === "zh" ? "zh-CN" : "en-GB");
+}
+
+export function clock(milliseconds: number, language: Language): string {
+  const options: Intl.DateTimeFormatOptions = { hour: "2-digit", minute: "2-digit" };
+  return new Date(milliseconds).toLocaleTimeString(language === "zh" ? "zh-CN" : "en-GB", options);
+}
+
+/** Plain data as YAML that a person can read. Text is quoted where YAML would read something else. */
+export function yaml(value: unknown, indent = 0): string {
+  const pad = "  ".repeat(indent);
+  if (Array.isArray(value)) {
+    if (value.length === 0) return " []\n";
+    return `\n${value.map((item) => `${pad}-${child(item, indent + 1, true)}`).join("")}`;
+  }
+  if (value !== null && typeof value === "object") {
+    const entries = Object.entries(value);
+    if (entries.length === 0) return " {}\n";
+    return `\n${entries.map(([key, item]) => `${pad}${key}:${child(item, indent + 1, false)}`).join("")}`;
+  }
+  return ` ${scalar(value)}\n`;
+}
+
+function child(item: unknown, indent: number, inList: boolean): string {
+  const text = yaml(item, indent);
+  if (!inList || !text.startsWith("\n") || Array.isArray(item)) return text;
+  return ` ${text.slice(1).trimStart()}`;
+}
+
+function scalar(value: unknown): string {
+  if (typeof value !== "string") return String(value);
+  return /^[A-Za-z_./][\w ./@-]*$/.test(value) && !/^(true|false|null|yes|no)$/i.test(value) ? value : JSON.stringify(value);
+}

@@ -1,0 +1,31 @@
+/** Keys that work anywhere but in a field. */
+import { useEffect, useRef } from "react";
+
+const SEQUENCE_MS = 800;
+
+/** @param keys a key (`j`) or two after each other (`g r`) -> what it does */
+export function useKeys(keys: Record<string, () => void>): void {
+  const current = useRef(keys);
+  useEffect(() => {
+    current.current = keys;
+  });
+  useEffect(() => {
+    let before = "";
+    let at = 0;
+    const press = (event: KeyboardEvent) => {
+      const target = event.target as HTMLElement;
+      if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, textarea, select, [contenteditable=true]")) return;
+      const now = Date.now();
+      const both = now - at < SEQUENCE_MS ? `${before} ${event.key}` : "";
+      const action = current.current[both] ?? current.current[event.key];
+      before = event.key;
+      at = now;
+      if (action) {
+        event.preventDefault();
+        action();
+      }
+    };
+    window.addEventListener("keydown", press);
+    return () => window.removeEventListener("keydown", press);
+  }, []);
+}

@@ -1,0 +1,35 @@
+/** All metrics of a job: one request, then appended from the live stream a few times a second. */
+import { useQuery } from "@tanstack/react-query";
+import { useCallback, useEffect, useRef, useState } from "react";
+import { api, take, type Streamed } from "../../api/client";
+import { appended, fromSeries, type Lines } from "./series";
+
+const FLUSH_MS = 250;
+const MAX_POINTS = 2000;
+
+export function useSeries(jobId: number) {
+  const loaded = useQuery({
+    queryKey: ["series", jobId],
+    queryFn: () => take(api.GET("/api/jobs/{job_id}/series", { params: { path: { job_id: jobId }, query: { max_points: MAX_POINTS } } })),
+    staleTime: Infinity,
+    gcTime: 0,
+    refetchOnWindowFocus: false,
+    refetchOnReconnect: false,
+  });
+  const [lines, setLines] = useState<Lines>(new Map());
+  const waiting = useRef<Streamed[]>([]);
+  useEffect(() => {
+    if (loaded.data) setLines(fromSeries(loaded.data.series));
+  }, [loaded.data]);
+  useEffect(() => {
+    const timer = window.setInterval(() => {
+      if (waiting.current.length === 0) return;
+      const events = waiting.current;
+      waiting.current = [];
+      setLines((before) => appended(before, events));
+    }, FLUSH_MS);
+    return () => window.clearInterval(timer);
+  }, []);
+  const append = useCallback((event: Streamed) => void waiting.current.push(event), []);
+  return { lines, append, cursor: loaded.data?.cursor, error: loaded.error, isLoading: loaded.isLoading };
+}
