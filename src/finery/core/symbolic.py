@@ -14,6 +14,7 @@ import os
 import re
 import resource
 import selectors
+import signal
 import subprocess
 import sys
 import threading
@@ -30,6 +31,8 @@ MAX_POWER = 1000
 MEMORY_BYTES = 4 << 30
 
 _START_SECONDS = 120.0
+_LINGER_SECONDS = 1.0
+"""How much later than its parent the process gives up on its own."""
 _TOWER = re.compile(r"(?:\^|\*\*)\s*(?:\{[^{}]*|\(?[^\s{}()^*]{1,20}\)?\s*)(?:\^|\*\*)")
 _POWER = re.compile(r"(?:\^|\*\*)\s*[{(]?\s*-?(\d+)")
 _FACTORIAL = re.compile(r"(\d+|\))\s*!")
@@ -69,10 +72,9 @@ class _Worker:
     def ask(self, answer: str, target: str, timeout_seconds: float) -> bool:
         with self._lock:
             process = self._started()
-            question = orjson.dumps([_encodable(answer), _encodable(target)]) + b"\n"
+            question = orjson.dumps([_encodable(answer), _encodable(target), timeout_seconds]) + b"\n"
             try:
-                _stream(process.stdin).write(question)
-                _stream(process.stdin).flush()
+                _stream(process.stdin).write(question)  # shorter than a pipe holds, so written whole
                 reply = _read_line(_stream(process.stdout), timeout_seconds)
             except BrokenPipeError:
                 reply = b""
@@ -96,6 +98,7 @@ class _Worker:
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=0,  # a buffer would raise again when the pipe of a dead process is closed
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         )
         if _read_line(_stream(self._process.stdout), _START_SECONDS) != b"ready\n":
@@ -138,9 +141,16 @@ def _encodable(text: str) -> str:
 
 
 def _serve() -> None:
-    """What the process does: read a pair, answer 1 or 0, until nobody asks any more."""
+    """What the process does: read a pair, answer 1 or 0, until nobody asks any more.
+
+    A timer that Python does not handle ends it in the middle of a computation, even when its parent is gone. A request
+    to stop goes to the whole process group and is the parent's business: what it still asks is answered.
+    """
     import math_verify  # noqa: PLC0415 - heavy and optional; only this process has it
 
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     logging.disable(logging.CRITICAL)
     with contextlib.suppress(ValueError):  # macOS knows the limit and refuses to set it
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
@@ -148,12 +158,14 @@ def _serve() -> None:
     os.dup2(2, 1)  # whatever prints must not speak for us
     replies.write(b"ready\n")
     for line in sys.stdin.buffer:
-        answer, target = orjson.loads(line)
+        answer, target, timeout_seconds = orjson.loads(line)
+        signal.setitimer(signal.ITIMER_REAL, timeout_seconds + _LINGER_SECONDS)
         try:
             found = [math_verify.parse(f"\\boxed{{{text}}}", parsing_timeout=None) for text in (target, answer)]
             is_equal = math_verify.verify(*found, timeout_seconds=None)
         except Exception:  # noqa: BLE001 - whatever a text makes the parser or sympy raise, it is not shown to be equal
             is_equal = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
         replies.write(b"1\n" if is_equal else b"0\n")
 
 

@@ -18,6 +18,7 @@ class GeneratorParams(Spec):
     """What every generator can be asked."""
 
     num_rows: int = Field(1000, ge=1, le=1_000_000)
+    """How many problems, all different."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Start of the random stream; the same seed gives the same rows."""
     exclude: tuple[str, ...] = ()

@@ -47,6 +47,7 @@ class ArithmeticParams(GeneratorParams):
     """What kind of problems, how many, and how they are worded."""
 
     operations: tuple[Operation, ...] = Field(("add",), min_length=1)
+    """`add`, `subtract`, `multiply`: each problem has one of them."""
     min_digits: int = Field(1, ge=1, le=9)
     """Digits of the smallest operand."""
     max_digits: int = Field(2, ge=1, le=9)
