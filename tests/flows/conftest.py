@@ -71,8 +71,11 @@ class Server:
         if name == "up":
             return self.process.pid
         for child in psutil.Process(self.process.pid).children():
-            if name in child.cmdline():
-                return child.pid
+            try:
+                if name in child.cmdline():
+                    return child.pid
+            except psutil.NoSuchProcess:
+                continue
         raise AssertionError(f"no {name} process")
 
     def await_restart(self, name: str, dead: int) -> None:
@@ -102,8 +105,9 @@ class Server:
     def await_state(self, job_id: int, *states: str, seconds: float = 120.0) -> dict[str, Any]:
         def reached() -> dict[str, Any] | None:
             job = self.job(job_id)
-            assert job["state"] in states or job["state"] not in END_STATES, (job["state"], job["cause"], self.log(job_id))
-            return job if job["state"] in states else None
+            is_settled = job["state"] in END_STATES and not job["requests"]
+            assert job["state"] in states or not is_settled, (job["state"], job["cause"], self.log(job_id))
+            return job if job["state"] in states and not job["requests"] else None
 
         return wait_for(f"job {job_id} to be {' or '.join(states)}", reached, seconds)
 

@@ -25,7 +25,7 @@ def supervisor_of(run_dir: RunDir) -> SupervisorRecord:
 def training(server: Server) -> tuple[Server, int]:
     """A server with a job that has trained for some steps."""
     server.generate("sums", num_rows=200, format="sft")
-    job_id = server.submit(sft_job(steps=300))
+    job_id = server.submit(sft_job(steps=500))
     server.await_step(job_id, 25)
     return server, job_id
 
@@ -42,7 +42,7 @@ def test_training_goes_on_when_the_platform_is_killed(training: tuple[Server, in
 
     job = server.await_state(job_id, "completed")
     assert job["attempt"] == 1
-    assert job["step"] == 300
+    assert job["step"] == 500
     server.assert_every_event_is_there_once(job_id)
 
 

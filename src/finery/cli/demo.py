@@ -28,7 +28,9 @@ _NUM_GRPO = 1200
 _ENDED = ("completed", "failed", "cancelled", "paused")
 
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=10**6, help="Start of data, order and sampling.")]
-ExitOption = Annotated[bool, typer.Option("--exit", help="End when the jobs have ended, instead of leaving the server up.")]
+ExitOption = Annotated[
+    bool, typer.Option("--exit", help="End when the jobs have ended, instead of leaving the server up.")
+]
 
 
 def demo(seed: SeedOption = 0, exit_: ExitOption = False, port: PortOption = None, as_json: JsonOption = False) -> None:
@@ -105,7 +107,9 @@ def _make_data(client: Client, seed: int) -> dict[str, str]:
             **extra,
         }
         name = f"demo-sums-{key}-{seed}"
-        made[key] = client.post("/datasets/generate", {"generator": "arithmetic", "name": name, "params": params})["ref"]
+        made[key] = client.post("/datasets/generate", {"generator": "arithmetic", "name": name, "params": params})[
+            "ref"
+        ]
     return made
 
 

@@ -17,6 +17,7 @@ from finery.core.spec import parse
 from finery.jobs.specs import JobSpec
 from finery.runtime import exits, provenance
 from finery.runtime.control import ControlHooks
+from finery.runtime.output import PatientOutput
 
 EXECUTORS: Final = {"train": "finery.training.runner", "evaluate": "finery.evaluation.runner"}
 """Closed set: what a job can be. Modules are imported here, in the child, and nowhere else."""
@@ -30,6 +31,7 @@ def main(path: Path) -> int:
     if lock is None:
         print(f"{path} is being worked on by another process", file=sys.stderr)  # noqa: T201 - goes to the attempt's log
         return exits.BUSY
+    sys.stdout, sys.stderr = PatientOutput(sys.stdout), PatientOutput(sys.stderr)
     run = Run.open(path)
     signal.signal(signal.SIGTERM, lambda *_: run.request_stop(Decision.PAUSE))
     signal.signal(signal.SIGINT, signal.SIG_IGN)

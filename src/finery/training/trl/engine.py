@@ -29,6 +29,7 @@ def execute(task: TrainTask, run: Run) -> None:
     trainer.keep_last = monitoring["keep_checkpoints"]
     steps = StepCallback(run, monitoring["checkpoint_interval"])
     steps.attach(trainer)
+    trainer.remove_callback(transformers.PrinterCallback)
     trainer.add_callback(steps)
     trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
     remove_native(run)

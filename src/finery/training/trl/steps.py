@@ -153,6 +153,7 @@ class StepCallback(TrainerCallback):
         assert self._controls is not None
         values = {**metrics.ours(logs), "seconds_per_step": self._seconds}
         self._run.log(values, state.global_step)
+        print(_line(state.global_step, args.max_steps, values), flush=True)  # noqa: T201 - the attempt's own log
         self.decision = self._run.after_step(state.global_step, values, self._controls)
         is_last = state.global_step >= args.max_steps
         is_due = state.global_step % self._interval == 0
@@ -160,6 +161,13 @@ class StepCallback(TrainerCallback):
             control.should_save = True
         if self.decision in (Decision.PAUSE, Decision.CANCEL):
             control.should_training_stop = True
+
+
+def _line(step: int, total: int, values: Mapping[str, float]) -> str:
+    """One line of the log about a step: what a person looks at first."""
+    names = ("loss", "reward_mean", "kl_divergence", "entropy", "token_accuracy", "grad_norm", "learning_rate")
+    shown = [f"{name} {values[name]:.4g}" for name in (*names, "seconds_per_step") if name in values]
+    return f"step {step}/{total}  " + "  ".join(shown)
 
 
 def remove_native(run: Run) -> None:
