@@ -100,7 +100,7 @@ class Guard:
         if _host(headers.get("host", "")) not in self._hosts:
             return 400, "bad_host", "this host name is not allowed; set FINERY_ALLOWED_HOSTS to add it"
         origin = headers.get("origin")
-        if origin is not None and (urlsplit(origin).hostname or "") not in self._hosts:
+        if origin is not None and _host(origin.partition("://")[2]) not in self._hosts:
             return (
                 403,
                 "foreign_origin",

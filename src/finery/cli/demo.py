@@ -22,9 +22,9 @@ from finery.experiments.commands import story
 from finery.jobs import uploading
 
 _POLL_SECONDS = 1.0
-_NUM_TEST = 1000
-_NUM_SFT = 240
-_NUM_GRPO = 1200
+_NUM_TEST = 500
+_NUM_SFT = 224
+_NUM_GRPO = 960
 _ENDED = ("completed", "failed", "cancelled", "paused")
 
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=10**6, help="Start of data, order and sampling.")]
@@ -101,15 +101,16 @@ def _make_data(client: Client, seed: int) -> dict[str, str]:
     made: dict[str, str] = {}
     for key, rows, extra in (("test", _NUM_TEST, {}), ("sft", _NUM_SFT, {"format": "sft"}), ("grpo", _NUM_GRPO, {})):
         params = {
+            "left": {"min": 10, "max": 99},
+            "right": {"min": 10, "max": 99},
+            "prompt": "{left}{operator}{right}=",
             "num_rows": rows,
             "seed": 10 * seed + len(made),
             "exclude": list(made.values()),
             **extra,
         }
-        name = f"demo-sums-{key}-{seed}"
-        made[key] = client.post("/datasets/generate", {"generator": "arithmetic", "name": name, "params": params})[
-            "ref"
-        ]
+        body = {"generator": "arithmetic", "name": f"demo-{key}-{seed}", "params": params}
+        made[key] = client.post("/datasets/generate", body)["ref"]
     return made
 
 

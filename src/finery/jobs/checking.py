@@ -7,7 +7,7 @@ from pydantic import Field
 from finery.core import documents
 from finery.core.errors import InvalidSpec, Problem
 from finery.core.spec import parse
-from finery.evaluation import benchmarks
+from finery.evaluation import service as evaluation
 from finery.jobs.specs import CheckView, EvaluateJob, JobSpec, PipelineSpec, ProblemView, TrainJob
 from finery.training import rewards
 
@@ -45,8 +45,7 @@ def read(document: documents.Document, *, name: str = "job file") -> JobSpec | P
 def _check_members(job: JobSpec, prefix: str, lines: dict[str, int]) -> None:
     """Validate the parameters of rewards and benchmarks against the members' own models."""
     if isinstance(job, EvaluateJob):
-        choice = job.task.benchmark
-        _at(f"{prefix}task.benchmark", lines, lambda: benchmarks.registry.params(choice.name, choice.params))
+        _at(f"{prefix}task.benchmark", lines, lambda: evaluation.check(job.task))
         return
     if job.task.algorithm == "grpo":
         for index, reward in enumerate(job.task.rewards):

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from finery.core.db import Table
@@ -34,10 +34,10 @@ class Job(Table):
     after: Mapped[list[int]] = mapped_column(JSON)
     tags: Mapped[list[str]] = mapped_column(JSON)
     attempt: Mapped[int] = mapped_column(default=0)
-    cursor: Mapped[int] = mapped_column(default=0)
+    cursor: Mapped[int] = mapped_column(BigInteger, default=0)
     """Cursor of the newest ingested event."""
-    step: Mapped[int | None]
-    total_steps: Mapped[int | None]
+    step: Mapped[int | None] = mapped_column(BigInteger)
+    total_steps: Mapped[int | None] = mapped_column(BigInteger)
     seconds_per_step: Mapped[float | None]
     last_values: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     """Newest value of each metric of the newest attempt."""
@@ -87,10 +87,10 @@ class Checkpoint(Table):
     id: Mapped[int] = mapped_column(primary_key=True)
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"))
     attempt: Mapped[int]
-    step: Mapped[int]
+    step: Mapped[int] = mapped_column(BigInteger)
     path: Mapped[str]
     """Absolute."""
-    num_bytes: Mapped[int]
+    num_bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
 
 

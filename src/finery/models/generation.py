@@ -204,10 +204,25 @@ def _choose(
         tokens_B = logits_SV.argmax(dim=-1)[state_B]
     else:
         logits_SV = truncate(logits_SV / sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
-        tokens_B = torch.multinomial(logits_SV.softmax(dim=-1)[state_B], 1, generator=generator)[:, 0]
+        tokens_B = draw(logits_SV.softmax(dim=-1), state_B, generator)
     if not with_logprobs:
         return tokens_B, None
     return tokens_B, logits_SV.log_softmax(dim=-1)[state_B, tokens_B]
+
+
+def draw(probs_SV: Tensor, state_B: Tensor, generator: torch.Generator | None) -> Tensor:
+    """One token per row, from the distribution of its state, with one random number each (inverse of the cumulative sum).
+
+    `torch.multinomial` draws one random number per row and vocabulary entry, in one thread on a CPU: with 256 rows of a
+    49,152-token vocabulary that took a fifth of a training step.
+    """
+    cumulative_SV = probs_SV.cumsum(dim=-1)
+    total_S = cumulative_SV[:, -1]
+    uniform_B = torch.rand(len(state_B), generator=generator, device=probs_SV.device)
+    # Strictly below the total, so that a token of probability zero at the end is never drawn.
+    below_S = torch.nextafter(total_S, torch.zeros_like(total_S))
+    target_B = torch.minimum(uniform_B * total_S[state_B], below_S[state_B])
+    return torch.searchsorted(cumulative_SV[state_B], target_B[:, None], right=True)[:, 0]
 
 
 def truncate(logits_BV: Tensor, *, top_k: int, top_p: float) -> Tensor:

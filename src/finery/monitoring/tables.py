@@ -6,7 +6,7 @@ Metrics are stored in packed blocks: steps, times and cursors once per row, valu
 
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from finery.core.db import Table
@@ -26,8 +26,8 @@ class EventRow(Table):
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"))
     attempt: Mapped[int]
     writer: Mapped[str]
-    seq: Mapped[int]
-    cursor: Mapped[int]
+    seq: Mapped[int] = mapped_column(BigInteger)
+    cursor: Mapped[int] = mapped_column(BigInteger)
     type: Mapped[str]
     payload: Mapped[dict[str, Any]] = mapped_column(JSON)
 
@@ -40,8 +40,8 @@ class TailOffset(Table):
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), primary_key=True)
     attempt: Mapped[int] = mapped_column(primary_key=True)
     writer: Mapped[str] = mapped_column(primary_key=True)
-    offset: Mapped[int] = mapped_column(default=0)
-    last_seq: Mapped[int] = mapped_column(default=-1)
+    offset: Mapped[int] = mapped_column(BigInteger, default=0)
+    last_seq: Mapped[int] = mapped_column(BigInteger, default=-1)
     """A line with this seq or a lower one is there already and is skipped."""
     num_unreadable: Mapped[int] = mapped_column(default=0)
     """Lines that were no event."""
@@ -58,7 +58,7 @@ class MetricTail(Table):
     attempt: Mapped[int]
     writer: Mapped[str]
     num_rows: Mapped[int]
-    last_cursor: Mapped[int]
+    last_cursor: Mapped[int] = mapped_column(BigInteger)
     rows: Mapped[bytes] = mapped_column(LargeBinary)
 
 
@@ -73,7 +73,7 @@ class MetricBlock(Table):
     writer: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
     num_rows: Mapped[int]
-    last_cursor: Mapped[int]
+    last_cursor: Mapped[int] = mapped_column(BigInteger)
     axes: Mapped[bytes] = mapped_column(LargeBinary)
     """int64 cursors, int64 seqs, int64 steps, float64 times, one array after the other."""
 

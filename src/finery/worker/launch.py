@@ -25,6 +25,8 @@ def child_environment(base: Mapping[str, str], *, cpu_threads: int | None) -> di
     return {
         **kept,
         **{name: base.get(name, value) for name, value in _MALLOC.items()},
+        # Threads that spin while they wait make a busy machine three times slower and win 10 % on a quiet one.
+        "OMP_WAIT_POLICY": base.get("OMP_WAIT_POLICY", "PASSIVE"),
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "TOKENIZERS_PARALLELISM": "false",
