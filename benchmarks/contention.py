@@ -6,6 +6,7 @@ milliseconds beside the limit of one bare commit, and as its last line a JSON ob
 """
 
 import argparse
+import functools
 import json
 import multiprocessing
 import os
@@ -77,14 +78,15 @@ def write_streams(paths: list[Path], seconds: float, written: "multiprocessing.V
     step = 0
     while time.monotonic() < end:
         for file in files:
-            rows = [
-                orjson.dumps({"type": "metrics", "seq": step + i, "time": time.time(), "step": step + i, "values": METRICS})
-                for i in range(10)
-            ]
+            rows = [_row(step + i) for i in range(10)]
             file.write(b"\n".join(rows) + b"\n")
         step += 10
         written.value = step * len(files) * len(METRICS)
         time.sleep(0.1)
+
+
+def _row(step: int) -> bytes:
+    return orjson.dumps({"type": "metrics", "seq": step, "time": time.time(), "step": step, "values": METRICS})
 
 
 def timed(durations: list[float], errors: list[str], call: object) -> object:
@@ -133,9 +135,9 @@ def measure(settings: Settings, seconds: float) -> None:
     def submit_and_cancel() -> None:
         own = Client(url, locate(settings)[1])
         while time.monotonic() < stop:
-            job = timed(figures["post"], errors, lambda: own.post("/jobs", {"spec": SPEC}))
-            if job:
-                timed(figures["cancel"], errors, lambda: own.post(f"/jobs/{job['id']}/cancel", {}))  # type: ignore[index]
+            job = timed(figures["post"], errors, functools.partial(own.post, "/jobs", {"spec": SPEC}))
+            if isinstance(job, dict):
+                timed(figures["cancel"], errors, functools.partial(own.post, f"/jobs/{job['id']}/cancel", {}))
             time.sleep(0.05)
 
     def claim() -> None:
@@ -160,7 +162,7 @@ def report(
     figures: dict[str, list[float]], errors: list[str], bare: list[float], written: int, stored: float, seconds: float
 ) -> None:
     """Print the table and the JSON line."""
-    print(f"{NUM_RUNS} runs, {written / (seconds + 3):,.0f} points/s written, {stored:.0%} of the bytes ingested at the end")
+    print(f"{NUM_RUNS} runs, {written / (seconds + 3):,.0f} points/s written, {stored:.0%} of the bytes ingested")
     print(f"{'':8} {'n':>6} {'p50 ms':>8} {'p90 ms':>8} {'p99 ms':>8} {'p99 / bare commit':>18}")
     base = statistics.median(bare)
     result = {"errors": len(errors), "bare_commit_ms": base, "ingested_share": stored}

@@ -34,7 +34,7 @@ ExitOption = Annotated[
 
 
 def demo(seed: SeedOption = 0, exit_: ExitOption = False, port: PortOption = None, as_json: JsonOption = False) -> None:
-    """Train SmolLM2-135M on sums by SFT and GRPO, watch it live, and test GRPO's own gain. About six minutes on 2 cores."""
+    """Train SmolLM2-135M on sums by SFT and GRPO, watch it live, test GRPO's own gain. About six minutes on 2 cores."""
     settings = Settings()
     server, client = _connect(settings, port, quiet=as_json)
     try:

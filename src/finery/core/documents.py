@@ -129,7 +129,7 @@ def _copy(value: Any) -> Any:
 def _refuse_events(text: str, name: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise _problem(name, line, "anchors and aliases are not allowed; write the value out")
         if getattr(event, "tag", None):

@@ -76,14 +76,10 @@ def _dotted(loc: tuple[int | str, ...], raw: object) -> str:
     parts: list[str] = []
     here = raw
     for index, part in enumerate(loc):
-        if (
-            isinstance(here, Mapping)
-            and part in here
-            or isinstance(here, list | tuple)
-            and isinstance(part, int)
-            and part < len(here)
-        ):
-            here = here[part]
+        is_item = isinstance(part, int) and isinstance(here, list | tuple) and part < len(here)
+        is_key = isinstance(here, Mapping) and part in here
+        if is_item or is_key:
+            here = here[part]  # type: ignore[index]
         elif index < len(loc) - 1:
             continue
         parts.append(str(part))

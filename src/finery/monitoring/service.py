@@ -205,7 +205,7 @@ def _ingest_line(
 
 
 def _metric_row(raw: dict[str, Any], seq: int, moment: float, cursor: int) -> Row:
-    values = {name: decode_value(v) for name, v in raw["values"].items() if isinstance(v, str | int | float)}
+    values = {name: decode_value(v) for name, v in raw["values"].items()}
     return Row(cursor, seq, moment, int(raw["step"]), values)
 
 

@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
+
 import finery.core.db
 
 revision = "0001"

@@ -2,8 +2,8 @@
 
 Relies on these internals of TRL 1.16: `_tokenize_prompts(prompts)` gives (prompt ids, images, other fields);
 `_generate_single_turn(prompt_ids, ...)` gives (completion ids, None) with prompts repeated per group;
-`_calculate_rewards(...)` gives a tensor (completions, rewards); `_step` counts micro batches and `_buffered_inputs` holds
-the rollouts that the next ones use.
+`_calculate_rewards(...)` gives a tensor (completions, rewards); `_step` counts micro batches and
+`_buffered_inputs` holds the rollouts that the next ones use.
 """
 
 import math
@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from datasets import Dataset
 from torch import Tensor
 from transformers import DynamicCache
 from trl import GRPOConfig, GRPOTrainer
 
+from datasets import Dataset
 from finery.core.errors import FineryError
 from finery.core.rundir import Run
 from finery.models import chat
@@ -181,8 +181,8 @@ def completion_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of the last `num_completion` tokens of each row, and the entropy where each was drawn.
 
-    Equal rows are computed once, and so are equal prompts: their KV cache, with its gradient, is shared by the rows that
-    begin with them.
+    Equal rows are computed once, and so are equal prompts: their KV cache, with its gradient, is shared by the rows
+    that begin with them.
 
     Dimensions: B rows, T tokens, R distinct rows, P distinct prompts, C completion tokens, V vocabulary.
 
@@ -284,7 +284,7 @@ def _scored(spec: RewardSpec, completions: Sequence[str], rows: Sequence[Mapping
         found = entry.target(completions, rows, rewards.registry.params(spec.name, spec.params))
     except FineryError:
         raise
-    except Exception as error:  # noqa: BLE001 - a reward is a plugin: its failure is told with its name
+    except Exception as error:
         raise RewardFailed(f"the reward {spec.name} raised {type(error).__name__}: {error}") from error
     if len(found) != len(completions):
         raise RewardFailed(f"the reward {spec.name} gave {len(found)} scores for {len(completions)} completions")
