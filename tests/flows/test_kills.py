@@ -155,7 +155,11 @@ def test_two_workers_never_share_a_home(server: Server) -> None:
     import sys
 
     second = subprocess.run(
-        [sys.executable, "-m", "finery.cli.main", "worker"], env=server.environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "finery.cli.main", "worker"],
+        env=server.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
     assert second.returncode == 4

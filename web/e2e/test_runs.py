@@ -140,6 +140,7 @@ def test_languages_themes_and_keys(page: Page, server: Server) -> None:
     assert page.evaluate("document.documentElement.style.colorScheme") == "dark"
     page.reload()
     expect(page.get_by_role("heading", name="运行")).to_be_visible()
+    expect(page.get_by_test_id(f"job-row-{job_id}")).to_be_visible()
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/runs/{job_id}")

@@ -1,0 +1,167 @@
+"""Jobs from their file to their end, with real processes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finery.core.errors import Conflict, InvalidSpec
+from tests.flows.conftest import Server, sft_job, wait_for
+
+
+def pipeline() -> dict[str, Any]:
+    warm_up = sft_job(steps=20, name="warm-up")
+    grpo = {
+        "name": "grpo",
+        "kind": "train",
+        "after": ["warm-up"],
+        "task": {
+            "algorithm": "grpo",
+            "model": {"base": "job:warm-up/last", "lora": {"rank": 4, "alpha": 8}},
+            "data": {"train": "problems"},
+            "rewards": [{"name": "exact"}, {"name": "format", "weight": 0.2, "params": {"pattern": ".*[0-9].*"}}],
+            "optim": {"learning_rate": 1e-4, "steps": 4},
+            "rollout": {"completions_per_prompt": 4, "max_new_tokens": 4},
+            "prompts_per_step": 2,
+        },
+        "resources": {"cpu_threads": 1},
+    }
+    score = {
+        "name": "score",
+        "kind": "evaluate",
+        "after": ["grpo"],
+        "task": {
+            "model": {"base": "job:grpo/last"},
+            "benchmark": {"name": "arithmetic"},
+            "data": "problems",
+            "max_new_tokens": 4,
+        },
+        "resources": {"cpu_threads": 1},
+    }
+    return {"kind": "pipeline", "name": "all", "jobs": [warm_up, grpo, score]}
+
+
+def test_a_pipeline_runs_from_sft_over_grpo_to_a_score(server: Server) -> None:
+    server.generate("sums", num_rows=100, format="sft")
+    server.generate("problems", num_rows=50)
+
+    made = server.client.post("/pipelines", {"spec": pipeline()})["jobs"]
+    done = [server.await_state(job["id"], "completed") for job in made]
+
+    assert [job["attempt"] for job in done] == [1, 1, 1]
+    rollouts = server.client.get(f"/jobs/{made[1]['id']}/samples")
+    assert rollouts["steps"] == [1, 2, 3, 4]
+    assert {"prompt", "completion", "reward", "rewards", "advantage"} <= set(rollouts["samples"][0]["record"])
+    [score] = server.client.get("/evaluations")["scores"]
+    assert score["num_samples"] == 50
+    assert server.client.get(f"/evaluations/{made[2]['id']}/samples")["num_samples"] == 50
+    found = server.client.get("/evaluations/compare", baseline=made[2]["id"], candidate=made[2]["id"])
+    assert (found["improved"], found["regressed"], found["p_value"]) == (0, 0, 1.0)
+
+
+def test_pause_frees_the_machine_and_resume_goes_on_from_its_checkpoint(server: Server) -> None:
+    server.generate("sums", num_rows=200, format="sft")
+    job_id = server.submit(sft_job(steps=400))
+    server.await_step(job_id, 10)
+
+    server.ask(job_id, "pause")
+    paused = server.await_state(job_id, "paused")
+    assert server.attempt(job_id).read_exit().code == 3
+    server.ask(job_id, "resume")
+    done = server.await_state(job_id, "completed")
+
+    assert done["attempt"] == 2
+    assert done["attempts"][1]["resumed_from"] == f"job:{job_id}/step:{paused['step']}"
+    server.assert_every_event_is_there_once(job_id, attempts=2)
+
+
+def test_a_live_setting_is_acknowledged_and_in_effect_from_the_next_step(server: Server) -> None:
+    server.generate("sums", num_rows=200, format="sft")
+    job_id = server.submit(sft_job(steps=600))
+    server.await_step(job_id, 5)
+
+    server.ask(job_id, "set", learning_rate=1.25e-4)
+
+    def changed() -> bool:
+        return server.job(job_id)["last_values"].get("learning_rate") == pytest.approx(1.25e-4)
+
+    wait_for("the new learning rate", changed)
+    acks = [e["event"] for e in server.stored(job_id) if e["event"]["type"] == "control_ack"]
+    assert [(ack["command"], ack["outcome"]) for ack in acks] == [("set", "applied")]
+    assert "0.001" in acks[0]["message"]
+    server.ask(job_id, "set", temperature_of_the_moon=1.0)
+    wait_for("the refusal", lambda: len([e for e in server.stored(job_id) if e["event"]["type"] == "control_ack"]) == 2)
+    server.ask(job_id, "cancel")
+    server.await_state(job_id, "cancelled")
+
+
+def test_provenance_is_stored_with_every_run(server: Server) -> None:
+    server.generate("sums", num_rows=50, format="sft")
+    body = {"spec": sft_job(steps=2), "code": {"commit": "c" * 40, "branch": "b", "is_dirty": True, "diff": "+x"}}
+    job_id = server.client.post("/jobs", body)["id"]
+
+    job = server.await_state(job_id, "completed")
+
+    assert job["code"]["commit"] == "c" * 40
+    assert job["provenance"]["packages"]["torch"].startswith("2.13.0")
+    assert job["provenance"]["hardware"]["cpu_cores"] >= 1
+    spec = json.loads((server.attempt(job_id).path / "spec.json").read_text())
+    assert spec["inputs"]["sums"]["sha256"] == job["inputs"]["sums"]["sha256"]
+
+
+def test_what_the_child_inherits_holds_no_token_address_or_database(server: Server) -> None:
+    server.generate("sums", num_rows=200, format="sft")
+    job_id = server.submit(sft_job(steps=300))
+    server.await_step(job_id, 2)
+    token = (server.home / "token").read_text()
+
+    record = server.attempt(job_id).read_supervisor()
+    for process in (record.supervisor, record.child):
+        for file in ("environ", "cmdline"):
+            content = Path(f"/proc/{process.pid}/{file}").read_bytes().decode()
+            assert token not in content
+            assert "FINERY_" not in content
+    server.ask(job_id, "cancel")
+    server.await_state(job_id, "cancelled")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": {"train": "ghost"}}, "ghost"),
+        ({"data": {"train": "./rows.jsonl"}}, "uploads"),
+        ({"model": {"base": "job:99/last"}}, "99"),
+        ({"model": {"base": "no-such-model"}}, "no-such-model"),
+        ({"model": {"base": "/etc"}}, "path"),
+    ],
+)
+def test_a_reference_that_cannot_be_resolved_is_refused_and_nothing_is_queued(
+    server: Server, change: dict[str, Any], message: str
+) -> None:
+    from finery.core.errors import FineryError
+
+    server.generate("sums", num_rows=50, format="sft")
+    spec = sft_job()
+    spec["task"] = {**spec["task"], **change}
+
+    with pytest.raises(FineryError, match=message):
+        server.submit(spec)
+
+    assert server.client.get("/jobs")["total"] == 0
+    assert not (server.home / "runs").exists()
+
+
+def test_a_failing_job_says_why_and_its_followers_do_not_start(server: Server) -> None:
+    server.generate("sums", num_rows=50, format="sft")
+    spec = sft_job(steps=5)
+    spec["task"]["native"] = {"no_such_option": 1}
+    first = server.submit(spec)
+    second = server.submit({**sft_job(steps=5), "after": [first]})
+
+    assert "no_such_option" in server.await_state(first, "failed")["cause"]
+    assert f"job {first}" in server.await_state(second, "cancelled")["cause"]
+    with pytest.raises(Conflict):
+        server.ask(first, "pause")
+    with pytest.raises(InvalidSpec):
+        server.submit({**sft_job(), "surprise": 1})
