@@ -118,7 +118,8 @@ def test_metrics_that_appear_in_some_rows_only_keep_their_steps(db: Database, at
 
 
 @pytest.mark.parametrize(
-    "line", [b"{", b"[]", b'"text"', b"{}", b'{"type":"nonsense","seq":1,"time":1}', b'{"type":"metrics","seq":9,"time":1}']
+    "line",
+    [b"{", b"[]", b'"text"', b"{}", b'{"type":"nonsense","seq":1,"time":1}', b'{"type":"metrics","seq":9,"time":1}'],
 )
 def test_a_line_that_is_no_event_is_reported_and_skipped(db: Database, attempt: tuple[int, int], line: bytes) -> None:
     ingest(db, attempt, [metrics(0, loss=1.0), line, metrics(1, loss=2.0)], 1)

@@ -32,4 +32,5 @@ class ModelSpec(Spec):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the weights in memory; `auto` is bfloat16 where the hardware computes in it, else float32."""
     template: Literal["auto", "chatml", "plain"] = "auto"
-    """How messages become text: `auto` is the template of the model (some add a system prompt of their own), `chatml` is ChatML with nothing added, `plain` is the text alone. It is saved with each checkpoint."""
+    """How messages become text: `auto` is the template of the model (some add a system prompt of their own),
+    `chatml` is ChatML with nothing added, `plain` is the text alone. It is saved with each checkpoint."""
