@@ -1681,7 +1681,7 @@ export interface components {
             lora?: components["schemas"]["LoraSpec"] | null;
             /**
              * Template
-             * @description How messages become text: `auto` is the template that comes with the model (some add a system prompt of their own),
+             * @description How messages become text: `auto` is the template of the model (some add a system prompt of their own),
              *     `chatml` is ChatML with nothing added, `plain` is the text alone. It is saved with each checkpoint.
              * @default auto
              * @enum {string}
