@@ -54,7 +54,8 @@ def main() -> None:
         app()
     except FineryError as error:
         console.fail(str(error))
-        for problem in error.problems if isinstance(error, InvalidSpec) else ():
+        problems = error.problems if isinstance(error, InvalidSpec) else ()
+        for problem in problems if len(problems) > 1 else ():
             place = f"line {problem.line}: " if problem.line else ""
             console.fail(f"  {place}{problem.path or '(file)'}: {problem.message}")
         sys.exit(_exit_code(error))

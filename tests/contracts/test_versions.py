@@ -1,0 +1,44 @@
+"""Run directories of version 1 open in every later version. The fixture is a real run; its weights are left out."""
+
+from pathlib import Path
+
+from finery.core import checkpoints, rundir
+from finery.core.events import MetricsEvent, parse_event
+from finery.core.rundir import RunDir
+from finery.core.spec import parse
+from finery.jobs.specs import JobSpec
+
+V1 = RunDir(Path(__file__).parents[1] / "fixtures" / "run_directory_v1")
+
+
+def test_spec_and_job_file_open() -> None:
+    spec = V1.read_spec()
+    job = parse(JobSpec, spec.job)
+
+    assert (spec.version, spec.attempt) == (1, 1)
+    assert job.task.algorithm == "grpo"
+    assert {found.kind for found in spec.inputs.values()} == {"file", "checkpoint"}
+
+
+def test_every_event_opens() -> None:
+    lines, _ = rundir.read_new_lines(V1.events / "rank0.jsonl", 0)
+    events = [parse_event(line) for line in lines]
+
+    assert {event.type for event in events} >= {"status", "metrics", "sample", "checkpoint", "artifact"}
+    assert [event.seq for event in events] == list(range(len(events)))
+    assert max(event.step for event in events if isinstance(event, MetricsEvent)) == 20
+
+
+def test_commands_exit_supervisor_and_manifest_open() -> None:
+    commands, _ = rundir.read_commands(V1.control, 0, attempt=1)
+    exit_ = V1.read_exit()
+    supervisor = V1.read_supervisor()
+    manifest = checkpoints.read_manifest(V1.checkpoints / "step-20")
+
+    assert commands[0].values == {"learning_rate": 1e-5}
+    assert exit_ is not None
+    assert exit_.code == 0
+    assert supervisor is not None
+    assert supervisor.child is not None
+    assert manifest is not None
+    assert {file.path for file in manifest.files} >= {"model.safetensors", "finery_state.pt", "optimizer.pt"}
