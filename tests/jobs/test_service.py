@@ -232,3 +232,34 @@ def test_a_search_takes_percent_signs_literally(db: Database) -> None:
     with db.read() as session:
         assert service.list_jobs(session, search="%")[1] == 0
         assert service.list_jobs(session, search="LAI")[1] == 1
+
+
+def test_a_claim_whose_worker_died_before_it_started_anything_goes_back_to_the_queue(
+    db: Database, tmp_path: Path
+) -> None:
+    claimed, begun = submit(db), submit(db)
+    with db.session() as session:
+        service.claim(session, worker="w", free=ROOM, now=NOW)
+    begin(db, tmp_path)
+
+    with db.session() as session:
+        service.requeue_abandoned(session, worker="other", now=NOW)
+    assert state(db, claimed)[0] == "allocated"
+    with db.session() as session:
+        service.requeue_abandoned(session, worker="w", now=NOW)
+
+    assert state(db, claimed)[0] == "queued"
+    assert state(db, begun)[0] == "allocated"
+
+
+def test_a_lost_job_can_be_cancelled(db: Database, tmp_path: Path) -> None:
+    submit(db)
+    job_id, _ = begin(db, tmp_path)
+    with db.session() as session:
+        service.move(session.get_one(Job, job_id), "lost", "", now=NOW)
+        service.request(session, job_id, "cancel", values={}, by="me", now=NOW)
+        [wish] = service.undelivered(session)
+        command = service.answer_request(session, wish, now=NOW)
+
+    assert command is not None
+    assert state(db, job_id)[0] == "cancelling"

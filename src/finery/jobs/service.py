@@ -223,6 +223,24 @@ def claim(session: Session, *, worker: str, free: Free, now: datetime) -> Job | 
     return session.get(Job, chosen.job_id) if taken.rowcount == 1 else None  # type: ignore[attr-defined]
 
 
+def waiting_states(session: Session) -> set[str]:
+    """Which of `created` and `queued` occur. Reads only: an idle worker writes nothing."""
+    query = select(Job.state).where(Job.state.in_(("created", "queued"))).distinct()
+    return set(session.scalars(query))
+
+
+def requeue_abandoned(session: Session, *, worker: str | None, now: datetime) -> None:
+    """Queue again the jobs that were claimed and never got an attempt: their worker died in between.
+
+    Args:
+        worker: A worker that has just started, whose own claims are abandoned for sure; None waits for leases to end.
+    """
+    has_attempt = select(Attempt.id).where(Attempt.job_id == Job.id, Attempt.is_settled.is_(False)).exists()
+    is_over = or_(Job.lease_until < now, Job.lease_owner == worker) if worker else Job.lease_until < now
+    for job in session.scalars(select(Job).where(Job.state == "allocated", ~has_attempt, is_over)):
+        move(job, "queued", "its worker died before it was started", now=now)
+
+
 def begin_attempt(
     session: Session,
     job: Job,

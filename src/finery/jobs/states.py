@@ -23,7 +23,7 @@ NEXT: Final[dict[JobState, frozenset[JobState]]] = {
     "cancelled": frozenset({"queued"}),
     "completed": frozenset(),
     "failed": frozenset({"queued"}),
-    "lost": frozenset({"running", "completed", "failed", "paused", "cancelled", "queued"}),
+    "lost": frozenset({"running", "cancelling", "completed", "failed", "paused", "cancelled"}),
 }
 
 ACTIVE: Final[frozenset[JobState]] = frozenset({"allocated", "running", "pausing", "cancelling", "lost"})

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 0.2
 _SEEN_EVERY_SECONDS = 2.0
+_MAX_LAUNCHES = 3
+"""Supervisors that may die before they have taken an attempt."""
 
 
 class Worker:
@@ -42,6 +44,7 @@ class Worker:
         self._name = f"{self._host}:{settings.home}"
         self._resolver = Resolver(db, ObjectStore(settings.objects), settings)
         self._supervisors: dict[int, subprocess.Popen[bytes]] = {}
+        self._launches: dict[int, int] = {}
         self._complained: set[int] = set()
         self._num_gpus = _count_gpus()
         self._seen_at = 0.0
@@ -62,11 +65,14 @@ class Worker:
         """One turn."""
         self._report()
         self._obey()
-        with self._db.session() as session:
-            jobs.promote(session, now=self._clock.now())
         for attempt in self._live():
             self._follow(attempt)
-        while self._start_next():
+        with self._db.read() as session:
+            waiting = jobs.waiting_states(session)
+        if "created" in waiting:
+            with self._db.session() as session:
+                jobs.promote(session, now=self._clock.now())
+        while waiting and self._start_next():
             pass
         self._reap()
 
@@ -91,6 +97,7 @@ class Worker:
             jobs.seen(session, worker=self._name, host=self._host, pid=os.getpid(), now=self._clock.now())
             session.flush()
             jobs.mark_lost(session, now=self._clock.now())
+            jobs.requeue_abandoned(session, worker=self._name if self._seen_at == 0 else None, now=self._clock.now())
         self._seen_at = time.monotonic()
 
     def _obey(self) -> None:
@@ -117,8 +124,9 @@ class Worker:
     def _start_next(self) -> bool:
         """Claim and start one job. Returns whether there may be another."""
         with self._db.session() as session:
-            running = len(jobs.live_attempts(session, host=self._host))
-            free = Free(slots=self._settings.max_running_jobs - running, gpus=self._num_gpus)
+            running = jobs.live_attempts(session, host=self._host)
+            used = sum(attempt.run_spec["job"]["resources"]["gpus"] for attempt in running)
+            free = Free(slots=self._settings.max_running_jobs - len(running), gpus=self._num_gpus - used)
             job = jobs.claim(session, worker=self._name, free=free, now=self._clock.now())
         if job is None:
             return False
@@ -146,6 +154,10 @@ class Worker:
 
     def _launch(self, attempt: Attempt) -> None:
         """Start the supervisor of an attempt; starting it again is harmless."""
+        self._launches[attempt.id] = self._launches.get(attempt.id, 0) + 1
+        if self._launches[attempt.id] > _MAX_LAUNCHES:
+            self._settle(attempt, _never_started(f"its supervisor did not come up; see {attempt.run_dir}/logs"))
+            return
         spec = RunSpec.model_validate(attempt.run_spec)
         try:
             self._supervisors[attempt.id] = launch.start(Path(attempt.run_dir), spec)

@@ -45,6 +45,8 @@ export class Live {
     private readonly path: string,
     private readonly cursor: () => number,
     private readonly take: (message: LiveMessage) => void,
+    /** Called when the connection is back after it was lost. */
+    private readonly reopened?: () => void,
   ) {
     open.add(this);
     this.connect();
@@ -64,6 +66,7 @@ export class Live {
     this.socket = socket;
     socket.onopen = () => {
       this.wait = FIRST_WAIT_MS;
+      if (!this.isConnected) this.reopened?.();
       this.isConnected = true;
       announce();
     };

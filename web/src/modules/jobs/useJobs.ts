@@ -16,9 +16,14 @@ export function useJobs(search: string, state: string) {
     placeholderData: (before) => before,
   });
   useEffect(() => {
-    const live = new Live("live", () => 0, (message) => {
-      if (message.kind === "job") merge(message.job);
-    });
+    const live = new Live(
+      "live",
+      () => 0,
+      (message) => {
+        if (message.kind === "job") merge(message.job);
+      },
+      () => void queries.invalidateQueries({ queryKey: ["jobs"] }),
+    );
     function merge(job: Job): void {
       let isKnown = false;
       queries.setQueriesData<Schemas["JobPage"]>({ queryKey: ["jobs"] }, (page) => {
