@@ -108,7 +108,10 @@ class Controls:
     def _set_learning_rate(self, value: float) -> None:
         """Scale the whole schedule so that the present step has this rate."""
         optimizer, scheduler = self._trainer.optimizer, self._trainer.lr_scheduler
-        factor = value / optimizer.param_groups[0]["lr"]
+        present = optimizer.param_groups[0]["lr"]
+        if present == 0:
+            raise ValueError("learning_rate cannot be changed now: the schedule is at 0, and it is scaled as a whole")
+        factor = value / present
         scheduler.base_lrs = [rate * factor for rate in scheduler.base_lrs]
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * factor

@@ -1,0 +1,149 @@
+"""Runs training tasks the way a worker does, but without one: a run directory by hand, then the child process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from finery.core import checkpoints
+from finery.core.rundir import Command, ResolvedInput, Run, RunDir, RunSpec, append_line
+from finery.core.spec import parse
+from finery.jobs.specs import JobSpec
+from finery.models import resolving
+from finery.runtime.control import ControlHooks
+
+SFT_ROWS = [
+    {"prompt": f"{a}+{b}=", "response": str(a + b)} for a, b in ((1, 2), (3, 9), (40, 8), (7, 7), (95, 9), (6, 0))
+]
+GRPO_ROWS = [{"prompt": row["prompt"], "answer": row["response"]} for row in SFT_ROWS]
+MODEL = "tiny-char"
+DATA = "rows"
+
+
+class Bench:
+    """A folder in which attempts of one job are run."""
+
+    def __init__(self, folder: Path, home: Path):
+        self.folder = folder
+        self.model = resolving.resolve(MODEL, home=home)
+        self._inputs: dict[str, ResolvedInput] = {}
+
+    def attempt(
+        self,
+        task: dict[str, Any],
+        rows: list[dict[str, Any]],
+        *,
+        name: str = "attempt-1",
+        base: Path | None = None,
+        resume_from: Path | None = None,
+        seed: int = 7,
+        **monitoring: Any,
+    ) -> RunDir:
+        """Write the run directory of an attempt.
+
+        Args:
+            task: The task, without model and data, which are `tiny-char` and `rows`.
+            rows: What is trained on.
+            name: Of the run directory.
+            base: Checkpoint to start from in place of `tiny-char`.
+            resume_from: Checkpoint of this job to go on from.
+            seed: Start of every random stream.
+            monitoring: Fields of `monitoring`.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / f"{name}.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        inputs = {
+            DATA: ResolvedInput(kind="file", path=str(file), sha256=checkpoints.file_sha256(file)),
+            MODEL: self.model if base is None else ResolvedInput(kind="checkpoint", path=str(base), sha256=""),
+        }
+        task = {
+            **task,
+            "model": {"base": MODEL} | task.get("model", {}),
+            "data": {"train": DATA} | task.get("data", {}),
+        }
+        raw = {"kind": "train", "name": "test", "task": task, "monitoring": {"keep_checkpoints": 100} | monitoring}
+        job = parse(JobSpec, raw).model_dump(mode="json")
+        spec = RunSpec(
+            job_id="1",
+            attempt=1,
+            job=job,
+            inputs=inputs,
+            seed=seed,
+            resume_from=str(resume_from) if resume_from else None,
+        )
+        return RunDir.create(self.folder / name, spec)
+
+
+def run_child(run_dir: RunDir, *, program: tuple[str, ...] = ("-m", "finery.runtime")) -> int:
+    """Run the attempt in a process of its own, with one thread; returns its exit status."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    with open(run_dir.stdout, "ab") as log:
+        return subprocess.run(
+            [sys.executable, *program, str(run_dir.path)],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            timeout=300,
+        ).returncode
+
+
+def run_here(run_dir: RunDir) -> Run:
+    """Run the attempt in this process; errors come through."""
+    from finery.training import runner
+
+    run = Run.open(run_dir.path)
+    run.hooks.append(ControlHooks(run))
+    try:
+        runner.execute(parse(JobSpec, run.spec.job).task, run)
+    finally:
+        run.events.close()
+    return run
+
+
+def order(run_dir: RunDir, command: str, **values: float) -> None:
+    """Put a command where the child finds it after its next step."""
+    record = Command(id=command, attempt=1, time=0.0, command=command, values=values)
+    append_line(run_dir.control, record.model_dump())
+
+
+def events(run_dir: RunDir, type_: str) -> list[dict[str, Any]]:
+    """Events of one type, in order."""
+    lines = (run_dir.events / "rank0.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["type"] == type_]
+
+
+def metrics(run_dir: RunDir) -> dict[int, dict[str, float]]:
+    """Step -> metrics that do not depend on the clock."""
+    return {
+        event["step"]: {name: value for name, value in event["values"].items() if "second" not in name}
+        for event in events(run_dir, "metrics")
+    }
+
+
+def rollouts(run_dir: RunDir) -> list[dict[str, Any]]:
+    """What was recorded of the completions."""
+    return [json.loads(line) for line in (run_dir.samples / "rollouts.jsonl").read_text().splitlines()]
+
+
+def checkpoint(run_dir: RunDir, step: int) -> Path:
+    """The checkpoint of a step, which must be there and whole."""
+    path = checkpoints.directory(run_dir.checkpoints, step)
+    assert checkpoints.verify(path) == []
+    return path
+
+
+def weights(run_dir: RunDir, step: int) -> dict[str, torch.Tensor]:
+    """Tensors of a checkpoint of the whole model."""
+    return load_file(checkpoint(run_dir, step) / "model.safetensors")
+
+
+def log_of(run_dir: RunDir) -> str:
+    """The end of the child's output."""
+    return run_dir.stdout.read_text()[-3000:]
