@@ -1,10 +1,13 @@
 """Engine, units of work and the declarative base; right on SQLite and on PostgreSQL without branches elsewhere.
 
 SQLite has several writing processes (API, worker, CLI). A writing unit of work begins with BEGIN IMMEDIATE, so that it
-waits for its turn at its first statement and never fails half-way with "database is locked". Reading ones take a
-snapshot and wait for nobody.
+waits for its turn at its first statement and never fails half-way with "database is locked". SQLite's own waiting is
+polling with sleeps of up to 100 ms, in which a busy writer starves the others for seconds; so writers queue at a file
+lock beside the database, from which the kernel wakes them at once. Reading units take a snapshot and wait for nobody.
 """
 
+import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +17,7 @@ from sqlalchemy import Connection, DateTime, Dialect, MetaData, TypeDecorator, c
 from sqlalchemy.orm import DeclarativeBase, Session
 
 _WRITES = "finery_writes"
+_GATE = "finery_gate"
 _BUSY_TIMEOUT_MS = 30_000
 
 
@@ -54,8 +58,11 @@ class Database:
         self.engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
         self._writing = self.engine.execution_options(**{_WRITES: True})
         if self.is_sqlite:
+            path = self.engine.url.database
+            self._gate = f"{path}.writer" if path and path != ":memory:" else None
             event.listen(self.engine, "connect", _sqlite_connect)
-            event.listen(self.engine, "begin", _sqlite_begin)
+            event.listen(self.engine, "begin", self._begin)
+            event.listen(self.engine, "checkin", _leave_gate)
 
     @property
     def is_sqlite(self) -> bool:
@@ -77,6 +84,14 @@ class Database:
         """Give the connections back."""
         self.engine.dispose()
 
+    def _begin(self, connection: Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITES, False)
+        if writes and self._gate:
+            handle = os.open(self._gate, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            connection.info[_GATE] = handle
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
 
 def _sqlite_connect(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # the driver would begin on its own, and too late
@@ -84,6 +99,8 @@ def _sqlite_connect(connection: Any, _record: Any) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _sqlite_begin(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+def _leave_gate(_connection: Any, record: Any) -> None:
+    """Let the next writer in: called when a connection comes back to the pool, after its commit or rollback."""
+    handle = record.info.pop(_GATE, None)
+    if handle is not None:
+        os.close(handle)

@@ -37,7 +37,7 @@ class LocalTransport:
         return sorted(path.stem for path in self._dir.events.glob("*.jsonl"))
 
     def read(self, writer: str, offset: int) -> tuple[list[bytes], int]:
-        return rundir.read_new_lines(self._dir.events / f"{writer}.jsonl", offset, max_bytes=1 << 18)
+        return rundir.read_new_lines(self._dir.events / f"{writer}.jsonl", offset, max_bytes=1 << 16)
 
     def append_control(self, command: Mapping[str, Any]) -> None:
         rundir.append_line(self._dir.control, command)
