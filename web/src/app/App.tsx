@@ -24,6 +24,7 @@ export function App() {
   const [language, setLanguage] = useLanguagePreference();
   const [theme, setTheme] = useThemePreference();
   const isDark = useIsDark(theme);
+  const accent = isDark ? "#2aa6b0" : "#0b6e77";
   const translation = useMemo(() => ({ language, t: translator(language) }), [language]);
   useEffect(() => {
     document.documentElement.lang = language;
@@ -37,7 +38,7 @@ export function App() {
           locale={language === "zh" ? zhCN : enUS}
           theme={{
             algorithm: isDark ? antTheme.darkAlgorithm : antTheme.defaultAlgorithm,
-            token: { colorPrimary: isDark ? "#2aa6b0" : "#0b6e77", borderRadius: 6, fontSize: 13 },
+            token: { colorPrimary: accent, colorLink: accent, colorInfo: accent, borderRadius: 6, fontSize: 13 },
             components: { Table: { cellPaddingBlockSM: 5 } },
           }}
         >

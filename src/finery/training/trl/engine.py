@@ -1,5 +1,7 @@
 """Entry of the engine `trl`: one task, from a run directory to trained weights."""
 
+import warnings
+
 import transformers
 
 from finery.core import checkpoints
@@ -16,6 +18,7 @@ def execute(task: TrainTask, run: Run) -> None:
     Raises:
         Stopped: a pause or cancel was asked for; the checkpoint of that step is saved.
     """
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
     transformers.logging.set_verbosity_warning()
     transformers.logging.disable_progress_bar()
     checkpoints.remove_debris(run.dir.checkpoints)

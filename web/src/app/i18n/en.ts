@@ -64,7 +64,7 @@ export const en = {
   "set.apply": "Apply from the next step on",
   "run.attempt": "attempt {n}",
   "run.seed": "seed",
-  "run.waits": "waits for",
+  "run.waits": "after",
   "tab.overview": "Overview",
   "tab.charts": "Charts",
   "tab.samples": "Samples",

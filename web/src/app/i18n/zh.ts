@@ -66,7 +66,7 @@ export const zh: Record<Key, string> = {
   "set.apply": "从下一步起生效",
   "run.attempt": "第 {n} 次尝试",
   "run.seed": "随机种子",
-  "run.waits": "等待",
+  "run.waits": "前置任务",
   "tab.overview": "概览",
   "tab.charts": "图表",
   "tab.samples": "样本",
