@@ -28,7 +28,7 @@ check: setup $(MARKS)/npm  ## formatting, lints, types, layers, generated files
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m finery.api.openapi | diff -q - web/openapi.json || { echo "web/openapi.json is stale: make types"; exit 1; }
+	$(BIN)/python -m finery.api.openapi | cmp -s - web/openapi.json || { echo "web/openapi.json is stale: make types"; exit 1; }
 	cd web && npm run --silent types:check && npm run --silent check
 
 types: setup $(MARKS)/npm  ## regenerate the API description and its TypeScript types
