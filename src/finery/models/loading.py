@@ -157,7 +157,7 @@ def _build(folder: Path, recipe: str) -> Path:
 
 def _download_hub(repo: str, resolved: ResolvedInput) -> Path:
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - only hub models need it
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # noqa: PLC0415
 
     try:
         found = snapshot_download(
@@ -168,9 +168,10 @@ def _download_hub(repo: str, resolved: ResolvedInput) -> Path:
             endpoint=os.environ.get("HF_ENDPOINT"),
             token=os.environ.get("HF_TOKEN"),
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (OSError, HTTPError) as error:  # a connection that breaks is an HTTPError and no OSError
         raise Unavailable(
-            f"{repo} at {resolved.sha256[:12]} could not be downloaded ({error}); a retry goes on"
+            f"{repo} at {resolved.sha256[:12]} could not be downloaded ({error}); "
+            "a retry fetches the files that are not complete"
         ) from error
     return Path(found)
 

@@ -51,7 +51,7 @@ def resolve(base: str, *, home: Path, token: str | None = None) -> ResolvedInput
     found = _HUB_ID.match(base)
     if found is None:
         near = get_close_matches(base, BUILTIN, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f"; did you mean {near[0]}?" if near else "."
         raise NotFound(f"there is no model {base!r}{hint} Built-in are {', '.join(BUILTIN)}; a hub id is org/name")
     return _hub(found["repo"], found["revision"], home, token)
 
@@ -110,7 +110,8 @@ def _hub(repo: str, revision: str | None, home: Path, token: str | None) -> Reso
     from huggingface_hub.errors import (  # noqa: PLC0415
         GatedRepoError,
         HfHubHTTPError,
-        OfflineModeIsEnabled,
+        HFValidationError,
+        HTTPError,  # type: ignore[attr-defined]  # of the HTTP client that its version uses
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -118,6 +119,8 @@ def _hub(repo: str, revision: str | None, home: Path, token: str | None) -> Reso
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token)
     try:
         info = api.model_info(repo, revision=revision, timeout=20)
+    except HFValidationError as error:
+        raise InvalidSpec(f"{repo!r} cannot be the name of a model; a hub id is org/name ({error})") from error
     except GatedRepoError as error:
         raise Forbidden(
             f"{repo} is gated: accept its licence on the hub and set HF_TOKEN to a token that may read it"
@@ -133,7 +136,7 @@ def _hub(repo: str, revision: str | None, home: Path, token: str | None) -> Reso
                 f"the hub does not let us read {repo} ({status}); set HF_TOKEN to a token that may"
             ) from error
         raise Unavailable(f"the hub answered {status} for {repo}; try again, or set HF_ENDPOINT to a mirror") from error
-    except (OSError, OfflineModeIsEnabled) as error:
+    except (OSError, HTTPError) as error:  # a refused connection is an HTTPError and no OSError
         raise Unavailable(
             f"the hub cannot be reached for {repo} ({error}); set HF_ENDPOINT, or use a local folder"
         ) from error
