@@ -21,6 +21,8 @@ from finery.core.rundir import Run
 from finery.training.trl import metrics
 
 _STATE = "finery_state.pt"
+_LIVE = {"entropy_coef": "entropy_coef", "kl_coef": "beta", "clip_low": "epsilon_low", "clip_high": "epsilon_high"}
+"""Live settings that are plain attributes of the trainer; the learning rate lives in optimizer and scheduler."""
 _DISK_ERRORS = (OSError, SafetensorError, RuntimeError)
 """What the savers raise when the disk is full; torch.save raises a bare RuntimeError."""
 
@@ -37,11 +39,16 @@ class ExactTrainer(Trainer):
 
     def exact_state(self) -> dict[str, Any]:
         """What a subclass needs besides the weights, optimizer, scheduler and global RNG."""
-        return {"total_train_tokens": self._total_train_tokens}
+        live = {name: vars(self)[name] for name in _LIVE.values() if name in vars(self)}
+        return {"total_train_tokens": self._total_train_tokens, "live": live}
 
     def restore_exact_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `exact_state`."""
         self._total_train_tokens = state["total_train_tokens"]
+        for name, value in state["live"].items():
+            setattr(self, name, value)
+        if state["live"].get("entropy_coef", 0) > 0:
+            self._entropy_bonus_enabled = True
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return torch.utils.data.SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
@@ -75,17 +82,11 @@ class Controls:
 
     def __init__(self, trainer: Trainer):
         self._trainer = trainer
-        self._plain = {
-            "entropy_coef": "entropy_coef",
-            "kl_coef": "beta",
-            "clip_low": "epsilon_low",
-            "clip_high": "epsilon_high",
-        }
 
     def get(self) -> dict[str, float]:
         """Name -> value in effect."""
         found = {"learning_rate": float(self._trainer.optimizer.param_groups[0]["lr"])}
-        for name, attribute in self._plain.items():
+        for name, attribute in _LIVE.items():
             if attribute in vars(self._trainer):
                 found[name] = float(vars(self._trainer)[attribute])
         return found
@@ -101,7 +102,7 @@ class Controls:
             return
         if name == "kl_coef" and self.get()["kl_coef"] == 0:
             raise ValueError("kl_coef was 0 at the start, so no reference model is loaded")
-        setattr(self._trainer, self._plain[name], value)
+        setattr(self._trainer, _LIVE[name], value)
         if name == "entropy_coef":
             self._trainer._entropy_bonus_enabled = value > 0
 
