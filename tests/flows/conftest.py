@@ -44,12 +44,9 @@ class Server:
 
     def start(self) -> None:
         (self.home / "server.json").unlink(missing_ok=True)
-        self.process = subprocess.Popen(
-            [*FINERY, "up", "--port", "0"],
-            env=self.environment,
-            stdout=open(self.home.parent / "up.log", "ab"),
-            stderr=subprocess.STDOUT,
-        )
+        argv = [*FINERY, "up", "--port", "0"]
+        with open(self.home.parent / "up.log", "ab") as log:
+            self.process = subprocess.Popen(argv, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
         wait_for("finery up", lambda: (self.home / "server.json").exists() or self.process.poll() is not None, 60)
         assert self.process.poll() is None, (self.home.parent / "up.log").read_text()
         self.client = Client(*locate(Settings(home=self.home)))
