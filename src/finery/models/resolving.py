@@ -72,12 +72,10 @@ def check_folder(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise NotFound(f"there is no folder {folder}")
-    root = folder.resolve()
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    for path in files:
-        if not path.resolve().is_relative_to(root):
-            raise InvalidSpec(f"{path} is a link that leads outside {folder}; copy the file into the folder")
-    names = {path.name for path in files}
+    try:
+        names = {path.name for path in folder.iterdir() if path.is_file()}
+    except OSError as error:
+        raise InvalidSpec(f"{folder} cannot be read: {error.strerror}") from error
     if not any(name.endswith(".safetensors") for name in names):
         pickles = sorted(name for name in names if name.endswith(_PICKLES))
         if pickles:
@@ -85,6 +83,10 @@ def check_folder(folder: Path) -> None:
         raise InvalidSpec(f"{folder} holds no *.safetensors; name the folder that has the model's weights")
     if not names & {"config.json", "adapter_config.json"}:
         raise InvalidSpec(f"{folder} holds no config.json; name the folder that save_pretrained wrote")
+    root = folder.resolve()
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.resolve().is_relative_to(root):
+            raise InvalidSpec(f"{path} is a link that leads outside {folder}; copy the file into the folder")
 
 
 def _local(folder: Path) -> ResolvedInput:
