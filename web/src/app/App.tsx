@@ -29,6 +29,7 @@ export function App() {
   useEffect(() => {
     document.documentElement.lang = language;
     document.body.style.background = isDark ? "#101416" : "#f6f7f8";
+    document.documentElement.dataset.theme = isDark ? "dark" : "light";
     document.documentElement.style.colorScheme = isDark ? "dark" : "light";
   }, [language, isDark]);
   return (

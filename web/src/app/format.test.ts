@@ -4,7 +4,8 @@ import { bytes, number, yaml } from "./format";
 describe("format", () => {
   it("gives four significant digits and keeps names of what is not finite", () => {
     expect(number(0.123456)).toBe("0.1235");
-    expect(number(1e-5)).toBe("1.000e-5");
+    expect(number(1e-5)).toBe("1e-5");
+    expect(number(-1.25e9)).toBe("-1.25e9");
     expect(number("NaN")).toBe("NaN");
     expect(bytes(7_920_087)).toBe("7.92 MB");
   });

@@ -105,6 +105,7 @@ export const en = {
   "charts.min": "min",
   "charts.max": "max",
   "charts.nonFinite": "{n} values are not finite (marked on the axis)",
+  "charts.hint": "Drag to zoom in, double-click to see all.",
   "family.loss": "Loss",
   "family.reward": "Reward",
   "family.policy": "Policy",

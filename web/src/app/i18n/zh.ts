@@ -107,6 +107,7 @@ export const zh: Record<Key, string> = {
   "charts.min": "最小",
   "charts.max": "最大",
   "charts.nonFinite": "{n} 个值不是有限数（标在坐标轴上）",
+  "charts.hint": "拖动可放大，双击恢复全貌。",
   "family.loss": "损失",
   "family.reward": "奖励",
   "family.policy": "策略",

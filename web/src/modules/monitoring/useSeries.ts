@@ -1,10 +1,10 @@
-/** All metrics of a job: one request, then appended from the live stream a few times a second. */
+/** All metrics of a job: one request, then appended from the live stream twice a second. */
 import { useQuery } from "@tanstack/react-query";
 import { useCallback, useEffect, useRef, useState } from "react";
 import { api, take, type Streamed } from "../../api/client";
-import { appended, fromSeries, type Lines } from "./series";
+import { fromPage, grown, NOTHING } from "./series";
 
-const FLUSH_MS = 250;
+const FLUSH_MS = 500;
 const MAX_POINTS = 2000;
 
 export function useSeries(jobId: number) {
@@ -16,20 +16,21 @@ export function useSeries(jobId: number) {
     refetchOnWindowFocus: false,
     refetchOnReconnect: false,
   });
-  const [lines, setLines] = useState<Lines>(new Map());
+  const [held, setHeld] = useState(NOTHING);
   const waiting = useRef<Streamed[]>([]);
   useEffect(() => {
-    if (loaded.data) setLines(fromSeries(loaded.data.series));
+    const page = loaded.data;
+    if (page) setHeld((before) => (page.cursor >= before.cursor ? fromPage(page) : before));
   }, [loaded.data]);
   useEffect(() => {
     const timer = window.setInterval(() => {
       if (waiting.current.length === 0) return;
       const events = waiting.current;
       waiting.current = [];
-      setLines((before) => appended(before, events));
+      setHeld((before) => grown(before, events, MAX_POINTS));
     }, FLUSH_MS);
     return () => window.clearInterval(timer);
   }, []);
   const append = useCallback((event: Streamed) => void waiting.current.push(event), []);
-  return { lines, append, cursor: loaded.data?.cursor, error: loaded.error, isLoading: loaded.isLoading };
+  return { lines: held.lines, append, cursor: loaded.data?.cursor, error: loaded.error, isLoading: loaded.isLoading };
 }
