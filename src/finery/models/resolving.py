@@ -108,12 +108,12 @@ def _recipe_digest(name: str) -> str:
 
 
 def _hub(repo: str, revision: str | None, home: Path, token: str | None) -> ResolvedInput:
+    from httpx2 import HTTPError  # noqa: PLC0415 - the hub library's HTTP client, whose errors it lets through
     from huggingface_hub import HfApi  # noqa: PLC0415 - heavy, and not needed for built-in names
     from huggingface_hub.errors import (  # noqa: PLC0415
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
-        HTTPError,  # type: ignore[attr-defined]  # of the HTTP client that its version uses
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
