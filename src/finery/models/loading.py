@@ -158,7 +158,6 @@ def _build(folder: Path, recipe: str) -> Path:
 def _download_hub(repo: str, resolved: ResolvedInput) -> Path:
     from httpx2 import HTTPError  # noqa: PLC0415 - the hub library's HTTP client
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - only hub models need it
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # noqa: PLC0415
 
     try:
         found = snapshot_download(
