@@ -1,5 +1,6 @@
 """Real processes: `finery up` on a free port, real jobs of the tiny model, and helpers to kill them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -163,7 +164,8 @@ def end_strays(home: Path) -> None:
     """End what a test left running on its home; only processes whose command line names that home."""
     for process in psutil.process_iter(["cmdline"]):
         if any(str(home) in part for part in process.info["cmdline"] or ()):
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def processes_of(home: Path) -> list[psutil.Process]:

@@ -66,7 +66,7 @@ def generators(as_json: JsonOption = False) -> None:
 @app.command("list")
 def list_versions(
     name: Annotated[str | None, typer.Option("--name", "-n", help="Only versions of this name.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most versions to show.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
     """List dataset versions, newest first."""
@@ -98,8 +98,8 @@ def show(ref: RefArgument, as_json: JsonOption = False) -> None:
 @app.command()
 def head(
     ref: RefArgument,
-    limit: Annotated[int, typer.Option("--limit", "-l", min=1, max=1000)] = 10,
-    offset: Annotated[int, typer.Option(min=0)] = 0,
+    limit: Annotated[int, typer.Option("--limit", "-l", min=1, max=1000, help="Most rows to show.")] = 10,
+    offset: Annotated[int, typer.Option(min=0, help="Rows to skip.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Print some rows."""

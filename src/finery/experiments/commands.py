@@ -68,8 +68,8 @@ def compare(baseline: JobArgument, candidate: JobArgument, as_json: JsonOption =
 def samples(
     job_id: JobArgument,
     only: Annotated[str, typer.Option(help="all, wrong or right.")] = "all",
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
-    offset: Annotated[int, typer.Option(min=0)] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most problems to show.")] = 20,
+    offset: Annotated[int, typer.Option(min=0, help="Problems to skip.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Show answered problems."""

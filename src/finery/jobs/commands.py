@@ -20,6 +20,7 @@ _FAILED = 1
 _STOPPED = 3
 
 JobArgument = Annotated[int, typer.Argument(help="Job id.", min=1)]
+WaitOption = Annotated[bool, typer.Option(help="Wait until the job has stopped.")]
 
 
 @app.command()
@@ -49,7 +50,7 @@ def submit(
 def list_jobs(
     state: Annotated[str | None, typer.Option(help="Only these states, separated by commas.")] = None,
     search: Annotated[str | None, typer.Option(help="Part of a name or an algorithm.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most jobs to show.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first."""
@@ -109,7 +110,7 @@ def logs(
 
 
 @app.command()
-def pause(job_id: JobArgument, wait: bool = True, as_json: JsonOption = False) -> None:
+def pause(job_id: JobArgument, wait: WaitOption = True, as_json: JsonOption = False) -> None:
     """Save a checkpoint, stop, and free the machine. `resume` goes on later."""
     _ask(job_id, "pause", as_json=as_json, until=_ENDED if wait else ())
 
@@ -121,7 +122,7 @@ def resume(job_id: JobArgument, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def cancel(job_id: JobArgument, wait: bool = True, as_json: JsonOption = False) -> None:
+def cancel(job_id: JobArgument, wait: WaitOption = True, as_json: JsonOption = False) -> None:
     """End a job. Its checkpoints stay."""
     _ask(job_id, "cancel", as_json=as_json, until=_ENDED if wait else ())
 
