@@ -5,6 +5,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,14 +71,15 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
+def postgres_url() -> Iterator[str | None]:
     """A PostgreSQL server of this test run; None where its programs are absent."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     found = programs[-1] if programs else Path(shutil.which("initdb") or "/none").parent
     if not (found / "initdb").exists():
         yield None
         return
-    folder = tmp_path_factory.mktemp("postgres")
+    # Not under pytest's folder: that is closed to the user whom PostgreSQL runs as.
+    folder = Path(tempfile.mkdtemp(prefix="finery-postgres-"))
     user = _owner(folder)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -91,6 +93,7 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | Non
         yield f"postgresql+psycopg://finery@127.0.0.1:{port}/postgres"
     finally:
         subprocess.run([found / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop"], **run)
+        shutil.rmtree(folder)
 
 
 def _owner(folder: Path) -> int | None:
@@ -99,8 +102,6 @@ def _owner(folder: Path) -> int | None:
         return None
     nobody = pwd.getpwnam("nobody").pw_uid
     os.chown(folder, nobody, -1)
-    for parent in folder.parents[:2]:
-        parent.chmod(parent.stat().st_mode | 0o055)
     return nobody
 
 
