@@ -9,6 +9,8 @@ export type Streamed = Schemas["StreamedEvent"];
 export type LiveMessage = Schemas["LiveMessage"]["message"];
 export type Series = Schemas["SeriesView"];
 export type Verb = Job["verbs"][number];
+/** The client hands tuples out as lists. */
+export type Score = Omit<Schemas["ScoreView"], "interval"> & { interval: number[] };
 
 export interface Problem {
   path: string;

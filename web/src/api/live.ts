@@ -1,37 +1,12 @@
 /** A websocket that reconnects by itself and goes on from the last cursor. */
 import type { LiveMessage } from "./client";
-
-export interface LiveStatus {
-  isConnected: boolean;
-  /** Milliseconds since the epoch of the moment since when the page is stale; null while it is not. */
-  staleSince: number | null;
-}
-
-type Listener = (status: LiveStatus) => void;
-
-const listeners = new Set<Listener>();
-const open = new Set<Live>();
-let status: LiveStatus = { isConnected: true, staleSince: null };
-
-function announce(): void {
-  const isConnected = [...open].every((live) => live.isConnected);
-  if (isConnected === status.isConnected) return;
-  status = { isConnected, staleSince: isConnected ? null : Date.now() };
-  listeners.forEach((listener) => listener(status));
-}
-
-/** Follow whether the page is in contact with the server. */
-export function onLiveStatus(listener: Listener): () => void {
-  listeners.add(listener);
-  listener(status);
-  return () => void listeners.delete(listener);
-}
+import { contact } from "./contact";
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 5000;
 
 export class Live {
-  isConnected = true;
+  private wasLost = false;
   private socket: WebSocket | null = null;
   private wait = FIRST_WAIT_MS;
   private timer: number | undefined;
@@ -40,15 +15,14 @@ export class Live {
   /**
    * @param path under /api, such as `jobs/4/live`
    * @param cursor gives the newest cursor that the page has, asked for at each connection
+   * @param reopened called when the connection is back after it was lost
    */
   constructor(
     private readonly path: string,
     private readonly cursor: () => number,
     private readonly take: (message: LiveMessage) => void,
-    /** Called when the connection is back after it was lost. */
     private readonly reopened?: () => void,
   ) {
-    open.add(this);
     this.connect();
   }
 
@@ -56,8 +30,7 @@ export class Live {
     this.isClosed = true;
     window.clearTimeout(this.timer);
     this.socket?.close();
-    open.delete(this);
-    announce();
+    contact.report(this, true);
   }
 
   private connect(): void {
@@ -66,15 +39,18 @@ export class Live {
     this.socket = socket;
     socket.onopen = () => {
       this.wait = FIRST_WAIT_MS;
-      if (!this.isConnected) this.reopened?.();
-      this.isConnected = true;
-      announce();
+      if (this.isClosed) return;
+      if (this.wasLost) this.reopened?.();
+      this.wasLost = false;
+      contact.report(this, true);
     };
-    socket.onmessage = (message: MessageEvent<string>) => this.take(JSON.parse(message.data) as LiveMessage);
+    socket.onmessage = (message: MessageEvent<string>) => {
+      if (!this.isClosed) this.take(JSON.parse(message.data) as LiveMessage);
+    };
     socket.onclose = () => {
       if (this.isClosed) return;
-      this.isConnected = false;
-      announce();
+      this.wasLost = true;
+      contact.report(this, false);
       this.timer = window.setTimeout(() => this.connect(), this.wait);
       this.wait = Math.min(LONGEST_WAIT_MS, this.wait * 2);
     };

@@ -25,10 +25,10 @@ export function App() {
   const [theme, setTheme] = useThemePreference();
   const isDark = useIsDark(theme);
   const accent = isDark ? "#2aa6b0" : "#0b6e77";
+  const tint = isDark ? "rgba(42, 166, 176, 0.16)" : "rgba(11, 110, 119, 0.09)";
   const translation = useMemo(() => ({ language, t: translator(language) }), [language]);
   useEffect(() => {
     document.documentElement.lang = language;
-    document.body.style.background = isDark ? "#101416" : "#f6f7f8";
     document.documentElement.dataset.theme = isDark ? "dark" : "light";
     document.documentElement.style.colorScheme = isDark ? "dark" : "light";
   }, [language, isDark]);
@@ -40,7 +40,11 @@ export function App() {
           theme={{
             algorithm: isDark ? antTheme.darkAlgorithm : antTheme.defaultAlgorithm,
             token: { colorPrimary: accent, colorLink: accent, colorInfo: accent, borderRadius: 6, fontSize: 13 },
-            components: { Table: { cellPaddingBlockSM: 5 } },
+            components: {
+              Table: { cellPaddingBlockSM: 5, rowSelectedBg: tint, rowSelectedHoverBg: tint },
+              Button: { primaryShadow: "none", defaultShadow: "none" },
+              Menu: { itemBg: "transparent", activeBarBorderWidth: 0, itemHeight: 34, itemSelectedBg: tint },
+            },
           }}
         >
           <AntApp>

@@ -1,10 +1,14 @@
+import { BarChartOutlined, DatabaseOutlined, RocketOutlined, UnorderedListOutlined } from "@ant-design/icons";
 import { useQuery } from "@tanstack/react-query";
-import { Alert, Layout, Menu, Modal, Segmented, Select, Spin } from "antd";
-import { lazy, Suspense, useState } from "react";
+import { Alert, Layout, Menu, Segmented, Select, Skeleton } from "antd";
+import { lazy, Suspense, useEffect, useState } from "react";
 import { Link, Navigate, Route, Routes, useLocation, useNavigate } from "react-router";
 import { api, ApiError, take } from "../api/client";
+import { contact } from "../api/contact";
 import { LoginPage } from "../modules/login/LoginPage";
 import { ErrorCard } from "../ui/ErrorCard";
+import { ErrorBoundary } from "./ErrorBoundary";
+import { Help } from "./Help";
 import { useKeys } from "./keys";
 import type { Language } from "./i18n";
 import { useT } from "./i18n";
@@ -24,34 +28,38 @@ interface Props {
   setTheme: (value: Theme) => void;
 }
 
-const WORKER_POLL_MS = 10_000;
+const SECTIONS = [
+  { name: "runs", icon: <UnorderedListOutlined /> },
+  { name: "launch", icon: <RocketOutlined /> },
+  { name: "datasets", icon: <DatabaseOutlined /> },
+  { name: "evaluate", icon: <BarChartOutlined /> },
+] as const;
 
 export function Shell(props: Props) {
   const t = useT();
   const location = useLocation();
   const navigate = useNavigate();
   const [isHelpOpen, setHelpOpen] = useState(false);
-  useKeys({ "g r": () => void navigate("/runs"), "?": () => setHelpOpen(true), "/": focusSearch });
-  const isLogin = location.pathname === "/login";
-  const server = useQuery({
-    queryKey: ["server"],
-    queryFn: () => take(api.GET("/api/server")),
-    refetchInterval: WORKER_POLL_MS,
-    enabled: !isLogin,
+  useKeys({
+    "g r": () => void navigate("/runs"),
+    "g l": () => void navigate("/launch"),
+    "g d": () => void navigate("/datasets"),
+    "g e": () => void navigate("/evaluate"),
+    "?": () => setHelpOpen(true),
+    "/": focusSearch,
   });
+  const isLogin = location.pathname === "/login";
+  const server = useServer(!isLogin);
   const isStranger = server.error instanceof ApiError && server.error.status === 401;
-  const section = `/${location.pathname.split("/")[1] ?? ""}`;
-  const sections = (["runs", "launch", "datasets", "evaluate"] as const).map((name) => ({
-    key: `/${name}`,
-    label: <Link to={`/${name}`}>{t(`nav.${name}`)}</Link>,
-  }));
+  const section = location.pathname.split("/")[1] ?? "";
+  const items = SECTIONS.map(({ name, icon }) => ({ key: name, icon, label: <Link to={`/${name}`}>{t(`nav.${name}`)}</Link> }));
   return (
-    <Layout style={{ minHeight: "100vh", background: "transparent" }}>
-      <Layout.Header style={{ display: "flex", alignItems: "center", gap: 8, padding: "0 20px", height: 48, background: "transparent" }}>
+    <Layout className="shell">
+      <a className="skip" href="#content">{t("nav.skip")}</a>
+      <Layout.Header className="header">
         <Link to="/runs" className="brand">
           <img src="/favicon.svg" alt="" width={22} height={22} /> Finery
         </Link>
-        <Menu mode="horizontal" items={sections} selectedKeys={[section]} style={{ flex: 1, background: "transparent", lineHeight: "46px" }} />
         <Select
           aria-label={t("language.label")}
           value={props.language}
@@ -68,35 +76,63 @@ export function Shell(props: Props) {
       </Layout.Header>
       <StaleBanner />
       {server.data && !server.data.worker.is_alive && <Alert banner type="warning" title={t("worker.dead")} />}
-      <Layout.Content>
-        <Suspense fallback={<Spin style={{ margin: 48 }} />}>
-          {isLogin || isStranger ? (
-            <LoginPage />
-          ) : server.error && !server.data ? (
-            <div className="page">
-              <ErrorCard error={server.error} retry={() => void server.refetch()} />
-            </div>
-          ) : (
-            <Routes>
-              <Route path="/runs" element={<RunsPage />} />
-              <Route path="/runs/:job" element={<RunPage />} />
-              <Route path="/launch" element={<LaunchPage />} />
-              <Route path="/datasets" element={<DatasetsPage />} />
-              <Route path="/datasets/:ref" element={<DatasetsPage />} />
-              <Route path="/evaluate" element={<EvaluatePage />} />
-              <Route path="*" element={<Navigate to="/runs" replace />} />
-            </Routes>
-          )}
-        </Suspense>
-      </Layout.Content>
-      <Modal open={isHelpOpen} onCancel={() => setHelpOpen(false)} footer={null} title={t("help.title")}>
-        <p><kbd>/</kbd> {t("help.search")}</p>
-        <p><kbd>j</kbd> <kbd>k</kbd> {t("help.move")}</p>
-        <p><kbd>g</kbd> <kbd>r</kbd> {t("help.runs")}</p>
-        <p><kbd>?</kbd> {t("help.help")}</p>
-      </Modal>
+      <Layout className="body">
+        {!isLogin && !isStranger && (
+          <Layout.Sider className="sider" width={140} collapsedWidth={52} breakpoint="lg" trigger={null}>
+            <Menu mode="inline" items={items} selectedKeys={[section]} aria-label={t("nav.label")} />
+          </Layout.Sider>
+        )}
+        <Layout.Content id="content">
+          <ErrorBoundary key={location.pathname}>
+            <Suspense fallback={<div className="page"><Skeleton active /></div>}>
+              {isLogin || isStranger ? (
+                <LoginPage />
+              ) : server.error && !server.data ? (
+                <div className="page">
+                  <ErrorCard error={server.error} retry={() => void server.refetch()} />
+                </div>
+              ) : (
+                <Pages />
+              )}
+            </Suspense>
+          </ErrorBoundary>
+        </Layout.Content>
+      </Layout>
+      <Help isOpen={isHelpOpen} close={() => setHelpOpen(false)} />
     </Layout>
   );
+}
+
+function Pages() {
+  return (
+    <Routes>
+      <Route path="/runs" element={<RunsPage />} />
+      <Route path="/runs/:job" element={<RunPage />} />
+      <Route path="/launch" element={<LaunchPage />} />
+      <Route path="/datasets" element={<DatasetsPage />} />
+      <Route path="/datasets/:ref" element={<DatasetsPage />} />
+      <Route path="/evaluate" element={<EvaluatePage />} />
+      <Route path="*" element={<Navigate to="/runs" replace />} />
+    </Routes>
+  );
+}
+
+const POLL_MS = 10_000;
+const LOST_POLL_MS = 2_000;
+const GATEWAY_STATUSES = [0, 502, 503, 504];
+
+/** What runs there, asked for every few seconds: also the pages without a websocket know when the server has gone. */
+function useServer(isEnabled: boolean) {
+  const server = useQuery({
+    queryKey: ["server"],
+    queryFn: () => take(api.GET("/api/server")),
+    refetchInterval: (query) => (query.state.error ? LOST_POLL_MS : POLL_MS),
+    retry: false,
+    enabled: isEnabled,
+  });
+  const isLost = server.error instanceof ApiError && GATEWAY_STATUSES.includes(server.error.status);
+  useEffect(() => contact.report("poll", !isLost), [isLost]);
+  return server;
 }
 
 function focusSearch(): void {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { bytes, number, yaml } from "./format";
+import { bytes, number, percent, points, yaml } from "./format";
 
 describe("format", () => {
   it("gives four significant digits and keeps names of what is not finite", () => {
@@ -8,6 +8,11 @@ describe("format", () => {
     expect(number(-1.25e9)).toBe("-1.25e9");
     expect(number("NaN")).toBe("NaN");
     expect(bytes(7_920_087)).toBe("7.92 MB");
+  });
+
+  it("gives differences their sign, and zero none", () => {
+    expect([points(0.0312), points(-0.2), points(-0.0001)]).toEqual(["+3.1", "\u221220.0", "0.0"]);
+    expect(percent(0.1234)).toBe("12.3 %");
   });
 
   it("writes YAML that reads back as the same data", () => {

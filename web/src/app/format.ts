@@ -1,14 +1,31 @@
 /** Numbers, sizes and times as text. */
 import type { Language } from "./i18n";
 
-/** Four significant digits; what is not finite stays its own name. */
-export function number(value: number | string | null | undefined): string {
+/** Four significant digits unless told otherwise; what is not finite stays its own name. */
+export function number(value: number | string | null | undefined, digits = 4): string {
   if (value === null || value === undefined) return "–";
   if (typeof value === "string") return value;
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size >= 1e6 || size < 1e-4) return value.toExponential(3).replace(/\.?0+e/, "e").replace("e+", "e");
-  return Number(value.toPrecision(4)).toLocaleString("en", { maximumFractionDigits: 8 });
+  if (size >= 1e6 || size < 1e-4) return value.toExponential(digits - 1).replace(/\.?0+e/, "e").replace("e+", "e");
+  return Number(value.toPrecision(digits)).toLocaleString("en", { maximumFractionDigits: 8 });
+}
+
+/** A count, in groups of three digits. */
+export function whole(value: number): string {
+  return value.toLocaleString("en");
+}
+
+/** 0.1234 as "12.3 %". */
+export function percent(fraction: number): string {
+  return `${(100 * fraction).toFixed(1)} %`;
+}
+
+/** A difference of fractions in percentage points, with its sign. */
+export function points(difference: number): string {
+  const text = (100 * Math.abs(difference)).toFixed(1);
+  if (Number(text) === 0) return "0.0";
+  return `${difference < 0 ? "\u2212" : "+"}${text}`;
 }
 
 /** Bytes in SI units. */
@@ -35,7 +52,7 @@ const STEPS: [number, Intl.RelativeTimeFormatUnit][] = [
 /** "3 minutes ago" in the page's language. */
 export function relative(moment: string, now: number, language: Language): string {
   let amount = (new Date(moment).getTime() - now) / 1000;
-  const format = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
+  const format = new Intl.RelativeTimeFormat(language, { numeric: "auto", style: "short" });
   for (const [size, unit] of STEPS) {
     if (Math.abs(amount) < size) return format.format(Math.round(amount), unit);
     amount /= size;

@@ -2,6 +2,8 @@
 import { useEffect, useRef } from "react";
 
 const SEQUENCE_MS = 800;
+const FIELDS = "input, textarea, select, [contenteditable=true]";
+const PRESSED_BY_ENTER = "a, button, summary, [role=button], [role=tab], [role=menuitem], [role=dialog]";
 
 /** @param keys a key (`j`) or two after each other (`g r`) -> what it does */
 export function useKeys(keys: Record<string, () => void>): void {
@@ -14,7 +16,8 @@ export function useKeys(keys: Record<string, () => void>): void {
     let at = 0;
     const press = (event: KeyboardEvent) => {
       const target = event.target as HTMLElement;
-      if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, textarea, select, [contenteditable=true]")) return;
+      if (event.ctrlKey || event.metaKey || event.altKey || target.closest(FIELDS)) return;
+      if (event.key === "Enter" && target.closest(PRESSED_BY_ENTER)) return;
       const now = Date.now();
       const both = now - at < SEQUENCE_MS ? `${before} ${event.key}` : "";
       const action = current.current[both] ?? current.current[event.key];
@@ -22,6 +25,7 @@ export function useKeys(keys: Record<string, () => void>): void {
       at = now;
       if (action) {
         event.preventDefault();
+        before = "";
         action();
       }
     };
