@@ -82,6 +82,15 @@ def test_samples_are_shown_while_the_last_line_is_still_being_written(tmp_path: 
     assert service.read_samples(tmp_path / "none", offset=0, limit=10, only="all") == ([], 0)
 
 
+def test_a_problem_that_was_written_twice_counts_once(tmp_path: Path) -> None:
+    folder = _attempt(tmp_path / "a", {0: True, 1: True})
+    file = folder / "samples" / "evaluation.jsonl"
+    file.write_bytes(file.read_bytes() * 2)
+
+    assert service.read_samples(folder, offset=0, limit=10, only="all")[1] == 2
+    assert service.compare(folder, folder, baseline=_score(folder), candidate=_score(folder)).num_shared == 2
+
+
 def test_a_comparison_pairs_problems_by_index(tmp_path: Path) -> None:
     baseline = _attempt(tmp_path / "a", {0: True, 1: True, 2: False, 3: False, 4: False, 9: True})
     candidate = _attempt(tmp_path / "b", {4: True, 3: True, 2: False, 1: False, 0: True, 8: True})

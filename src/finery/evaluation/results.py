@@ -58,11 +58,12 @@ def read_result(attempt: Path) -> StoredResult:
 
 
 def read_samples(attempt: Path) -> list[SampleResult]:
-    """The answered problems so far, by index. A line that is still being written is left out."""
+    """The answered problems so far, each once, by index. A line that is still being written is left out."""
     try:
         content = (attempt / "samples" / f"{SAMPLES}.jsonl").read_bytes()
     except FileNotFoundError:
         return []
     whole = content[: content.rfind(b"\n") + 1]
     found = [SampleResult.model_validate_json(line) for line in whole.splitlines() if line.strip()]
-    return sorted(found, key=lambda sample: sample.index)
+    newest = {sample.index: sample for sample in found}
+    return [newest[index] for index in sorted(newest)]
