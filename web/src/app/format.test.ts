@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { bytes, number, percent, points, yaml } from "./format";
+import { bytes, duration, number, percent, points, yaml } from "./format";
 
 describe("format", () => {
   it("gives four significant digits and keeps names of what is not finite", () => {
@@ -8,6 +8,10 @@ describe("format", () => {
     expect(number(-1.25e9)).toBe("-1.25e9");
     expect(number("NaN")).toBe("NaN");
     expect(bytes(7_920_087)).toBe("7.92 MB");
+  });
+
+  it("gives lengths of time in two units", () => {
+    expect([duration(42.4), duration(200), duration(18180)]).toEqual(["42 s", "3 min 20 s", "5 h 3 min"]);
   });
 
   it("gives differences their sign, and zero none", () => {

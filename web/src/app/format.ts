@@ -69,6 +69,19 @@ export function clock(milliseconds: number, language: Language): string {
   return new Date(milliseconds).toLocaleTimeString(language === "zh" ? "zh-CN" : "en-GB", options);
 }
 
+/** A length of time in its two largest units: "42 s", "3 min 20 s", "5 h 3 min". */
+export function duration(seconds: number): string {
+  const all = Math.round(seconds);
+  if (all < 60) return `${all} s`;
+  if (all < 3600) return `${Math.floor(all / 60)} min ${all % 60} s`;
+  return `${Math.floor(all / 3600)} h ${Math.floor((all % 3600) / 60)} min`;
+}
+
+/** A job's spec as the job file that would make it again. */
+export function specYaml(spec: unknown): string {
+  return yaml(spec).trim();
+}
+
 /** Plain data as YAML that a person can read. Text is quoted where YAML would read something else. */
 export function yaml(value: unknown, indent = 0): string {
   const pad = "  ".repeat(indent);

@@ -1,7 +1,7 @@
 import { useMutation, useQuery } from "@tanstack/react-query";
 import { Alert, Button, Card, Select, Space } from "antd";
 import { useEffect, useState } from "react";
-import { useNavigate } from "react-router";
+import { useLocation, useNavigate } from "react-router";
 import { api, take, type Schemas } from "../../api/client";
 import { yaml } from "../../app/format";
 import { useT } from "../../app/i18n";
@@ -12,11 +12,12 @@ import { YamlEditor } from "./YamlEditor";
 const CHECK_AFTER_MS = 300;
 const DRAFT = "finery.draft";
 
-/** Write a job file, see what is wrong at the line, submit it. The draft outlives a reload. */
+/** Write a job file or change the one handed over, see what is wrong at the line, submit it. The draft outlives a reload. */
 export default function LaunchPage() {
   const t = useT();
   const navigate = useNavigate();
-  const [text, setText] = useState(() => window.localStorage.getItem(DRAFT) ?? TEMPLATES[0]?.text ?? "");
+  const handedOver = (useLocation().state as { text?: string } | null)?.text;
+  const [text, setText] = useState(() => handedOver ?? window.localStorage.getItem(DRAFT) ?? TEMPLATES[0]?.text ?? "");
   const [settled, setSettled] = useState(text);
   useEffect(() => {
     window.localStorage.setItem(DRAFT, text);
@@ -69,7 +70,7 @@ export default function LaunchPage() {
         <div>
           <YamlEditor text={text} change={setText} problems={problems} label={t("launch.title")} />
           <div style={{ marginTop: 10 }}>
-            {verdict.data?.is_valid && <Alert type="success" title={t("launch.valid")} description={t("launch.needsData")} />}
+            {verdict.data?.is_valid && <Verdict spec={verdict.data.spec} />}
             {problems.length > 0 && (
               <Alert
                 type="error"
@@ -91,4 +92,24 @@ export default function LaunchPage() {
       </div>
     </div>
   );
+}
+
+/** The job file is valid; whether the data it names is here is another question. */
+function Verdict({ spec }: { spec: unknown }) {
+  const t = useT();
+  const datasets = useQuery({ queryKey: ["datasets"], queryFn: () => take(api.GET("/api/datasets")) });
+  const versions = datasets.data?.versions ?? [];
+  const known = new Set(versions.flatMap((row) => [row.name, row.ref]));
+  const isComplete = datasets.data?.total === versions.length;
+  const missing = isComplete ? dataNames(spec).filter((name) => !known.has(name)) : [];
+  if (missing.length === 0) return <Alert type="success" title={t("launch.valid")} />;
+  return <Alert type="warning" title={t("launch.valid")} description={t("launch.needsData", { names: missing.join(", ") })} data-testid="launch-needs-data" />;
+}
+
+/** Names of dataset versions in a job or in the jobs of a pipeline; files and objects are left out. */
+function dataNames(spec: unknown): string[] {
+  const { task, jobs } = spec as { task?: { data?: string | { train: string } | null }; jobs?: unknown[] };
+  if (jobs) return jobs.flatMap(dataNames);
+  const data = typeof task?.data === "object" ? task.data?.train : task?.data;
+  return data && /^[a-z0-9._-]+(@\d+)?$/.test(data) ? [data] : [];
 }

@@ -1,90 +1,108 @@
-import { Card, Collapse, Table, Typography } from "antd";
+import { Card, Table, Typography } from "antd";
+import { useMemo } from "react";
 import type { JobDetail } from "../../api/client";
-import { bytes, yaml } from "../../app/format";
+import { bytes, number, specYaml } from "../../app/format";
 import { useT } from "../../app/i18n";
 import { RelativeTime } from "../../ui/RelativeTime";
+import { CodeCard } from "./CodeCard";
+import { EnvironmentCard } from "./EnvironmentCard";
+import { FailureCard } from "./FailureCard";
+import { otherValues } from "./progress";
 
-/** What the run is made of: job file, attempts, checkpoints, inputs, code, surroundings. */
+/** What the run is made of: job file, attempts, checkpoints, inputs, code, environment. */
 export function OverviewTab({ job }: { job: JobDetail }) {
   const t = useT();
-  const spec = yaml(job.spec).trim();
-  const inputs = Object.entries(job.inputs as Record<string, { kind: string; sha256: string }>);
+  const spec = useMemo(() => specYaml(job.spec), [job.spec]);
   return (
-    <div className="grid-2">
-      <Card size="small" title={t("overview.spec")} extra={<Typography.Text copyable={{ text: spec }}>{t("overview.copy")}</Typography.Text>}>
-        <pre data-testid="spec">{spec}</pre>
-      </Card>
-      <div style={{ display: "grid", gap: 12, alignContent: "start" }}>
-        <Card size="small" title={t("overview.attempts")}>
-          <Table
-            size="small"
-            rowKey="number"
-            pagination={false}
-            dataSource={job.attempts}
-            columns={[
-              { title: t("col.attempt"), dataIndex: "number", width: 80 },
-              { title: t("col.started"), render: (_, row) => <RelativeTime moment={row.started_at} /> },
-              { title: t("col.ended"), render: (_, row) => <RelativeTime moment={row.ended_at} /> },
-              { title: t("col.from"), dataIndex: "resumed_from" },
-              { title: t("col.cause"), dataIndex: "cause" },
-            ]}
-          />
+    <>
+      {(job.state === "failed" || job.state === "lost") && <FailureCard job={job} />}
+      <div className="grid-2">
+        <Card size="small" title={t("overview.spec")} extra={<Typography.Text copyable={{ text: spec }}>{t("overview.copy")}</Typography.Text>}>
+          <pre data-testid="spec">{spec}</pre>
         </Card>
-        <Card size="small" title={t("overview.checkpoints")}>
-          {job.checkpoints.length === 0 ? (
-            t("overview.noCheckpoints")
-          ) : (
-            <Table
-              size="small"
-              rowKey={(row) => `${row.attempt}/${row.step}`}
-              pagination={false}
-              dataSource={[...job.checkpoints].reverse()}
-              columns={[
-                { title: t("col.reference"), render: (_, row) => <Typography.Text copyable code>{row.ref}</Typography.Text> },
-                { title: t("col.attempt"), dataIndex: "attempt" },
-                { title: t("col.size"), render: (_, row) => bytes(row.num_bytes) },
-                { title: t("col.saved"), render: (_, row) => <RelativeTime moment={row.created_at} /> },
-              ]}
-            />
-          )}
-        </Card>
-        <Card size="small" title={t("overview.inputs")}>
-          {inputs.map(([ref, input]) => (
-            <div key={ref}>
-              <code>{ref}</code> {input.kind} <code>{input.sha256.slice(0, 16)}</code>
-            </div>
-          ))}
-        </Card>
-        <Card size="small" title={t("overview.code")}><CodeState code={job.code} /></Card>
-        <Card size="small" title={t("overview.environment")}>
-          {job.provenance ? <Surroundings provenance={job.provenance} /> : t("overview.notYet")}
-        </Card>
+        <div className="stack">
+          {Object.keys(job.last_values).length > 0 && <ValuesCard job={job} />}
+          <Card size="small" title={t("overview.attempts")}><AttemptsTable job={job} /></Card>
+          <Card size="small" title={t("overview.checkpoints")}><CheckpointsTable job={job} /></Card>
+          <InputsCard job={job} />
+          <CodeCard code={job.code} />
+          <EnvironmentCard provenance={job.provenance} />
+        </div>
       </div>
-    </div>
+    </>
   );
 }
 
-function CodeState({ code }: { code: JobDetail["code"] }) {
+function ValuesCard({ job }: { job: JobDetail }) {
   const t = useT();
-  if (!code?.commit) return <>{t("overview.noCode")}</>;
-  const diff = typeof code.diff === "string" ? code.diff : "";
   return (
-    <>
-      <div>
-        <code>{String(code.commit).slice(0, 12)}</code> {String(code.branch ?? "")}, {code.is_dirty ? t("overview.dirty") : t("overview.clean")}
-      </div>
-      {diff && <Collapse size="small" ghost items={[{ key: "diff", label: "diff", children: <pre>{diff}</pre> }]} />}
-    </>
+    <Card size="small" title={t("overview.values")}>
+      <dl className="values">
+        {otherValues(job).map(([name, value]) => (
+          <div key={name}><dt>{name}</dt><dd>{number(value)}</dd></div>
+        ))}
+      </dl>
+    </Card>
   );
 }
 
-function Surroundings({ provenance }: { provenance: NonNullable<JobDetail["provenance"]> }) {
-  const packages = (provenance as Record<string, unknown>).packages;
-  const rest = Object.fromEntries(Object.entries(provenance).filter(([name]) => name !== "packages" && name !== "code"));
+function AttemptsTable({ job }: { job: JobDetail }) {
+  const t = useT();
+  if (job.attempts.length === 0) return <>{t("overview.noAttempts")}</>;
   return (
-    <>
-      <pre>{yaml(rest).trim()}</pre>
-      <Collapse size="small" ghost items={[{ key: "packages", label: "packages", children: <pre>{yaml(packages).trim()}</pre> }]} />
-    </>
+    <Table
+      size="small"
+      rowKey="number"
+      pagination={false}
+      dataSource={[...job.attempts].reverse()}
+      columns={[
+        { title: t("col.attempt"), dataIndex: "number", width: 72 },
+        { title: t("col.started"), width: 100, render: (_, row) => <RelativeTime moment={row.started_at} /> },
+        { title: t("col.ended"), width: 100, render: (_, row) => <RelativeTime moment={row.ended_at} /> },
+        { title: t("col.from"), width: 120, render: (_, row) => row.resumed_from && <code>{row.resumed_from}</code> },
+        { title: t("col.exit"), width: 84, render: (_, row) => row.signal ?? row.exit_code },
+        { title: t("col.cause"), dataIndex: "cause" },
+      ]}
+    />
+  );
+}
+
+function CheckpointsTable({ job }: { job: JobDetail }) {
+  const t = useT();
+  if (job.checkpoints.length === 0) return <>{t("overview.noCheckpoints")}</>;
+  return (
+    <Table
+      size="small"
+      rowKey={(row) => `${row.attempt}/${row.step}`}
+      pagination={job.checkpoints.length > 10 ? { pageSize: 10, showSizeChanger: false } : false}
+      dataSource={[...job.checkpoints].reverse()}
+      columns={[
+        { title: t("col.reference"), render: (_, row) => <Typography.Text copyable={{ text: row.ref }}><code>{row.ref}</code></Typography.Text> },
+        { title: t("col.attempt"), dataIndex: "attempt", width: 80 },
+        { title: t("col.size"), width: 90, render: (_, row) => bytes(row.num_bytes) },
+        { title: t("col.saved"), width: 110, render: (_, row) => <RelativeTime moment={row.created_at} /> },
+      ]}
+    />
+  );
+}
+
+function InputsCard({ job }: { job: JobDetail }) {
+  const t = useT();
+  const inputs = Object.entries(job.inputs as Record<string, { kind?: string; sha256?: string; ref?: string }>);
+  if (inputs.length === 0) return null;
+  return (
+    <Card size="small" title={t("overview.inputs")}>
+      <Table
+        size="small"
+        rowKey={([ref]) => ref}
+        pagination={false}
+        dataSource={inputs}
+        columns={[
+          { title: t("col.input"), render: (_, [ref]) => <code>{ref}</code> },
+          { title: t("runs.kind"), width: 90, render: (_, [, input]) => input.kind },
+          { title: t("col.hash"), width: 190, render: (_, [, input]) => input.sha256 && <Typography.Text copyable={{ text: input.sha256 }}><code>{input.sha256.slice(0, 16)}</code></Typography.Text> },
+        ]}
+      />
+    </Card>
   );
 }

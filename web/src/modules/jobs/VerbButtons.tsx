@@ -1,13 +1,16 @@
 import { useMutation, useQueryClient } from "@tanstack/react-query";
-import { App, Button, Input, InputNumber, Modal, Space, Tag } from "antd";
+import { App, Button, Space, Tag, Tooltip } from "antd";
 import { useState } from "react";
+import { useNavigate } from "react-router";
 import { api, take, type JobDetail, type Verb } from "../../api/client";
+import { specYaml } from "../../app/format";
 import { useT } from "../../app/i18n";
-import { ErrorCard } from "../../ui/ErrorCard";
+import { SetDialog } from "./SetDialog";
 
 /** Buttons for what can be done in this state, no others, and the wishes that are still open. */
 export function VerbButtons({ job }: { job: JobDetail }) {
   const t = useT();
+  const navigate = useNavigate();
   const { notification } = App.useApp();
   const queries = useQueryClient();
   const [isSetting, setSetting] = useState(false);
@@ -15,51 +18,29 @@ export function VerbButtons({ job }: { job: JobDetail }) {
     mutationFn: ({ verb, values }: { verb: Verb; values?: Record<string, number> }) =>
       take(api.POST("/api/jobs/{job_id}/{verb}", { params: { path: { job_id: job.id, verb } }, body: { values: values ?? {} } })),
     onSuccess: (row) => queries.setQueryData<JobDetail>(["job", job.id], (before) => (before ? { ...before, ...row } : before)),
-    onError: (error) => notification.error({ title: t("error.title"), description: error.message }),
+    onError: (error) => notification.error({ title: t("error.title"), description: error.message || t("error.unreachable") }),
   });
   return (
-    <Space wrap>
+    <Space wrap className="verbs">
       {job.requests.map((wish) => (
-        <Tag key={wish.id} color="gold">{t("verb.requested", { verb: t(`verb.${wish.verb}`) })}</Tag>
+        <Tag key={wish.id} color="processing" data-testid={`wish-${wish.verb}`}>{t("verb.requested", { verb: t(`verb.${wish.verb}`) })}</Tag>
       ))}
       {job.verbs.map((verb) => (
-        <Button
-          key={verb}
-          data-testid={`verb-${verb}`}
-          loading={ask.isPending && ask.variables.verb === verb}
-          danger={verb === "cancel"}
-          onClick={() => (verb === "set" ? setSetting(true) : ask.mutate({ verb }))}
-        >
-          {t(`verb.${verb}`)}
-        </Button>
+        <Tooltip key={verb} title={t(`verb.${verb}.why`)}>
+          <Button
+            data-testid={`verb-${verb}`}
+            type={verb === "resume" || verb === "retry" ? "primary" : "default"}
+            loading={ask.isPending && ask.variables.verb === verb}
+            onClick={() => (verb === "set" ? setSetting(true) : ask.mutate({ verb }))}
+          >
+            {t(`verb.${verb}`)}
+          </Button>
+        </Tooltip>
       ))}
-      <SetDialog isOpen={isSetting} close={() => setSetting(false)} apply={(values) => ask.mutate({ verb: "set", values })} error={ask.error} />
+      <Tooltip title={t("run.copy.why")}>
+        <Button data-testid="launch-copy" onClick={() => void navigate("/launch", { state: { text: specYaml(job.spec) } })}>{t("run.copy")}</Button>
+      </Tooltip>
+      <SetDialog isOpen={isSetting} close={() => setSetting(false)} apply={(values) => ask.mutate({ verb: "set", values })} />
     </Space>
-  );
-}
-
-interface DialogProps {
-  isOpen: boolean;
-  close: () => void;
-  apply: (values: Record<string, number>) => void;
-  error: unknown;
-}
-
-function SetDialog({ isOpen, close, apply, error }: DialogProps) {
-  const t = useT();
-  const [name, setName] = useState("learning_rate");
-  const [value, setValue] = useState<number | null>(null);
-  const submit = () => {
-    if (value !== null) apply({ [name]: value });
-    close();
-  };
-  return (
-    <Modal open={isOpen} onCancel={close} onOk={submit} okText={t("set.apply")} okButtonProps={{ disabled: value === null || !name }} title={t("verb.set")}>
-      {error ? <ErrorCard error={error} /> : null}
-      <Space>
-        <Input aria-label={t("set.name")} value={name} onChange={(event) => setName(event.target.value)} />
-        <InputNumber aria-label={t("set.value")} placeholder={t("set.value")} value={value} onChange={setValue} style={{ width: 160 }} />
-      </Space>
-    </Modal>
   );
 }

@@ -45,3 +45,8 @@ export function colourPieces(line: string): Piece[] {
   push(line.slice(at));
   return pieces;
 }
+
+/** A line without escape sequences. */
+export function plainText(line: string): string {
+  return line.replace(ESCAPE, "");
+}
