@@ -21,7 +21,7 @@ test: setup web  ## all tests
 	$(BIN)/pytest $(ARGS)
 
 test-learning: setup  ## several seeds and controls of real training
-	$(BIN)/pytest -m learning -s tests/training $(ARGS)
+	$(BIN)/pytest -m learning -n 0 -s tests/training $(ARGS)
 
 check: setup $(MARKS)/npm  ## formatting, lints, types, layers, generated files
 	$(BIN)/ruff format --check src tests benchmarks

@@ -19,25 +19,35 @@ from finery.core.settings import Settings
 REQUIRE_ALL = bool(os.environ.get("FINERY_REQUIRE_ALL"))
 """On a machine that is meant to have everything, a missing program is a failure."""
 
-_missing: dict[str, list[str]] = {}
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+"""Tests run side by side; more threads would only fight."""
+
+_ABSENT = " is absent"
 
 
-def need(what: str, is_there: bool, request: pytest.FixtureRequest | None = None) -> None:
+def need(what: str, is_there: bool) -> None:
     """Skip the test, and list it at the end, when a program that it needs is absent."""
     if is_there:
         return
     if REQUIRE_ALL:
         pytest.fail(f"{what} is required here (FINERY_REQUIRE_ALL) and absent")
-    name = request.node.nodeid if request else os.environ.get("PYTEST_CURRENT_TEST", "?").split(" ")[0]
-    _missing.setdefault(what, []).append(name)
-    pytest.skip(f"{what} is absent")
+    pytest.skip(f"{what}{_ABSENT}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for what, tests in _missing.items():
-        terminalreporter.write_line(f"not run, because {what} is absent: {len(tests)} tests")
-        for name in tests:
-            terminalreporter.write_line(f"  {name}")
+    """List what was skipped by name: reports travel from the processes that ran the tests, variables do not."""
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        if reason.endswith(_ABSENT):
+            terminalreporter.write_line(f"not run, {reason.removeprefix('Skipped: ')}: {report.nodeid}")
+
+
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    """A folder of this test run, the same one in all of its processes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -112,7 +122,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         yield f"sqlite:///{tmp_path / 'test.db'}"
         return
     server = request.getfixturevalue("postgres_url")
-    need("PostgreSQL", server is not None, request)
+    need("PostgreSQL", server is not None)
     name = f"test_{os.urandom(6).hex()}"
     admin = Database(server)
     with admin.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -1,5 +1,6 @@
 """A small disk of its own: a tmpfs that is mounted for one test."""
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -22,3 +23,12 @@ def small_disk(path: Path, *, megabytes: int) -> Iterator[Path]:
         yield home
     finally:
         subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Write to a new file until the disk has no room left."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT)
+    with contextlib.suppress(OSError):
+        while True:
+            os.write(file, b"x" * 4096)
+    os.close(file)

@@ -2,15 +2,18 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from finery.core import processes
+from finery.core import checkpoints, processes
 from finery.core.rundir import RunDir, SupervisorRecord
 from tests.flows.conftest import Server, processes_of, sft_job, wait_for
+from tests.flows.disk import fill, small_disk
 
 
 def supervisor_of(run_dir: RunDir) -> SupervisorRecord:
@@ -151,9 +154,6 @@ def test_a_child_that_does_not_stop_is_killed_after_its_grace(server: Server) ->
 
 
 def test_two_workers_never_share_a_home(server: Server) -> None:
-    import subprocess
-    import sys
-
     second = subprocess.run(
         [sys.executable, "-m", "finery.cli.main", "worker"],
         env=server.environment,
@@ -168,29 +168,19 @@ def test_two_workers_never_share_a_home(server: Server) -> None:
 
 def test_a_full_disk_loses_no_training_and_leaves_no_half_checkpoint(tmp_path: Path) -> None:
     """Needs the right to mount a small tmpfs."""
-    from tests.flows.disk import small_disk
-
-    with small_disk(tmp_path / "disk", megabytes=48) as home:
+    with small_disk(tmp_path / "disk", megabytes=64) as home:
         server = Server(home)
         try:
             server.generate("sums", num_rows=200, format="sft")
             job_id = server.submit(sft_job(steps=400, monitoring={"checkpoint_interval": 10, "keep_checkpoints": 2}))
             server.await_step(job_id, 25)
             filler = home / "filler"
-            with open(filler, "wb") as file:
-                try:
-                    while True:
-                        file.write(b"x" * 65536)
-                        file.flush()
-                except OSError:
-                    pass
+            fill(filler)
             time.sleep(4)
             child = supervisor_of(server.attempt(job_id)).child
             was_alive = processes.is_alive(child)
             filler.unlink()
             job = server.await_state(job_id, "completed", "failed", seconds=180)
-
-            from finery.core import checkpoints
 
             for _, path in checkpoints.existing(server.attempt(job_id).checkpoints):
                 assert checkpoints.verify(path) == []

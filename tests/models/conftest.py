@@ -8,12 +8,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from finery.models import loading, resolving
-from tests.conftest import need
+from tests.conftest import need, shared_folder
 
 
 @pytest.fixture(scope="session")
 def models_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("models-home")
+    return shared_folder(tmp_path_factory, "models-home")
 
 
 @pytest.fixture(scope="session")
