@@ -1,4 +1,4 @@
-"""A hub on this machine: speaks the part of the Hugging Face hub's protocol that names, lists and serves models."""
+"""A hub on this machine: speaks what lists and serves models in the protocols of Hugging Face and ModelScope."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 Files = dict[str, bytes]
 
@@ -36,6 +36,10 @@ class Hub:
     """File -> how often its transfer is cut half-way."""
     fails_after_cut: int = 0
     """Status of each GET of a file after the first cut; 0 goes on serving."""
+    ignores_ranges: bool = False
+    """Answers a Range with the whole file."""
+    spoils: set[str] = field(default_factory=set)
+    """Files that are sent with other bytes than announced."""
     url: str = ""
 
     def commit(self, files: Files) -> str:
@@ -83,11 +87,11 @@ class _Handler(BaseHTTPRequestHandler):
         hub.requests.append(Seen(self.command, path, self.headers["Range"], self.headers["Authorization"]))
         if hub.error:
             return self._send(hub.error[0], {"X-Error-Code": hub.error[1]}, b"{}")
+        if path.startswith(f"/api/v1/models/{hub.repo}/repo"):
+            return self._modelscope(path)
         api, files = f"/api/models/{hub.repo}", f"/{hub.repo}/resolve/"
         if path == api or path.startswith(f"{api}/revision/"):
             return self._info(path.removeprefix(api).removeprefix("/revision/") or "main")
-        if path.startswith(f"{api}/tree/"):
-            return self._tree(path.removeprefix(f"{api}/tree/"))
         if path.startswith(files):
             revision, _, name = path.removeprefix(files).partition("/")
             return self._file(revision, name)
@@ -101,15 +105,29 @@ class _Handler(BaseHTTPRequestHandler):
         sha = self._sha(revision)
         if sha is None:
             return self._send(404, {"X-Error-Code": "RevisionNotFound"}, b"{}")
-        siblings = [{"rfilename": name} for name in self.hub.commits[sha]]
+        siblings = [self._sibling(name, content) for name, content in self.hub.commits[sha].items()]
         return self._json({"id": self.hub.repo, "modelId": self.hub.repo, "sha": sha, "siblings": siblings})
 
-    def _tree(self, revision: str) -> None:
-        sha = self._sha(revision)
+    def _sibling(self, name: str, content: bytes) -> dict[str, object]:
+        if "blobs" not in self.path:
+            return {"rfilename": name}
+        blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        large = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
+        is_large = name.endswith(".safetensors")
+        return {"rfilename": name, "size": len(content), "blobId": blob} | ({"lfs": large} if is_large else {})
+
+    def _modelscope(self, path: str) -> None:
+        query = parse_qs(urlsplit(self.path).query)
+        sha = self._sha(query["Revision"][0].replace("master", "main"))
         if sha is None:
-            return self._send(404, {"X-Error-Code": "RevisionNotFound"}, b"{}")
-        files = self.hub.commits[sha].items()
-        return self._json([{"type": "file", "path": n, "size": len(c), "oid": _etag(c)} for n, c in files])
+            return self._send(404, {}, b"{}")
+        if not path.endswith("/repo/files"):
+            return self._file(sha, query["FilePath"][0])
+        files = [
+            {"Path": name, "Type": "blob", "Size": len(content), "Sha256": hashlib.sha256(content).hexdigest()}
+            for name, content in self.hub.commits[sha].items()
+        ]
+        return self._json({"Code": 200, "Data": {"Files": [*files, {"Path": "figures", "Type": "tree"}]}})
 
     def _file(self, revision: str, name: str) -> None:
         hub = self.hub
@@ -117,9 +135,11 @@ class _Handler(BaseHTTPRequestHandler):
         if sha is None or name not in hub.commits[sha]:
             return self._send(404, {"X-Error-Code": "EntryNotFound"}, b"{}")
         content = hub.commits[sha][name]
-        headers = {"ETag": f'"{_etag(content)}"', "X-Repo-Commit": sha, "Accept-Ranges": "bytes"}
+        headers = {"Accept-Ranges": "bytes"}
         status, start = 200, 0
-        if self.headers["Range"]:
+        if name in hub.spoils:
+            content = bytes(len(content))
+        if self.headers["Range"] and not hub.ignores_ranges:
             status, start = 206, int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         if self.command == "GET" and hub.cuts.get(name):
@@ -148,7 +168,3 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**headers, "Content-Length": str(length)}.items():
             self.send_header(name, value)
         self.end_headers()
-
-
-def _etag(content: bytes) -> str:
-    return hashlib.sha1(content).hexdigest()

