@@ -32,6 +32,8 @@ class Hub:
     requests: list[Seen] = field(default_factory=list)
     error: tuple[int, str] | None = None
     """Status and X-Error-Code of every answer about the repository."""
+    token: str = ""
+    """Who does not send it is answered that the repository is gated."""
     cuts: dict[str, int] = field(default_factory=dict)
     """File -> how often its transfer is cut half-way."""
     fails_after_cut: int = 0
@@ -87,6 +89,8 @@ class _Handler(BaseHTTPRequestHandler):
         hub.requests.append(Seen(self.command, path, self.headers["Range"], self.headers["Authorization"]))
         if hub.error:
             return self._send(hub.error[0], {"X-Error-Code": hub.error[1]}, b"{}")
+        if hub.token and self.headers["Authorization"] != f"Bearer {hub.token}":
+            return self._send(401, {"X-Error-Code": "GatedRepo"}, b"{}")
         if path.startswith(f"/api/v1/models/{hub.repo}/repo"):
             return self._modelscope(path)
         api, files = f"/api/models/{hub.repo}", f"/{hub.repo}/resolve/"

@@ -50,7 +50,7 @@ def test_a_revision_in_the_name_is_the_one_that_is_pinned(hub: Hub, home: Path) 
 
 
 def test_the_token_is_sent_to_the_hub(hub: Hub, home: Path) -> None:
-    resolving.resolve(REPO, home=home, token="hf_secret")
+    resolving.resolve(REPO, home=home, tokens={"HF_TOKEN": "hf_secret"})
 
     assert {seen.token for seen in hub.requests} == {"Bearer hf_secret"}
 

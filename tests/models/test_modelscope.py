@@ -66,9 +66,9 @@ def test_a_model_that_is_there_needs_no_hub(hub: Hub, home: Path, monkeypatch: p
 
 
 def test_the_token_is_sent(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = resolving.resolve(NAME, home=home, tokens={"MODELSCOPE_API_TOKEN": "ms-secret"})
     monkeypatch.setenv("MODELSCOPE_API_TOKEN", "ms-secret")
-
-    resolving.resolve(NAME, home=home)
+    loading.materialize(found, NAME)
 
     assert {seen.token for seen in hub.requests} == {"Bearer ms-secret"}
 

@@ -1,4 +1,4 @@
-"""Routes of the server itself: login, its state, uploads."""
+"""Routes of the server itself: login, its state, uploads, secrets."""
 
 from datetime import timedelta
 from importlib import metadata
@@ -12,12 +12,16 @@ from finery.api.specs import (
     LiveMessage,
     LoginCodeView,
     LoginSpec,
+    SecretList,
+    SecretSpec,
+    SecretView,
     ServerView,
     StoredObjectView,
     TreeSpec,
     WorkerView,
 )
 from finery.core.errors import TooLarge, Unavailable
+from finery.core.secrets import SecretStore
 from finery.core.web import Caller, ClockDep, Db, Objects, SettingsDep
 from finery.jobs.tables import Worker
 
@@ -90,6 +94,25 @@ def make_tree(body: TreeSpec, objects: Objects) -> StoredObjectView:
     """Name a folder of uploaded files by its content."""
     stored = objects.put_manifest(body.files)
     return StoredObjectView(sha256=stored.sha256, num_bytes=stored.num_bytes)
+
+
+@router.get("/secrets")
+def list_secrets(settings: SettingsDep) -> SecretList:
+    """Names of the stored secrets."""
+    names = SecretStore(settings).names()
+    return SecretList(secrets=[SecretView(name=found.name, updated_at=found.updated_at) for found in names])
+
+
+@router.put("/secrets/{name}", status_code=204)
+def set_secret(name: str, body: SecretSpec, settings: SettingsDep) -> None:
+    """Store or replace a secret."""
+    SecretStore(settings).write(name, body.value.get_secret_value())
+
+
+@router.delete("/secrets/{name}", status_code=204)
+def delete_secret(name: str, settings: SettingsDep) -> None:
+    """Forget a secret."""
+    SecretStore(settings).delete(name)
 
 
 @router.get("/live-message")

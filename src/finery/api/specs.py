@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from finery.core.spec import Spec, View
 from finery.jobs.specs import JobView, StreamedEvent
@@ -34,6 +34,21 @@ class ServerView(View):
 class StoredObjectView(View):
     sha256: str
     num_bytes: int
+
+
+class SecretSpec(Spec):
+    value: SecretStr = Field(min_length=1, max_length=65_536)
+
+
+class SecretView(View):
+    """That there is a secret. What it is, no answer says."""
+
+    name: str
+    updated_at: datetime
+
+
+class SecretList(View):
+    secrets: list[SecretView]
 
 
 class TreeSpec(Spec):

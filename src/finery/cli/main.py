@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from finery.cli import check, demo, doctor, exits, run, up
+from finery.cli import check, demo, doctor, exits, run, secrets, up
 from finery.core import console
 from finery.core.errors import FineryError, InvalidSpec, NotFound, Unavailable
 from finery.datasets import commands as data
@@ -31,6 +31,7 @@ app.command("worker", hidden=True)(up.worker)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(data.app, name="data")
 app.add_typer(evaluations.app, name="eval")
+app.add_typer(secrets.app, name="secrets")
 
 
 def _version(wanted: bool) -> None:

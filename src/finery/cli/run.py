@@ -26,7 +26,7 @@ from finery.core.objects import ObjectStore
 from finery.core.rundir import Command, ExitRecord, RunDir, RunSpec, append_line, read_new_lines
 from finery.core.settings import Settings
 from finery.jobs import checking, states
-from finery.jobs.resolving import Resolver
+from finery.jobs.resolving import Resolver, hub_tokens
 from finery.jobs.specs import JobSpec, PipelineSpec
 from finery.worker import afterlife, launch
 
@@ -61,7 +61,7 @@ def run(
         return
     _refuse_full_disk(settings.home)
     try:
-        launch.start(path, spec, parent=os.getpid())
+        launch.start(path, spec, tokens=hub_tokens(settings), parent=os.getpid())
     except OSError as error:
         raise Unavailable(f"the run directory {path} could not be made: {error.strerror}") from error
     follower = Follower(RunDir(path), spec, quiet=quiet or as_json)

@@ -51,6 +51,14 @@ class Client:
         """POST a JSON body."""
         return self._call("POST", path, json=json)
 
+    def put(self, path: str, json: Any = None) -> Any:
+        """PUT a JSON body."""
+        return self._call("PUT", path, json=json)
+
+    def delete(self, path: str) -> Any:
+        """DELETE."""
+        return self._call("DELETE", path)
+
     def upload(self, path: Path) -> str:
         """Store a file on the server by content, unless it is there; returns its sha256."""
         with open(path, "rb") as file:

@@ -5,7 +5,7 @@ Passed in where they are needed; never read from a module-level object.
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_PORT = 8321
@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     """URL of the server that the CLI talks to; empty is the one that runs on this `home`."""
     token: str = ""
     """Token that the CLI sends; empty reads the file `token` in `home`."""
+    secret_key: SecretStr = SecretStr("")
+    """Fernet key that secrets are encrypted with; empty keeps one in the file `secret.key` in `home`."""
     max_upload_bytes: int = Field(20 * 2**30, gt=0)
     """Largest file that can be uploaded."""
     max_running_jobs: int = Field(1, ge=1)

@@ -12,11 +12,23 @@ from finery.core.db import Database
 from finery.core.errors import Conflict, InvalidSpec, NotFound
 from finery.core.objects import ObjectStore
 from finery.core.rundir import ResolvedInput
+from finery.core.secrets import SecretStore
 from finery.core.settings import Settings
 from finery.datasets import service as datasets
 from finery.jobs import service as jobs
 from finery.jobs.specs import JobSpec, TrainJob
 from finery.models import resolving as models
+
+
+def hub_tokens(settings: Settings) -> dict[str, str]:
+    """Tokens for the hubs: of the environment, else from the stored secrets.
+
+    Raises:
+        Unavailable: a secret cannot be decrypted.
+    """
+    secrets = SecretStore(settings)
+    found = {name: os.environ.get(name) or secrets.find(name) for name in models.TOKENS}
+    return {name: token for name, token in found.items() if token}
 
 
 class Resolver:
@@ -77,7 +89,7 @@ class Resolver:
         if refs.is_local_path(base):
             _refuse_path(base, allow_paths)
             base = str(Path(base).expanduser().resolve())
-        return models.resolve(base, home=self._settings.home, token=os.environ.get("HF_TOKEN"))
+        return models.resolve(base, home=self._settings.home, tokens=hub_tokens(self._settings))
 
     def _data(self, ref: str, format: str | None, allow_paths: bool) -> ResolvedInput:
         stored = refs.stored_object(ref)

@@ -2,11 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from finery.core.errors import Forbidden, InvalidSpec, NotFound, Unavailable
 from finery.models.downloading import RemoteFile
 
+TOKEN: Final = "HF_TOKEN"
 _TIMEOUT_SECONDS = 20.0
 
 

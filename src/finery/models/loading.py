@@ -163,10 +163,11 @@ def _download(ref: str, resolved: ResolvedInput) -> Path:
         if folder.is_dir():
             return folder
         if resolved.kind == "hub":
-            token = os.environ.get("HF_TOKEN")
+            token = os.environ.get(huggingface.TOKEN)
             files, headers = huggingface.list_files(repo, resolved.sha256, token), huggingface.headers(token)
         else:
-            files, headers = modelscope.list_files(repo, revision or None), modelscope.headers()
+            token = os.environ.get(modelscope.TOKEN)
+            files, headers = modelscope.list_files(repo, revision or None, token), modelscope.headers(token)
             if modelscope.digest(files) != resolved.sha256:
                 raise Conflict(f"{ref} has changed since the job was submitted; submit it again")
         unfinished = folder.with_name(f"{folder.name}.unfinished")

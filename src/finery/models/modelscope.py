@@ -16,17 +16,18 @@ from finery.core.errors import Forbidden, NotFound, Unavailable
 from finery.models.downloading import RemoteFile
 
 ENDPOINT: Final = "https://www.modelscope.cn"
+TOKEN: Final = "MODELSCOPE_API_TOKEN"
 BRANCH: Final = "master"
 _TIMEOUT_SECONDS = 20.0
 
 
-def pin(repo: str, revision: str | None) -> tuple[str, list[str]]:
+def pin(repo: str, revision: str | None, token: str | None) -> tuple[str, list[str]]:
     """One hash over names and hashes of all files of a repository, and the names.
 
     Raises:
         NotFound: no such repository or revision. Forbidden: private. Unavailable: the hub cannot be reached or fails.
     """
-    files = list_files(repo, revision)
+    files = list_files(repo, revision, token)
     return digest(files), [file.path for file in files]
 
 
@@ -36,7 +37,7 @@ def digest(files: Sequence[RemoteFile]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def list_files(repo: str, revision: str | None) -> list[RemoteFile]:
+def list_files(repo: str, revision: str | None, token: str | None) -> list[RemoteFile]:
     """The files of a revision with their sizes and hashes.
 
     Raises:
@@ -44,7 +45,7 @@ def list_files(repo: str, revision: str | None) -> list[RemoteFile]:
     """
     root = f"{_endpoint()}/api/v1/models/{quote(repo)}/repo"
     branch = revision or BRANCH
-    answer = _get(f"{root}/files?{urlencode({'Revision': branch, 'Recursive': 'True'})}", repo, branch)
+    answer = _get(f"{root}/files?{urlencode({'Revision': branch, 'Recursive': 'True'})}", repo, branch, token)
     entries = (answer.get("Data") or {}).get("Files") or []
     return [
         RemoteFile(
@@ -59,9 +60,8 @@ def list_files(repo: str, revision: str | None) -> list[RemoteFile]:
     ]
 
 
-def headers() -> dict[str, str]:
-    """What tells ModelScope who asks: MODELSCOPE_API_TOKEN."""
-    token = os.environ.get("MODELSCOPE_API_TOKEN")
+def headers(token: str | None) -> dict[str, str]:
+    """What tells ModelScope who asks."""
     return {"Authorization": f"Bearer {token}", "Cookie": f"m_session_id={token}"} if token else {}
 
 
@@ -69,9 +69,9 @@ def _endpoint() -> str:
     return (os.environ.get("MODELSCOPE_ENDPOINT") or ENDPOINT).rstrip("/")
 
 
-def _get(url: str, repo: str, revision: str) -> dict[str, Any]:
+def _get(url: str, repo: str, revision: str, token: str | None) -> dict[str, Any]:
     try:
-        response = httpx.get(url, headers=headers(), timeout=_TIMEOUT_SECONDS, follow_redirects=True)
+        response = httpx.get(url, headers=headers(token), timeout=_TIMEOUT_SECONDS, follow_redirects=True)
     except httpx.TransportError as error:
         raise Unavailable(f"ModelScope cannot be reached for {repo} ({error}); use a local folder") from error
     if response.status_code in (401, 403):

