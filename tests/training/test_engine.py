@@ -106,7 +106,11 @@ def test_the_loss_is_the_mean_over_all_labels_of_the_step(bench: Bench, loss_on:
         (SFT, {"learning_rate": 1.0}, "native.learning_rate is set by a field of the job file"),
         (SFT, {"packing": True}, "native.packing is set by a field of the job file"),
         (GRPO, {"beta": 1.0}, "native.beta is set by a field of the job file"),
-        (GRPO, {"generation_batch_size": 8}, "the engine does not take these settings"),
+        (SFT, {"neftune_noise_alpha": "loud"}, "native.neftune_noise_alpha: .*valid number.*'loud'"),
+        (SFT, {"completion_only_loss": True}, "native.completion_only_loss would change nothing"),
+        (GRPO, {"vllm_mode": "server"}, "native.vllm_mode would change nothing"),
+        (GRPO, {"trust_remote_code": True}, "native.trust_remote_code would change nothing"),
+        (GRPO, {"debug": "nonsense"}, "the engine does not take these settings"),
     ],
 )
 def test_a_native_key_that_cannot_be_honoured_fails_the_run(

@@ -6,6 +6,7 @@ Relies on these internals of TRL 1.16: `_tokenize_prompts(prompts)` gives (promp
 `_buffered_inputs` holds the rollouts that the next ones use.
 """
 
+import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,34 @@ class RewardFailed(FineryError):
     """A reward raised or gave something that is no finite number."""
 
     code = "reward_failed"
+
+
+_UNUSED = frozenset(
+    {
+        "cache_implementation",
+        "chat_template_kwargs",
+        "ds3_gather_for_generation",
+        "generation_batch_size",
+        "generation_kwargs",
+        "log_completions_hub_repo",
+        "log_multimodal",
+        "log_unique_prompts",
+        "max_tool_calling_iterations",
+        "min_p",
+        "model_init_kwargs",
+        "num_completions_to_print",
+        "num_generations_eval",
+        "pad_to_multiple_of",
+        "repetition_penalty",
+        "router_aux_loss_coef",
+        "transformers_continuous_batching_config",
+        "trust_remote_code",
+        "use_transformers_continuous_batching",
+        "use_transformers_paged",
+        *(field.name for field in dataclasses.fields(GRPOConfig) if field.name.startswith("vllm_")),
+    }
+)
+"""Options of GRPOConfig for what happens here without TRL: rows, rollouts, records of them."""
 
 
 class FineryGrpoTrainer(ExactTrainer, GRPOTrainer):
@@ -156,7 +185,7 @@ def make_trainer(task: GrpoSpec, run: Run, loaded: setup.Loaded, *, monitoring: 
     trainer = FineryGrpoTrainer(
         loaded.model,
         reward_funcs=[_named(spec.name) for spec in task.rewards],
-        args=setup.with_native(GRPOConfig, _arguments(task, run), task.native),
+        args=setup.with_native(GRPOConfig, _arguments(task, run), task.native, unused=_UNUSED),
         train_dataset=Dataset.from_dict({"prompt": [str(row) for row in visits]}),
         processing_class=loaded.tokenizer,
         peft_config=loaded.lora,

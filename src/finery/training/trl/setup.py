@@ -4,10 +4,11 @@ import dataclasses
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from peft import LoraConfig
+from pydantic import TypeAdapter, ValidationError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from finery.core.errors import InvalidSpec
@@ -76,13 +77,24 @@ def common_arguments(optim: OptimSpec, model: ModelSpec, run: Run) -> dict[str, 
     }
 
 
-def with_native(config: type[Any], arguments: dict[str, Any], native: dict[str, Any]) -> Any:
+def with_native(
+    config: type[Any], arguments: dict[str, Any], native: dict[str, Any], *, unused: frozenset[str] = frozenset()
+) -> Any:
     """Build the engine's config with the user's `native` overrides.
 
+    Args:
+        config: The engine's dataclass.
+        arguments: What the job file sets.
+        native: What the user sets directly.
+        unused: Options of `config` that would change nothing here.
+
     Raises:
-        InvalidSpec: the engine has no such option, or a field of the job file owns it.
+        InvalidSpec: the engine has no such option, a field of the job file owns it, it would be ignored, or its value
+            has another type.
     """
     known = {field.name for field in dataclasses.fields(config) if field.init}
+    types = get_type_hints(config)
+    typed = {}
     for name in native:
         if name in arguments:
             raise InvalidSpec(f"native.{name} is set by a field of the job file; set that field instead")
@@ -90,8 +102,14 @@ def with_native(config: type[Any], arguments: dict[str, Any], native: dict[str, 
             near = get_close_matches(name, known, n=3)
             hint = f"; did you mean {', '.join(near)}?" if near else ""
             raise InvalidSpec(f"native.{name}: {config.__name__} has no such option{hint}")
+        if name in unused:
+            raise InvalidSpec(f"native.{name} would change nothing: Finery does that part itself; remove it")
+        try:
+            typed[name] = TypeAdapter(types[name]).validate_python(native[name])
+        except ValidationError as error:
+            raise InvalidSpec(f"native.{name}: {error.errors()[0]['msg']}, but it is {native[name]!r}") from error
     try:
-        return config(**arguments, **native)
+        return config(**arguments, **typed)
     except (TypeError, ValueError) as error:
         raise InvalidSpec(f"the engine does not take these settings: {error}") from error
 

@@ -13,6 +13,30 @@ from finery.training.trl import rows as data
 from finery.training.trl import setup
 from finery.training.trl.steps import ExactTrainer
 
+_UNUSED = frozenset(
+    {
+        "assistant_only_loss",
+        "chat_template_path",
+        "completion_only_loss",
+        "dataset_num_proc",
+        "dataset_text_field",
+        "eos_token",
+        "eval_packing",
+        "label_smoothing_factor",
+        "loss_type",
+        "model_init_kwargs",
+        "packing_strategy",
+        "pad_to_multiple_of",
+        "pad_token",
+        "padding_free",
+        "router_aux_loss_coef",
+        "shuffle_dataset",
+        "truncation_mode",
+        "trust_remote_code",
+    }
+)
+"""Options of SFTConfig for what happens here without TRL: rows, masks, padding, loss."""
+
 
 class FinerySftTrainer(ExactTrainer, SFTTrainer):
     """SFT that computes logits only in the columns where some row has a label; TRL on a CPU computes all.
@@ -76,7 +100,7 @@ def make_trainer(task: SftSpec, run: Run, loaded: setup.Loaded) -> FinerySftTrai
     }
     return FinerySftTrainer(
         loaded.model,
-        args=setup.with_native(SFTConfig, arguments, task.native),
+        args=setup.with_native(SFTConfig, arguments, task.native, unused=_UNUSED),
         train_dataset=Dataset.from_dict(columns).select(visits),
         processing_class=loaded.tokenizer,
         data_collator=_Collator(loaded.tokenizer.pad_token_id),
