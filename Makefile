@@ -12,7 +12,7 @@ ifeq ($(PIP_CONFIGURED)$(PIP_INDEX_URL)$(PIP_EXTRA_INDEX_URL)$(PIP_FIND_LINKS),)
 TORCH_INDEX_cpu := --index-url https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: run test check setup web types test-learning test-e2e dev clean
+.PHONY: run test check setup web types test-learning clean
 
 run: setup web  ## the main job on a real model, with the page open
 	$(BIN)/finery demo $(ARGS)
@@ -24,8 +24,8 @@ test-learning: setup  ## several seeds and controls of real training
 	$(BIN)/pytest -m learning -n 0 -s tests/training $(ARGS)
 
 check: setup $(MARKS)/npm  ## formatting, lints, types, layers, generated files
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks web/e2e
+	$(BIN)/ruff check src tests benchmarks web/e2e
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m finery.api.openapi | cmp -s - web/openapi.json || { echo "web/openapi.json is stale: make types"; exit 1; }

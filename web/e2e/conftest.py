@@ -8,7 +8,6 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from finery.api import static
-from tests.conftest import *  # noqa: F403 - the fixtures of all tests
 from tests.conftest import need
 from tests.flows.conftest import Server, server  # noqa: F401 - the fixture
 

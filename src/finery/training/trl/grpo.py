@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from datasets import Dataset
 from torch import Tensor
 from transformers import DynamicCache
 from trl import GRPOConfig, GRPOTrainer
 
-from datasets import Dataset
 from finery.core.errors import FineryError
 from finery.core.rundir import Run
 from finery.models import chat

@@ -3,10 +3,10 @@
 from typing import Any
 
 import torch
+from datasets import Dataset
 from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
-from datasets import Dataset
 from finery.core.rundir import Run
 from finery.training.specs import SftSpec
 from finery.training.trl import rows as data
