@@ -22,54 +22,22 @@ from pathlib import Path
 
 import httpx
 import orjson
+from runs import SPEC, make_runs
 from sqlalchemy import select
 
 from finery import migrations
-from finery.core import checkpoints, processes
 from finery.core.client import Client, locate
 from finery.core.db import Database
 from finery.core.errors import Conflict
-from finery.core.rundir import RunDir, SupervisorRecord
+from finery.core.rundir import RunDir
 from finery.core.settings import Settings
-from finery.core.spec import parse
 from finery.jobs import service as jobs
 from finery.jobs.scheduling import Free
-from finery.jobs.specs import JobSpec
 from finery.jobs.tables import Job
 from finery.monitoring.tables import TailOffset
 
 NUM_RUNS = 100
 METRICS = {f"metric_{i}": i / 7 for i in range(30)}
-SPEC = {
-    "name": "load",
-    "kind": "evaluate",
-    "task": {"model": {"base": "tiny-char"}, "benchmark": {"name": "arithmetic"}, "data": "sums@1"},
-}
-
-
-def make_runs(db: Database, settings: Settings) -> list[Path]:
-    """100 jobs with an attempt that looks alive: this process stands in for their supervisors."""
-    spec = parse(JobSpec, SPEC)
-    record = SupervisorRecord(supervisor=processes.identify(), child=processes.identify())
-    paths = []
-    for _ in range(NUM_RUNS):
-        with db.session() as session:
-            job = jobs.submit(session, spec, inputs={}, code=None, now=datetime.now(UTC))
-            job.state = "running"
-            attempt = jobs.begin_attempt(
-                session,
-                job,
-                runs=settings.runs,
-                inputs={},
-                resume_from=None,
-                host=socket.gethostname(),
-                worker="benchmark",
-                now=datetime.now(UTC),
-            )
-        run_dir = RunDir.create(Path(attempt.run_dir), jobs.RunSpec.model_validate(attempt.run_spec))
-        checkpoints.write_atomically(run_dir.supervisor, orjson.dumps(record.model_dump()))
-        paths.append(run_dir.events / "rank0.jsonl")
-    return paths
 
 
 def write_streams(paths: list[Path], seconds: float, written: "multiprocessing.Value") -> None:  # type: ignore[valid-type]
@@ -125,7 +93,7 @@ def measure(settings: Settings, seconds: float) -> None:
     _await(url)
     client = Client(url, locate(settings)[1])
     client.post("/datasets/generate", {"generator": "arithmetic", "name": "sums", "params": {"num_rows": 50}})
-    paths = make_runs(db, settings)
+    paths = [run_dir.events / "rank0.jsonl" for run_dir in make_runs(db, settings, NUM_RUNS)]
     worker = subprocess.Popen([sys.executable, "-m", "finery.cli.main", "worker"], env=environment)
     written = multiprocessing.Value("q", 0)
     writer = multiprocessing.Process(target=write_streams, args=(paths, seconds + 5, written))

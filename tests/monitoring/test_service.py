@@ -11,7 +11,7 @@ from finery.core.db import Database
 from finery.core.events import MetricsEvent
 from finery.jobs import service as jobs
 from finery.jobs.tables import Attempt, Job
-from finery.monitoring import blocks, service
+from finery.monitoring import blocks, ingest, parsing, service
 from tests.jobs.test_service import begin, submit
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -27,10 +27,10 @@ def attempt(db: Database, tmp_path: Path) -> tuple[int, int]:
     return begin(db, tmp_path)
 
 
-def ingest(db: Database, attempt: tuple[int, int], lines: list[bytes], end: int, writer: str = "rank0") -> None:
+def take(db: Database, attempt: tuple[int, int], lines: list[bytes], end: int, writer: str = "rank0") -> None:
     with db.session() as session:
         job, row = session.get_one(Job, attempt[0]), session.get_one(Attempt, attempt[1])
-        service.ingest(session, job, row, writer, lines, end, now=NOW)
+        ingest.store(session, job, row, writer, parsing.parse(lines), end, now=NOW)
 
 
 def stored(db: Database, job_id: int, page: int = 1000) -> list[tuple[int, str, int]]:
@@ -47,8 +47,8 @@ def test_lines_and_offset_are_stored_together_and_a_repeated_line_counts_once(
     db: Database, attempt: tuple[int, int]
 ) -> None:
     lines = [metrics(0, loss=1.0), metrics(1, loss=2.0)]
-    ingest(db, attempt, lines, 100)
-    ingest(db, attempt, [*lines, metrics(2, loss=3.0)], 150)
+    take(db, attempt, lines, 100)
+    take(db, attempt, [*lines, metrics(2, loss=3.0)], 150)
 
     with db.read() as session:
         assert service.offset(session, attempt[0], 1, "rank0") == 150
@@ -69,7 +69,7 @@ def test_events_and_metrics_come_back_in_one_order_in_pages_of_any_size(
             lines.append(orjson.dumps({**log, "seq": seq}) if is_log else metrics(seq, loss=float(seq)))
             expected.append(("log" if is_log else "metrics", seq))
             seq += 1
-        ingest(db, attempt, lines, flush + 1)
+        take(db, attempt, lines, flush + 1)
 
     found = stored(db, attempt[0], page=page if page > 1 else 97)
 
@@ -80,7 +80,7 @@ def test_events_and_metrics_come_back_in_one_order_in_pages_of_any_size(
 def test_values_that_are_not_finite_survive_packing(db: Database, attempt: tuple[int, int]) -> None:
     rows = blocks.ROWS + 10
     lines = [metrics(i, loss="NaN" if i == 5 else float(i), grad_norm="Infinity") for i in range(rows)]
-    ingest(db, attempt, lines, 1)
+    take(db, attempt, lines, 1)
 
     with db.read() as session:
         [loss] = service.series(session, attempt[0], ["loss"], max_points=100)
@@ -96,7 +96,7 @@ def test_values_that_are_not_finite_survive_packing(db: Database, attempt: tuple
 
 def test_two_values_of_a_metric_at_one_step_are_both_kept(db: Database, attempt: tuple[int, int]) -> None:
     line = {"type": "metrics", "time": 1.0, "step": 3}
-    ingest(db, attempt, [orjson.dumps({**line, "seq": i, "values": {"loss": i + 0.5}}) for i in range(2)], 1)
+    take(db, attempt, [orjson.dumps({**line, "seq": i, "values": {"loss": i + 0.5}}) for i in range(2)], 1)
 
     with db.read() as session:
         [loss] = service.series(session, attempt[0], ["loss"], max_points=10)
@@ -106,9 +106,9 @@ def test_two_values_of_a_metric_at_one_step_are_both_kept(db: Database, attempt:
 
 def test_metrics_that_appear_in_some_rows_only_keep_their_steps(db: Database, attempt: tuple[int, int]) -> None:
     lines = [metrics(i, loss=1.0, **({"accuracy": i / 2} if i % 10 == 0 else {})) for i in range(blocks.ROWS + 50)]
-    ingest(db, attempt, lines, 1)
+    take(db, attempt, lines, 1)
     with db.session() as session:
-        service.pack(session, attempt[0], 1, "rank0")
+        ingest.pack(session, attempt[0], 1, "rank0")
 
     with db.read() as session:
         [found] = service.series(session, attempt[0], ["accuracy"], max_points=1000)
@@ -119,16 +119,28 @@ def test_metrics_that_appear_in_some_rows_only_keep_their_steps(db: Database, at
 
 @pytest.mark.parametrize(
     "line",
-    [b"{", b"[]", b'"text"', b"{}", b'{"type":"nonsense","seq":1,"time":1}', b'{"type":"metrics","seq":9,"time":1}'],
+    [
+        b"{",
+        b"[]",
+        b'"text"',
+        b"{}",
+        b'{"type":"nonsense","seq":1,"time":1}',
+        b'{"type":"metrics","seq":9,"time":1}',
+        b'{"type":"metrics","seq":9,"time":1,"step":2,"values":{"loss":"much"}}',
+        b'{"type":"metrics","seq":9,"time":1,"step":2,"values":{"loss":null}}',
+        b'{"type":"metrics","seq":9,"time":1,"step":2,"values":{"loss":[1]}}',
+        b'{"type":"metrics","seq":"9","time":1,"step":2,"values":{"loss":1}}',
+        b'{"type":"metrics","seq":9,"time":1,"step":1e30,"values":{"loss":1}}',
+    ],
 )
 def test_a_line_that_is_no_event_is_reported_and_skipped(db: Database, attempt: tuple[int, int], line: bytes) -> None:
-    ingest(db, attempt, [metrics(0, loss=1.0), line, metrics(1, loss=2.0)], 1)
+    take(db, attempt, [metrics(0, loss=1.0), line, metrics(1, loss=2.0)], 1)
 
     assert [type_ for _, type_, _ in stored(db, attempt[0])] == ["metrics", "alert", "metrics"]
 
 
 def test_the_jobs_row_shows_the_newest_values(db: Database, attempt: tuple[int, int]) -> None:
-    ingest(db, attempt, [metrics(0, loss=2.0, seconds_per_step=1.0), metrics(1, loss=math.pi, seconds_per_step=1.0)], 1)
+    take(db, attempt, [metrics(0, loss=2.0, seconds_per_step=1.0), metrics(1, loss=math.pi, seconds_per_step=1.0)], 1)
 
     with db.read() as session:
         job = jobs.get(session, attempt[0])

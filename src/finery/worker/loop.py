@@ -21,6 +21,7 @@ from finery.jobs.resolving import Resolver, hub_tokens
 from finery.jobs.scheduling import Free
 from finery.jobs.specs import JobSpec
 from finery.jobs.tables import Attempt, Checkpoint, ControlRequest, Job
+from finery.monitoring import ingest, parsing
 from finery.monitoring import service as monitoring
 from finery.worker import afterlife, launch
 from finery.worker.transport import LocalTransport
@@ -216,8 +217,8 @@ class Worker:
     def _settle(self, attempt: Attempt, exit_: ExitRecord) -> None:
         with self._db.session() as session:
             job, row = session.get_one(Job, attempt.job_id), session.get_one(Attempt, attempt.id)
-            for writer in monitoring.writers(session, job.id, row.number):
-                monitoring.pack(session, job.id, row.number, writer)
+            for writer in ingest.writers(session, job.id, row.number):
+                ingest.pack(session, job.id, row.number, writer)
             jobs.settle(session, job, row, exit_, now=self._clock.now())
         log.info("job settled id=%s attempt=%s state=%s cause=%s", job.id, row.number, job.state, job.cause)
 
@@ -232,9 +233,10 @@ class Worker:
             if not lines:
                 continue
             is_drained = False
+            items = parsing.parse(lines)
             with self._db.session() as session:
                 job, row = session.get_one(Job, attempt.job_id), session.get_one(Attempt, attempt.id)
-                monitoring.ingest(session, job, row, writer, lines, end, now=self._clock.now())
+                ingest.store(session, job, row, writer, items, end, now=self._clock.now())
             time.sleep(_YIELD_SECONDS)
         return is_drained
 

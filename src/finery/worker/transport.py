@@ -6,6 +6,9 @@ from typing import Any, Protocol
 
 from finery.core import rundir
 
+_READ_BYTES = 1 << 20
+"""Of a stream in one turn: about a block of 30 metrics, so that others get theirs soon."""
+
 
 class RunTransport(Protocol):
     """One attempt's directory, wherever it lies."""
@@ -37,7 +40,7 @@ class LocalTransport:
         return sorted(path.stem for path in self._dir.events.glob("*.jsonl"))
 
     def read(self, writer: str, offset: int) -> tuple[list[bytes], int]:
-        return rundir.read_new_lines(self._dir.events / f"{writer}.jsonl", offset, max_bytes=1 << 16)
+        return rundir.read_new_lines(self._dir.events / f"{writer}.jsonl", offset, max_bytes=_READ_BYTES)
 
     def append_control(self, command: Mapping[str, Any]) -> None:
         rundir.append_line(self._dir.control, command)
