@@ -7,6 +7,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,12 @@ def _owner(folder: Path) -> int | None:
     return nobody
 
 
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Kind of database -> a migrated one to copy, made when it is first needed: migrating takes longer than a test."""
+    return {"folder": str(tmp_path_factory.mktemp("templates"))}
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty database of each kind."""
@@ -123,20 +130,56 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         return
     server = request.getfixturevalue("postgres_url")
     need("PostgreSQL", server is not None)
+    with _postgres_database(server) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def db(request: pytest.FixtureRequest, templates: dict[str, str], tmp_path: Path) -> Iterator[Database]:
+    """A migrated database of each kind."""
+    if request.param == "sqlite":
+        template = Path(templates["folder"]) / "template.db"
+        if not template.exists():
+            _migrate(f"sqlite:///{template}", tmp_path)
+        made = Database(f"sqlite:///{shutil.copyfile(template, tmp_path / 'test.db')}")
+        yield made
+        made.close()
+        return
+    server = request.getfixturevalue("postgres_url")
+    need("PostgreSQL", server is not None)
+    if "postgresql" not in templates:
+        templates["postgresql"] = f"template_{os.urandom(6).hex()}"
+        _run_sql(server, f"create database {templates['postgresql']}")
+        _migrate(_beside(server, templates["postgresql"]), tmp_path)
+    with _postgres_database(server, f"template {templates['postgresql']}") as url:
+        made = Database(url)
+        yield made
+        made.close()
+
+
+@contextmanager
+def _postgres_database(server: str, options: str = "") -> Iterator[str]:
+    """A database of its own, until the end of the block."""
     name = f"test_{os.urandom(6).hex()}"
+    _run_sql(server, f"create database {name} {options}")
+    try:
+        yield _beside(server, name)
+    finally:
+        _run_sql(server, f"drop database {name} with (force)")
+
+
+def _beside(server: str, name: str) -> str:
+    return f"{server.rsplit('/', 1)[0]}/{name}"
+
+
+def _run_sql(server: str, statement: str) -> None:
     admin = Database(server)
     with admin.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"create database {name}"))
-    yield server.rsplit("/", 1)[0] + f"/{name}"
-    with admin.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"drop database {name} with (force)"))
+        connection.execute(text(statement))
     admin.close()
 
 
-@pytest.fixture
-def db(database_url: str, tmp_path: Path) -> Iterator[Database]:
-    """A migrated database of each kind."""
-    made = Database(database_url)
-    migrations.upgrade(made, lock=tmp_path / "migrate.lock")
-    yield made
+def _migrate(url: str, folder: Path) -> None:
+    made = Database(url)
+    migrations.upgrade(made, lock=folder / "migrate.lock")
     made.close()

@@ -1,16 +1,19 @@
 """The verbs of the monitoring slice that read: how far a stream was stored, events, summaries and series."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-from sqlalchemy import select
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, bindparam, select
 from sqlalchemy.orm import Session
 
-from finery.core.events import Event, encode_value, validate_event
+from finery.core.events import Event, MetricValue, encode_value, validate_event
 from finery.jobs.specs import StreamedEvent
 from finery.monitoring import blocks, downsample
-from finery.monitoring.blocks import Row
+from finery.monitoring.blocks import Floats, Group, Ints, Row
 from finery.monitoring.specs import MetricSummary as MetricSummaryView
 from finery.monitoring.specs import SeriesView
 from finery.monitoring.tables import EventRow, MetricBlock, MetricChunk, MetricSummary, MetricTail, TailOffset
@@ -57,59 +60,88 @@ def summaries(session: Session, job_ids: Sequence[int]) -> dict[int, list[Metric
 def series(session: Session, job_id: int, names: Sequence[str], *, max_points: int) -> list[SeriesView]:
     """Series of the named metrics (all when none is named), per attempt and writer, thinned to `max_points` each."""
     found: list[SeriesView] = []
-    streams = select(MetricSummary).where(MetricSummary.job_id == job_id).order_by(MetricSummary.attempt)
-    for stream in session.scalars(streams):
+    for stream in session.scalars(_STREAMS, {"job": job_id}):
         wanted = [name for name in stream.metrics if not names or name in names]
         if wanted:
             found.extend(_series_of(session, stream, wanted, max_points))
     return found
 
 
+def _of_stream(table: type[MetricBlock | MetricChunk | MetricTail]) -> Iterable[ColumnElement[bool]]:
+    columns = (table.job_id, table.attempt, table.writer)
+    return (column == bindparam(name) for column, name in zip(columns, ("job", "attempt", "writer"), strict=True))
+
+
+# Built once: building a statement takes as long as a short series.
+_STREAMS = select(MetricSummary).where(MetricSummary.job_id == bindparam("job")).order_by(MetricSummary.attempt)
+_AXES = select(MetricBlock.number, MetricBlock.axes).where(*_of_stream(MetricBlock))
+_FRESH = select(MetricTail.rows).where(*_of_stream(MetricTail)).order_by(MetricTail.id)
+_CHUNKS = (
+    select(MetricChunk.number, MetricChunk.rows, MetricChunk.values)
+    .where(*_of_stream(MetricChunk), MetricChunk.name == bindparam("name"))
+    .order_by(MetricChunk.number)
+)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Values of one metric in one block or one group of fresh rows, and how to find the times and steps of some."""
+
+    values: Floats
+    place: Callable[[NDArray[np.intp]], tuple[Floats, Ints]]
+
+
 def _series_of(session: Session, stream: MetricSummary, names: list[str], max_points: int) -> Iterable[SeriesView]:
-    here = (stream.job_id, stream.attempt, stream.writer)
-    at_block = (MetricBlock.job_id, MetricBlock.attempt, MetricBlock.writer)
-    at_chunk = (MetricChunk.job_id, MetricChunk.attempt, MetricChunk.writer)
-    at_tail = (MetricTail.job_id, MetricTail.attempt, MetricTail.writer)
-    axes = {
-        number: blocks.unpack_axes(packed)
-        for number, packed in session.execute(
-            select(MetricBlock.number, MetricBlock.axes).where(*_equal(at_block, here)).order_by(MetricBlock.number)
-        )
-    }
-    tails = session.scalars(select(MetricTail).where(*_equal(at_tail, here)).order_by(MetricTail.id))
-    fresh = [group for tail in tails for group in blocks.unpack_groups(tail.rows)]
+    here = {"job": stream.job_id, "attempt": stream.attempt, "writer": stream.writer}
+    axes = {row.number: row.axes for row in session.execute(_AXES, here)}
+    fresh = [group for packed in session.scalars(_FRESH, here) for group in blocks.unpack_groups(packed)]
     for name in names:
-        steps, times, values = [], [], []
-        chunks = select(MetricChunk.number, MetricChunk.rows, MetricChunk.values).where(
-            *_equal(at_chunk, here), MetricChunk.name == name
-        )
-        for number, packed_rows, packed in session.execute(chunks.order_by(MetricChunk.number)):
-            shared = axes[number]
-            rows, numbers = blocks.unpack_values(blocks.Chunk(packed_rows, packed), len(shared.steps))
-            steps.append(shared.steps[rows])
-            times.append(shared.times[rows])
-            values.append(numbers)
-        for group in fresh:
-            if name in group.names:
-                steps.append(group.axes.steps)
-                times.append(group.axes.times)
-                values.append(group.values_RM[:, group.names.index(name)])
-        yield _view(stream, name, np.concatenate(steps), np.concatenate(times), np.concatenate(values), max_points)
+        parts = [
+            _Part(np.frombuffer(values, dtype="<f8"), partial(_place_in_block, axes[number], rows))
+            for number, rows, values in session.execute(_CHUNKS, {**here, "name": name})
+        ]
+        parts += [
+            _Part(group.values_RM[:, group.names.index(name)], partial(_place_in_group, group))
+            for group in fresh
+            if name in group.names
+        ]
+        yield _view(stream, name, parts, max_points)
 
 
-def _view(
-    stream: MetricSummary, name: str, steps: blocks.Ints, times: blocks.Floats, values: blocks.Floats, max_points: int
-) -> SeriesView:
+def _place_in_block(axes: bytes, rows: bytes | None, wanted: NDArray[np.intp]) -> tuple[Floats, Ints]:
+    return blocks.take_times_and_steps(axes, wanted if rows is None else blocks.rows_of(rows, 0)[wanted])
+
+
+def _place_in_group(group: Group, wanted: NDArray[np.intp]) -> tuple[Floats, Ints]:
+    return group.axes.times[wanted], group.axes.steps[wanted]
+
+
+def _view(stream: MetricSummary, name: str, parts: list[_Part], max_points: int) -> SeriesView:
+    """Thin the values first, then look up times and steps of what is left."""
+    values = np.concatenate([part.values for part in parts])
     kept = downsample.keep(values, max_points)
-    return SeriesView(
+    ends = np.cumsum([len(part.values) for part in parts])
+    places = [
+        part.place(chosen - (end - len(part.values)))
+        for part, end, chosen in zip(parts, ends, np.split(kept, np.searchsorted(kept, ends[:-1])), strict=True)
+        if len(chosen)
+    ]
+    return SeriesView.model_construct(
         name=name,
         attempt=stream.attempt,
         writer=stream.writer,
-        steps=steps[kept].tolist(),
-        times=times[kept].tolist(),
-        values=[encode_value(value) for value in values[kept].tolist()],
+        steps=np.concatenate([steps for _, steps in places]).tolist(),
+        times=np.concatenate([times for times, _ in places]).tolist(),
+        values=_encoded(values[kept]),
         num_points=len(values),
     )
+
+
+def _encoded(values: Floats) -> list[MetricValue]:
+    found: list[MetricValue] = values.tolist()
+    for position in np.flatnonzero(~np.isfinite(values)).tolist():
+        found[position] = encode_value(float(values[position]))
+    return found
 
 
 def _metrics_after(session: Session, job_id: int, after: int, horizon: int | None, limit: int) -> list[StreamedEvent]:

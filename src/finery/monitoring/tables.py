@@ -48,7 +48,7 @@ class TailOffset(Table):
 
 
 class MetricTail(Table):
-    """Metric rows of one flush, not packed yet: JSON list of [cursor, seq, time, step, values]."""
+    """Metric rows that are not packed yet: what `blocks.pack_groups` makes."""
 
     __tablename__ = "metric_tail"
     __table_args__ = (Index("ix_metric_tail_job_id_attempt", "job_id", "attempt", "writer"),)
@@ -75,7 +75,7 @@ class MetricBlock(Table):
     num_rows: Mapped[int]
     last_cursor: Mapped[int] = mapped_column(BigInteger)
     axes: Mapped[bytes] = mapped_column(LargeBinary)
-    """int64 cursors, int64 seqs, int64 steps, float64 times, one array after the other."""
+    """What `blocks.pack_axes` makes."""
 
 
 class MetricChunk(Table):
