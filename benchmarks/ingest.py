@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from finery.core.clock import SystemClock
 from finery.core.db import Database
 from finery.core.rundir import Run, RunDir
 from finery.core.settings import Settings
-from finery.jobs import service as jobs
+from finery.jobs import listing
 from finery.monitoring import service as monitoring
 from finery.worker.loop import Worker
 
@@ -86,7 +87,8 @@ class Home:
 
     def listing(self) -> int:
         with self.db.read() as session:
-            return sum(len(row.last_values) for row in jobs.list_jobs(session, limit=100)[0])
+            rows, _ = listing.find(session, query="", sort="", now=datetime.now(UTC), limit=100, offset=0)
+            return sum(len(row.last_values) for row in rows)
 
     def close(self) -> None:
         self.worker.close()

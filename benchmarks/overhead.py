@@ -125,13 +125,12 @@ def run_bare(folder: Path, spec: RunSpec) -> None:
     visits = data.order(len(examples), task.optim.steps * BATCH, seed=1, shuffle=True)
     columns = {
         "input_ids": [e.input_ids for e in examples],
-        "completion_mask": [[int(label != -100) for label in e.labels] for e in examples],
+        "labels": [e.labels for e in examples],
     }
     arguments = {
         **setup.common_arguments(task.optim, task.model, run),
         "per_device_train_batch_size": BATCH,
         "max_length": None,
-        "completion_only_loss": True,
         "dataset_kwargs": {"skip_prepare_dataset": True},
     }
     trainer = SFTTrainer(

@@ -55,6 +55,10 @@ class Client:
         """PUT a JSON body."""
         return self._call("PUT", path, json=json)
 
+    def patch(self, path: str, json: Any = None) -> Any:
+        """PATCH with a JSON body."""
+        return self._call("PATCH", path, json=json)
+
     def delete(self, path: str) -> Any:
         """DELETE."""
         return self._call("DELETE", path)

@@ -48,14 +48,14 @@ def submit(
 
 @app.command("list")
 def list_jobs(
-    state: Annotated[str | None, typer.Option(help="Only these states, separated by commas.")] = None,
-    search: Annotated[str | None, typer.Option(help="Part of a name or an algorithm.")] = None,
+    query: Annotated[str, typer.Argument(help="Such as: state:failed tag:baseline reward_mean>0.5 created>3d")] = "",
+    sort: Annotated[str, typer.Option(help="Fields separated by commas, - for the largest first: -reward_mean")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Most jobs to show.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs that match a query, newest first unless sorted."""
     with connect() as client:
-        page = client.get("/jobs", state=state, search=search, limit=limit)
+        page = client.get("/jobs", query=query, sort=sort, limit=limit)
     if as_json:
         console.emit(page)
         return
@@ -66,6 +66,33 @@ def list_jobs(
         (j["id"], j["name"], _kind(j), _state(j), _progress(j), j["model"], j["created_at"][:19]) for j in page["jobs"]
     ]
     console.table(("id", "name", "kind", "state", "progress", "model", "created (UTC)"), rows)
+
+
+@app.command()
+def edit(
+    job_ids: Annotated[list[int], typer.Argument(help="Jobs to change, all or none.")],
+    name: Annotated[str | None, typer.Option(help="New name.")] = None,
+    notes: Annotated[str | None, typer.Option(help="In place of the notes that are there.")] = None,
+    add_tag: Annotated[list[str] | None, typer.Option(help="Add a tag. Repeatable.")] = None,
+    remove_tag: Annotated[list[str] | None, typer.Option(help="Remove a tag. Repeatable.")] = None,
+    pin: Annotated[bool | None, typer.Option("--pin/--unpin", help="Whether it stands first in lists.")] = None,
+    archive: Annotated[bool | None, typer.Option("--archive/--unarchive", help="Whether lists leave it out.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rename, tag, annotate, pin or archive jobs."""
+    changes = {"name": name, "notes": notes, "is_pinned": pin, "is_archived": archive}
+    body = {key: value for key, value in changes.items() if value is not None}
+    body |= {"add_tags": add_tag or [], "remove_tags": remove_tag or []}
+    if body == {"add_tags": [], "remove_tags": []}:
+        raise InvalidSpec("say what to change: --name, --notes, --add-tag, --remove-tag, --pin or --archive")
+    with connect() as client:
+        page = client.patch("/jobs", {"ids": job_ids, **body})
+    if as_json:
+        console.emit(page)
+        return
+    for job in page["jobs"]:
+        marks = [*job["tags"], *(["pinned"] if job["is_pinned"] else []), *(["archived"] if job["is_archived"] else [])]
+        console.say(f"job {job['id']} ({job['name']}){': ' if marks else ''}{', '.join(marks)}")
 
 
 @app.command()

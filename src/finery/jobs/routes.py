@@ -1,18 +1,26 @@
 """REST of the jobs slice."""
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
+from sqlalchemy.orm import Session
 
 from finery.core.web import Caller, ClockDep, DatabaseDep, Db, Objects, SettingsDep
-from finery.jobs import checking, service, views
+from finery.jobs import checking, listing, service, views
 from finery.jobs.files import read_log, read_provenance
 from finery.jobs.resolving import Resolver
 from finery.jobs.specs import (
     CheckSpec,
     CheckView,
+    GroupPage,
+    GroupView,
     JobDetail,
+    JobEdit,
+    JobList,
     JobPage,
+    JobsEdit,
     JobView,
     LogPage,
     PipelineView,
@@ -21,6 +29,7 @@ from finery.jobs.specs import (
     SubmitSpec,
     Verb,
 )
+from finery.jobs.tables import Job
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 pipelines = APIRouter(prefix="/pipelines", tags=["jobs"])
@@ -60,16 +69,49 @@ def check(body: CheckSpec) -> CheckView:
 @router.get("")
 def list_jobs(
     db: Db,
-    state: str | None = None,
-    pipeline: str | None = None,
-    search: str | None = None,
+    clock: ClockDep,
+    query: Annotated[str, Query(max_length=1000)] = "",
+    sort: Annotated[str, Query(max_length=300)] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
 ) -> JobPage:
-    """Jobs, newest first. `state` takes several, separated by commas."""
-    rows, total = service.list_jobs(db, state=state, pipeline=pipeline, search=search, limit=limit, offset=offset)
+    """Jobs that match, newest first unless sorted otherwise.
+
+    `query` such as `state:failed tag:baseline task.optim.learning_rate>1e-4 reward_mean>=0.5 created>3d`, `sort` such
+    as `-reward_mean`. Archived jobs are left out unless the query has `archived:yes`.
+    """
+    rows, total = listing.find(db, query=query, sort=sort, now=clock.now(), limit=limit, offset=offset)
+    return JobPage(jobs=_shown(db, rows), total=total)
+
+
+@router.get("/groups")
+def list_groups(
+    db: Db,
+    clock: ClockDep,
+    by: Annotated[str, Query(max_length=200)],
+    metric: Annotated[str, Query(max_length=200)],
+    query: Annotated[str, Query(max_length=1000)] = "",
+) -> GroupPage:
+    """Matching jobs by the value of a field such as `task.optim.learning_rate`, with mean and range of a metric."""
+    groups = listing.group(db, query=query, by=by, metric=metric, now=clock.now())
+    return GroupPage(groups=[GroupView(**dataclasses.asdict(group)) for group in groups])
+
+
+@router.patch("")
+def edit_jobs(body: JobsEdit, db: Db, clock: ClockDep) -> JobList:
+    """Rename, tag, annotate, pin or archive several jobs: all or none."""
+    return JobList(jobs=_shown(db, service.edit(db, body.ids, body, now=clock.now())))
+
+
+@router.patch("/{job_id}")
+def edit_job(job_id: JobId, body: JobEdit, db: Db, clock: ClockDep) -> JobView:
+    """Rename, tag, annotate, pin or archive a job."""
+    return _shown(db, service.edit(db, [job_id], body, now=clock.now()))[0]
+
+
+def _shown(db: Session, rows: Sequence[Job]) -> list[JobView]:
     wishes = service.open_requests(db, [row.id for row in rows])
-    return JobPage(jobs=[views.job_view(row, wishes.get(row.id, [])) for row in rows], total=total)
+    return [views.job_view(row, wishes.get(row.id, [])) for row in rows]
 
 
 @router.get("/{job_id}")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from finery.core import refs
@@ -19,7 +19,7 @@ from finery.core.rundir import Command, ExitRecord, ResolvedInput, RunSpec
 from finery.core.spec import parse
 from finery.jobs import scheduling, states
 from finery.jobs.scheduling import Free, Waiting
-from finery.jobs.specs import CodeState, JobSpec, JobState, PipelineSpec, Verb
+from finery.jobs.specs import CodeState, JobEdit, JobSpec, JobState, PipelineSpec, Verb
 from finery.jobs.tables import Attempt, Checkpoint, ControlRequest, Job, Worker
 
 LEASE = timedelta(seconds=60)
@@ -95,26 +95,32 @@ def get(session: Session, job_id: int) -> Job:
     return job
 
 
-def list_jobs(
-    session: Session,
-    *,
-    state: str | None = None,
-    pipeline: str | None = None,
-    search: str | None = None,
-    limit: int = 100,
-    offset: int = 0,
-) -> tuple[list[Job], int]:
-    """Jobs, newest first, and how many there are in all."""
-    query = select(Job)
-    if state:
-        query = query.where(Job.state.in_(state.split(",")))
-    if pipeline:
-        query = query.where(Job.pipeline == pipeline)
-    if search:
-        pattern = "%" + search.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_") + "%"
-        query = query.where(or_(Job.name.ilike(pattern, escape="\\"), Job.algorithm.ilike(pattern, escape="\\")))
-    total = session.scalar(select(func.count()).select_from(query.subquery())) or 0
-    return list(session.scalars(query.order_by(Job.id.desc()).limit(limit).offset(offset))), total
+def edit(session: Session, job_ids: Sequence[int], changes: JobEdit, *, now: datetime) -> list[Job]:
+    """Change what people write on jobs: name, tags, notes, whether they are pinned or archived. All or none.
+
+    Raises:
+        NotFound: one does not exist. Conflict: one that has not ended cannot be archived.
+    """
+    found = [get(session, job_id) for job_id in job_ids]
+    if changes.is_archived:
+        active = [job for job in found if job.state not in states.ENDED]
+        if active:
+            raise Conflict(f"{_names([job.id for job in active])} has not ended; cancel it first, then archive it")
+    for job in found:
+        if changes.name is not None:
+            job.name = changes.name
+        if changes.notes is not None:
+            job.notes = changes.notes
+        if changes.is_pinned is not None:
+            job.is_pinned = changes.is_pinned
+        if changes.is_archived is not None:
+            job.archived_at = now if changes.is_archived else None
+        tags = list(job.tags) if changes.tags is None else list(changes.tags)
+        kept = [tag for tag in tags if tag not in changes.remove_tags]
+        job.tags = list(dict.fromkeys([*kept, *changes.add_tags]))
+        job.changed_at = now
+    session.flush()
+    return found
 
 
 def changed_since(session: Session, moment: datetime, *, limit: int = 500) -> list[Job]:

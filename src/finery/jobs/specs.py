@@ -141,6 +141,44 @@ class RequestSpec(Spec):
     """For `set`: control name -> value."""
 
 
+Tag = Annotated[str, Field(pattern=r"^[^\s,\"]{1,40}$")]
+"""A word without spaces, commas and quotes."""
+
+
+class JobEdit(Spec):
+    """What people write on a job. What is left out stays as it is."""
+
+    name: str | None = Field(None, pattern=JOB_NAME_PATTERN)
+    tags: tuple[Tag, ...] | None = Field(None, max_length=20)
+    """In place of those that are there."""
+    add_tags: tuple[Tag, ...] = Field((), max_length=20)
+    remove_tags: tuple[str, ...] = Field((), max_length=20)
+    notes: str | None = Field(None, max_length=20_000)
+    is_pinned: bool | None = None
+    is_archived: bool | None = None
+
+
+class JobsEdit(JobEdit):
+    """The same change to several jobs."""
+
+    ids: tuple[Annotated[int, Field(ge=1, lt=2**31)], ...] = Field(min_length=1, max_length=1000)
+
+
+class GroupView(View):
+    """Jobs that have the same value of a field."""
+
+    value: str | None
+    num_jobs: int
+    mean: float | None
+    """Of the metric's newest value over the jobs that have it."""
+    low: float | None
+    high: float | None
+
+
+class GroupPage(View):
+    groups: list[GroupView]
+
+
 class AttemptView(View):
     """One try at a job."""
 
@@ -190,6 +228,11 @@ class JobView(View):
     after: list[int]
     priority: str
     tags: list[str]
+    notes: str
+    is_pinned: bool
+    """Stands first in lists."""
+    is_archived: bool
+    """Left out of lists that do not ask for it."""
     model: str
     data: str | None
     seed: int
@@ -224,6 +267,10 @@ class JobDetail(JobView):
     code: dict[str, Any] | None
     provenance: dict[str, Any] | None
     """Packages, hardware and code of the newest attempt, once its child has recorded them."""
+
+
+class JobList(View):
+    jobs: list[JobView]
 
 
 class JobPage(View):

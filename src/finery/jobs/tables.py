@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from finery.core.db import Table
@@ -33,6 +33,9 @@ class Job(Table):
     pipeline: Mapped[str | None] = mapped_column(index=True)
     after: Mapped[list[int]] = mapped_column(JSON)
     tags: Mapped[list[str]] = mapped_column(JSON)
+    notes: Mapped[str] = mapped_column(default="", server_default="")
+    is_pinned: Mapped[bool] = mapped_column(default=False, server_default=false())
+    archived_at: Mapped[datetime | None]
     attempt: Mapped[int] = mapped_column(default=0)
     cursor: Mapped[int] = mapped_column(BigInteger, default=0)
     """Cursor of the newest ingested event."""

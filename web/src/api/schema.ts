@@ -213,7 +213,10 @@ export interface paths {
         };
         /**
          * List Jobs
-         * @description Jobs, newest first. `state` takes several, separated by commas.
+         * @description Jobs that match, newest first unless sorted otherwise.
+         *
+         *     `query` such as `state:failed tag:baseline task.optim.learning_rate>1e-4 reward_mean>=0.5 created>3d`, `sort` such
+         *     as `-reward_mean`. Archived jobs are left out unless the query has `archived:yes`.
          */
         get: operations["jobs_list_jobs"];
         put?: never;
@@ -225,7 +228,11 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Edit Jobs
+         * @description Rename, tag, annotate, pin or archive several jobs: all or none.
+         */
+        patch: operations["jobs_edit_jobs"];
         trace?: never;
     };
     "/api/jobs/check": {
@@ -242,6 +249,26 @@ export interface paths {
          * @description Say what is wrong with a job file, line by line, without queueing anything.
          */
         post: operations["jobs_check"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/groups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Groups
+         * @description Matching jobs by the value of a field such as `task.optim.learning_rate`, with mean and range of a metric.
+         */
+        get: operations["jobs_list_groups"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -265,7 +292,11 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Edit Job
+         * @description Rename, tag, annotate, pin or archive a job.
+         */
+        patch: operations["jobs_edit_job"];
         trace?: never;
     };
     "/api/jobs/{job_id}/events": {
@@ -1173,6 +1204,30 @@ export interface components {
              */
             type: "gradients";
         };
+        /** GroupPage */
+        GroupPage: {
+            /** Groups */
+            groups: components["schemas"]["GroupView"][];
+        };
+        /**
+         * GroupView
+         * @description Jobs that have the same value of a field.
+         */
+        GroupView: {
+            /** High */
+            high: number | null;
+            /** Low */
+            low: number | null;
+            /**
+             * Mean
+             * @description Of the metric's newest value over the jobs that have it.
+             */
+            mean: number | null;
+            /** Num Jobs */
+            num_jobs: number;
+            /** Value */
+            value: string | null;
+        };
         /**
          * GrpoSpec
          * @description Group relative policy optimization (arXiv:2402.03300).
@@ -1364,6 +1419,16 @@ export interface components {
             inputs: {
                 [key: string]: unknown;
             };
+            /**
+             * Is Archived
+             * @description Left out of lists that do not ask for it.
+             */
+            is_archived: boolean;
+            /**
+             * Is Pinned
+             * @description Stands first in lists.
+             */
+            is_pinned: boolean;
             /** Kind */
             kind: string;
             /**
@@ -1382,6 +1447,8 @@ export interface components {
             model: string;
             /** Name */
             name: string;
+            /** Notes */
+            notes: string;
             /** Pipeline */
             pipeline: string | null;
             /** Priority */
@@ -1431,6 +1498,40 @@ export interface components {
              */
             verbs: ("pause" | "resume" | "cancel" | "retry" | "checkpoint" | "set")[];
         };
+        /**
+         * JobEdit
+         * @description What people write on a job. What is left out stays as it is.
+         */
+        JobEdit: {
+            /**
+             * Add Tags
+             * @default []
+             */
+            add_tags?: string[];
+            /** Is Archived */
+            is_archived?: boolean | null;
+            /** Is Pinned */
+            is_pinned?: boolean | null;
+            /** Name */
+            name?: string | null;
+            /** Notes */
+            notes?: string | null;
+            /**
+             * Remove Tags
+             * @default []
+             */
+            remove_tags?: string[];
+            /**
+             * Tags
+             * @description In place of those that are there.
+             */
+            tags?: string[] | null;
+        };
+        /** JobList */
+        JobList: {
+            /** Jobs */
+            jobs: components["schemas"]["JobView"][];
+        };
         /** JobPage */
         JobPage: {
             /** Jobs */
@@ -1468,6 +1569,16 @@ export interface components {
             ended_at: string | null;
             /** Id */
             id: number;
+            /**
+             * Is Archived
+             * @description Left out of lists that do not ask for it.
+             */
+            is_archived: boolean;
+            /**
+             * Is Pinned
+             * @description Stands first in lists.
+             */
+            is_pinned: boolean;
             /** Kind */
             kind: string;
             /**
@@ -1486,6 +1597,8 @@ export interface components {
             model: string;
             /** Name */
             name: string;
+            /** Notes */
+            notes: string;
             /** Pipeline */
             pipeline: string | null;
             /** Priority */
@@ -1523,6 +1636,37 @@ export interface components {
              * @description What can be asked for in this state.
              */
             verbs: ("pause" | "resume" | "cancel" | "retry" | "checkpoint" | "set")[];
+        };
+        /**
+         * JobsEdit
+         * @description The same change to several jobs.
+         */
+        JobsEdit: {
+            /**
+             * Add Tags
+             * @default []
+             */
+            add_tags?: string[];
+            /** Ids */
+            ids: number[];
+            /** Is Archived */
+            is_archived?: boolean | null;
+            /** Is Pinned */
+            is_pinned?: boolean | null;
+            /** Name */
+            name?: string | null;
+            /** Notes */
+            notes?: string | null;
+            /**
+             * Remove Tags
+             * @default []
+             */
+            remove_tags?: string[];
+            /**
+             * Tags
+             * @description In place of those that are there.
+             */
+            tags?: string[] | null;
         };
         /**
          * LiveEvent
@@ -2763,9 +2907,8 @@ export interface operations {
     jobs_list_jobs: {
         parameters: {
             query?: {
-                state?: string | null;
-                pipeline?: string | null;
-                search?: string | null;
+                query?: string;
+                sort?: string;
                 limit?: number;
                 offset?: number;
             };
@@ -2828,6 +2971,39 @@ export interface operations {
             };
         };
     };
+    jobs_edit_jobs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["JobsEdit"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobList"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
     jobs_check: {
         parameters: {
             query?: never;
@@ -2861,6 +3037,39 @@ export interface operations {
             };
         };
     };
+    jobs_list_groups: {
+        parameters: {
+            query: {
+                by: string;
+                metric: string;
+                query?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GroupPage"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
     jobs_get: {
         parameters: {
             query?: never;
@@ -2879,6 +3088,41 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["JobDetail"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    jobs_edit_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["JobEdit"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobView"];
                 };
             };
             /** @description Validation Error */
