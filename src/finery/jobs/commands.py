@@ -81,9 +81,10 @@ def edit(
 ) -> None:
     """Rename, tag, annotate, pin or archive jobs."""
     changes = {"name": name, "notes": notes, "is_pinned": pin, "is_archived": archive}
-    body = {key: value for key, value in changes.items() if value is not None}
-    body |= {"add_tags": add_tag or [], "remove_tags": remove_tag or []}
-    if body == {"add_tags": [], "remove_tags": []}:
+    body: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
+    body |= {"add_tags": add_tag, "remove_tags": remove_tag}
+    body = {key: value for key, value in body.items() if value is not None}
+    if not body:
         raise InvalidSpec("say what to change: --name, --notes, --add-tag, --remove-tag, --pin or --archive")
     with connect() as client:
         page = client.patch("/jobs", {"ids": job_ids, **body})

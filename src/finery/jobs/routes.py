@@ -14,6 +14,7 @@ from finery.jobs.resolving import Resolver
 from finery.jobs.specs import (
     CheckSpec,
     CheckView,
+    FieldPage,
     GroupPage,
     GroupView,
     JobDetail,
@@ -34,6 +35,8 @@ from finery.jobs.tables import Job
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 pipelines = APIRouter(prefix="/pipelines", tags=["jobs"])
 
+_NEWEST = 100
+"""Jobs whose settings and metrics are offered."""
 JobId = Annotated[int, Path(ge=1, lt=2**31)]
 
 
@@ -72,16 +75,27 @@ def list_jobs(
     clock: ClockDep,
     query: Annotated[str, Query(max_length=1000)] = "",
     sort: Annotated[str, Query(max_length=300)] = "",
+    settings: Annotated[list[str] | None, Query(max_length=50)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
 ) -> JobPage:
     """Jobs that match, newest first unless sorted otherwise.
 
     `query` such as `state:failed tag:baseline task.optim.learning_rate>1e-4 reward_mean>=0.5 created>3d`, `sort` such
-    as `-reward_mean`. Archived jobs are left out unless the query has `archived:yes`.
+    as `-reward_mean`, `settings` keys of the job files to show. Archived jobs are left out unless the query has
+    `archived:yes`.
     """
     rows, total = listing.find(db, query=query, sort=sort, now=clock.now(), limit=limit, offset=offset)
-    return JobPage(jobs=_shown(db, rows), total=total)
+    return JobPage(jobs=_shown(db, rows, settings or ()), total=total)
+
+
+@router.get("/fields")
+def list_fields(db: Db, clock: ClockDep) -> FieldPage:
+    """What jobs can be found, sorted and grouped by."""
+    rows, _ = listing.find(db, query="", sort="", now=clock.now(), limit=_NEWEST, offset=0)
+    keys = {key for row in rows for key in views.flat(row.spec) if key.split(".")[0] in listing.SPEC_ROOTS}
+    metrics = {name for row in rows for name in row.last_values}
+    return FieldPage(fields=[*listing.FIELDS, "tag"], settings=sorted(keys), metrics=sorted(metrics))
 
 
 @router.get("/groups")
@@ -109,9 +123,9 @@ def edit_job(job_id: JobId, body: JobEdit, db: Db, clock: ClockDep) -> JobView:
     return _shown(db, service.edit(db, [job_id], body, now=clock.now()))[0]
 
 
-def _shown(db: Session, rows: Sequence[Job]) -> list[JobView]:
+def _shown(db: Session, rows: Sequence[Job], settings: Sequence[str] = ()) -> list[JobView]:
     wishes = service.open_requests(db, [row.id for row in rows])
-    return [views.job_view(row, wishes.get(row.id, [])) for row in rows]
+    return [views.job_view(row, wishes.get(row.id, []), settings=settings) for row in rows]
 
 
 @router.get("/{job_id}")

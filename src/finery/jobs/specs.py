@@ -164,6 +164,17 @@ class JobsEdit(JobEdit):
     ids: tuple[Annotated[int, Field(ge=1, lt=2**31)], ...] = Field(min_length=1, max_length=1000)
 
 
+class FieldPage(View):
+    """What can be asked for, shown and sorted by."""
+
+    fields: list[str]
+    """Of every job."""
+    settings: list[str]
+    """Keys of the job files of the newest jobs."""
+    metrics: list[str]
+    """Measured by the newest jobs."""
+
+
 class GroupView(View):
     """Jobs that have the same value of a field."""
 
@@ -254,6 +265,8 @@ class JobView(View):
     """Wishes that are still open."""
     last_values: dict[str, float | str]
     """Newest value of each metric; not-a-number and infinity as strings."""
+    settings: dict[str, Any]
+    """Keys of the job file that a list was asked to show, such as `task.optim.learning_rate`."""
 
 
 class JobDetail(JobView):

@@ -8,9 +8,34 @@ from finery.jobs.specs import AttemptView, CheckpointView, JobDetail, JobState, 
 from finery.jobs.tables import Attempt, Checkpoint, ControlRequest, Job
 
 
-def job_view(job: Job, wishes: Sequence[ControlRequest]) -> JobView:
-    """What a table of jobs shows."""
-    return JobView(**_fields(job, wishes))
+def job_view(job: Job, wishes: Sequence[ControlRequest], *, settings: Sequence[str] = ()) -> JobView:
+    """What a table of jobs shows, with some keys of its job file."""
+    shown = {name: value for name in settings if (value := _at(job.spec, name.split("."))) is not None}
+    return JobView(**_fields(job, wishes) | {"settings": shown})
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Keys of nested data joined by dots -> what is there."""
+    if isinstance(value, dict):
+        pairs = list(value.items())
+    elif isinstance(value, list):
+        pairs = [(str(index), item) for index, item in enumerate(value)]
+    else:
+        return {prefix: value}
+    return {
+        key: item for name, part in pairs for key, item in flat(part, f"{prefix}.{name}" if prefix else name).items()
+    }
+
+
+def _at(value: Any, path: Sequence[str]) -> Any:
+    for part in path:
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return None
+    return value
 
 
 def job_detail(
@@ -85,6 +110,7 @@ def _fields(job: Job, wishes: Sequence[ControlRequest]) -> dict[str, Any]:
         "verbs": list(states.VERBS[state]),
         "requests": [_request(wish) for wish in wishes],
         "last_values": job.last_values,
+        "settings": {},
     }
 
 

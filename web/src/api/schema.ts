@@ -216,7 +216,8 @@ export interface paths {
          * @description Jobs that match, newest first unless sorted otherwise.
          *
          *     `query` such as `state:failed tag:baseline task.optim.learning_rate>1e-4 reward_mean>=0.5 created>3d`, `sort` such
-         *     as `-reward_mean`. Archived jobs are left out unless the query has `archived:yes`.
+         *     as `-reward_mean`, `settings` keys of the job files to show. Archived jobs are left out unless the query has
+         *     `archived:yes`.
          */
         get: operations["jobs_list_jobs"];
         put?: never;
@@ -249,6 +250,26 @@ export interface paths {
          * @description Say what is wrong with a job file, line by line, without queueing anything.
          */
         post: operations["jobs_check"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/fields": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Fields
+         * @description What jobs can be found, sorted and grouped by.
+         */
+        get: operations["jobs_list_fields"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1135,6 +1156,27 @@ export interface components {
             next_after: number;
         };
         /**
+         * FieldPage
+         * @description What can be asked for, shown and sorted by.
+         */
+        FieldPage: {
+            /**
+             * Fields
+             * @description Of every job.
+             */
+            fields: string[];
+            /**
+             * Metrics
+             * @description Measured by the newest jobs.
+             */
+            metrics: string[];
+            /**
+             * Settings
+             * @description Keys of the job files of the newest jobs.
+             */
+            settings: string[];
+        };
+        /**
          * GenerateSpec
          * @description Make a dataset version with a generator.
          */
@@ -1472,6 +1514,13 @@ export interface components {
             seconds_per_step: number | null;
             /** Seed */
             seed: number;
+            /**
+             * Settings
+             * @description Keys of the job file that a list was asked to show, such as `task.optim.learning_rate`.
+             */
+            settings: {
+                [key: string]: unknown;
+            };
             /** Spec */
             spec: {
                 [key: string]: unknown;
@@ -1615,6 +1664,13 @@ export interface components {
             seconds_per_step: number | null;
             /** Seed */
             seed: number;
+            /**
+             * Settings
+             * @description Keys of the job file that a list was asked to show, such as `task.optim.learning_rate`.
+             */
+            settings: {
+                [key: string]: unknown;
+            };
             /** Started At */
             started_at: string | null;
             /**
@@ -2909,6 +2965,7 @@ export interface operations {
             query?: {
                 query?: string;
                 sort?: string;
+                settings?: string[] | null;
                 limit?: number;
                 offset?: number;
             };
@@ -3033,6 +3090,26 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    jobs_list_fields: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FieldPage"];
                 };
             };
         };

@@ -7,6 +7,7 @@ import { RelativeTime } from "../../ui/RelativeTime";
 import { CodeCard } from "./CodeCard";
 import { EnvironmentCard } from "./EnvironmentCard";
 import { FailureCard } from "./FailureCard";
+import { NotesCard } from "./NotesCard";
 import { otherValues } from "./progress";
 
 /** What the run is made of: job file, attempts, checkpoints, inputs, code, environment. */
@@ -21,6 +22,7 @@ export function OverviewTab({ job }: { job: JobDetail }) {
           <pre data-testid="spec">{spec}</pre>
         </Card>
         <div className="stack">
+          <NotesCard job={job} />
           {Object.keys(job.last_values).length > 0 && <ValuesCard job={job} />}
           <Card size="small" title={t("overview.attempts")}><AttemptsTable job={job} /></Card>
           <Card size="small" title={t("overview.checkpoints")}><CheckpointsTable job={job} /></Card>

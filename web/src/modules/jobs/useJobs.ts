@@ -1,34 +1,56 @@
-/** All jobs that match, kept up to date by the websocket. */
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+/** The jobs that match, page after page, kept up to date by the websocket. */
+import { useInfiniteQuery, useQueryClient, type InfiniteData } from "@tanstack/react-query";
 import { useEffect } from "react";
 import { api, take, type Job } from "../../api/client";
 import { Live } from "../../api/live";
 import { merged, type JobList } from "./merging";
 
-const LIMIT = 1000;
+const PAGE = 500;
+/** The shortest time between two questions because of jobs that changed. */
+const ASK_AGAIN_MS = 1500;
 
-/** @param states empty takes every state */
-export function useJobs(search: string, states: string[]) {
+export interface Asked {
+  query: string;
+  sort: string;
+  /** Keys of the job file to show. */
+  settings: string[];
+}
+
+type Pages = InfiniteData<JobList, number>;
+
+export function useJobs({ query, sort, settings }: Asked) {
   const queries = useQueryClient();
-  const state = states.join(",");
-  const found = useQuery({
-    queryKey: ["jobs", search, state],
-    queryFn: () =>
-      take(api.GET("/api/jobs", { params: { query: { search: search || undefined, state: state || undefined, limit: LIMIT } } })),
+  const shown = settings.join(" ");
+  const found = useInfiniteQuery({
+    queryKey: ["jobs", query, sort, shown],
+    queryFn: ({ pageParam }) =>
+      take(api.GET("/api/jobs", { params: { query: { query, sort, settings: shown ? shown.split(" ") : undefined, limit: PAGE, offset: pageParam } } })),
+    initialPageParam: 0,
+    getNextPageParam: (last, pages) => {
+      const numLoaded = pages.reduce((sum, page) => sum + page.jobs.length, 0);
+      return last.jobs.length === PAGE && numLoaded < last.total ? numLoaded : undefined;
+    },
     placeholderData: (before) => before,
   });
   useEffect(() => {
-    const key = ["jobs", search, state];
-    const asked = new Set<number>();
+    const key = ["jobs", query, sort, shown];
+    let timer = 0;
+    const askAgain = () => {
+      if (timer) return;
+      timer = window.setTimeout(() => {
+        timer = 0;
+        void queries.invalidateQueries({ queryKey: key });
+      }, ASK_AGAIN_MS);
+    };
     const takeJob = (job: Job) => {
-      const page = queries.getQueryData<JobList>(key);
-      if (!page) return;
-      const next = merged(page, job, state ? state.split(",") : []);
-      queries.setQueryData(key, next.page);
-      // A job that the search excludes stays missing: once is enough to know.
-      if (!next.isMissing || asked.has(job.id)) return;
-      asked.add(job.id);
-      void queries.invalidateQueries({ queryKey: key });
+      let isKnown = false;
+      queries.setQueryData<Pages>(key, (before) => {
+        if (!before) return before;
+        const pages = before.pages.map((page) => merged(page, job));
+        isKnown = pages.some((page, index) => page !== before.pages[index]);
+        return isKnown ? { ...before, pages } : before;
+      });
+      if (!isKnown || query) askAgain();
     };
     const live = new Live(
       "live",
@@ -36,9 +58,12 @@ export function useJobs(search: string, states: string[]) {
       (message) => {
         if (message.kind === "job") takeJob(message.job);
       },
-      () => void queries.invalidateQueries({ queryKey: key }),
+      askAgain,
     );
-    return () => live.close();
-  }, [queries, search, state]);
+    return () => {
+      window.clearTimeout(timer);
+      live.close();
+    };
+  }, [queries, query, sort, shown]);
   return found;
 }

@@ -1,0 +1,57 @@
+import { EditOutlined, PushpinFilled } from "@ant-design/icons";
+import { Button, Input, Tag } from "antd";
+import { useState } from "react";
+import { Link } from "react-router";
+import type { Job } from "../../api/client";
+import { useT } from "../../app/i18n";
+import { RunDot } from "../../ui/RunDot";
+import { useEdit } from "./useEdit";
+
+/** The name in the run's colour; the pencil renames it in place. */
+export function NameCell({ job }: { job: Job }) {
+  const t = useT();
+  const edit = useEdit();
+  const [name, setName] = useState<string | null>(null);
+  const keep = () => {
+    const next = name?.trim();
+    if (next && next !== job.name) {
+      edit.mutate({ ids: [job.id], edit: { name: next }, undo: { edit: { name: job.name }, text: t("edit.renamed", { name: next }) } });
+    }
+    setName(null);
+  };
+  if (name !== null) {
+    return (
+      <Input
+        size="small"
+        autoFocus
+        maxLength={80}
+        aria-label={t("edit.rename", { name: job.name })}
+        data-testid="rename"
+        value={name}
+        onChange={(event) => setName(event.target.value)}
+        onPressEnter={keep}
+        onBlur={keep}
+        onKeyDown={(event) => event.key === "Escape" && setName(null)}
+      />
+    );
+  }
+  const title = [job.name, job.tags.length > 0 ? `[${job.tags.join(", ")}]` : "", job.notes].filter(Boolean).join("\n");
+  return (
+    <span className="cell-line" title={title}>
+      <RunDot jobId={job.id} />
+      <Link to={`/runs/${job.id}`}>{job.name}</Link>
+      <Marks job={job} />
+      <Button className="on-hover" type="text" size="small" icon={<EditOutlined />} aria-label={t("edit.rename", { name: job.name })} onClick={() => setName(job.name)} />
+    </span>
+  );
+}
+
+/** What people have written on a run: pin and tags. */
+function Marks({ job }: { job: Job }) {
+  return (
+    <>
+      {job.is_pinned && <PushpinFilled className="pin" aria-hidden />}
+      {job.tags.length > 0 && <span className="cut">{job.tags.map((tag) => <Tag key={tag} variant="filled">{tag}</Tag>)}</span>}
+    </>
+  );
+}
