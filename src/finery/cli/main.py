@@ -11,6 +11,7 @@ from finery.core import console
 from finery.core.errors import FineryError, InvalidSpec, NotFound, Unavailable
 from finery.datasets import commands as data
 from finery.experiments import commands as evaluations
+from finery.importing import commands as importing
 from finery.jobs import commands as jobs
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app.command("check")(check.check)
 app.command("doctor")(doctor.doctor)
 app.command("api", hidden=True)(up.api)
 app.command("worker", hidden=True)(up.worker)
+jobs.app.command("import")(importing.import_runs)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(data.app, name="data")
 app.add_typer(evaluations.app, name="eval")

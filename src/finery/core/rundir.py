@@ -95,7 +95,7 @@ class ExitRecord(BaseModel):
     ended_at: float
     cause: str
     """In words."""
-    recorded_by: Literal["supervisor", "worker"]
+    recorded_by: Literal["supervisor", "worker", "script"]
 
 
 class SupervisorRecord(BaseModel):

@@ -63,7 +63,8 @@ def list_jobs(
         console.say("There are no jobs. `finery jobs submit recipes/tiny_grpo.yaml` makes one.")
         return
     rows = [
-        (j["id"], j["name"], _kind(j), _state(j), _progress(j), j["model"], j["created_at"][:19]) for j in page["jobs"]
+        (j["id"], j["name"], _kind(j), _state(j), _progress(j), j["model"] or "", j["created_at"][:19])
+        for j in page["jobs"]
     ]
     console.table(("id", "name", "kind", "state", "progress", "model", "created (UTC)"), rows)
 

@@ -1,17 +1,24 @@
 """REST of the jobs slice."""
 
 import dataclasses
+import socket
 from collections.abc import Sequence
+from pathlib import Path as FilePath
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 from sqlalchemy.orm import Session
 
+from finery.core import checkpoints
+from finery.core.errors import Conflict
+from finery.core.rundir import RunDir, RunSpec, SupervisorRecord
 from finery.core.web import Caller, ClockDep, DatabaseDep, Db, Objects, SettingsDep
 from finery.jobs import checking, listing, service, views
 from finery.jobs.files import read_log, read_provenance
 from finery.jobs.resolving import Resolver
 from finery.jobs.specs import (
+    BeginSpec,
+    BegunView,
     CheckSpec,
     CheckView,
     FieldPage,
@@ -49,6 +56,30 @@ def submit(
     with database.session() as session:
         job = service.submit(session, body.spec, inputs=inputs, code=body.code, now=clock.now())
     return views.job_view(job, [])
+
+
+@router.post("/external", status_code=201)
+def begin_external(body: BeginSpec, db: Db, settings: SettingsDep, clock: ClockDep) -> BegunView:
+    """Begin a run of a script that reports by itself, into a run directory on this machine."""
+    host = socket.gethostname()
+    if body.process.host != host:
+        raise Conflict(
+            f"the script runs on {body.process.host} and this server on {host}; a script reports to the server of its "
+            "own machine. Report there, or import the run later: `finery jobs import`"
+        )
+    job, attempt = service.begin_external(
+        db,
+        body.spec,
+        code=body.code,
+        runs=settings.runs,
+        host=host,
+        worker=f"{host}:{settings.home}",
+        now=clock.now(),
+    )
+    run_dir = RunDir.create(FilePath(attempt.run_dir), RunSpec.model_validate(attempt.run_spec))
+    record = SupervisorRecord(supervisor=body.process, child=body.process)
+    checkpoints.write_atomically(run_dir.supervisor, record.model_dump_json().encode())
+    return BegunView(job=_shown(db, [job])[0], run_dir=attempt.run_dir)
 
 
 @pipelines.post("", status_code=201)

@@ -19,7 +19,7 @@ from finery.core.rundir import Command, ExitRecord, ResolvedInput, RunSpec
 from finery.core.spec import parse
 from finery.jobs import scheduling, states
 from finery.jobs.scheduling import Free, Waiting
-from finery.jobs.specs import CodeState, JobEdit, JobSpec, JobState, PipelineSpec, Verb
+from finery.jobs.specs import CodeState, ExternalJob, JobEdit, JobSpec, JobState, PipelineSpec, Verb
 from finery.jobs.tables import Attempt, Checkpoint, ControlRequest, Job, Worker
 
 LEASE = timedelta(seconds=60)
@@ -64,6 +64,33 @@ def submit(
     session.add(job)
     session.flush()
     return job
+
+
+def begin_external(
+    session: Session, spec: ExternalJob, *, code: CodeState | None, runs: Path, host: str, worker: str, now: datetime
+) -> tuple[Job, Attempt]:
+    """Record a script that begins to report: a job that is running already, and its only attempt."""
+    job = Job(
+        name=spec.name,
+        kind=spec.kind,
+        state="running",
+        spec=spec.model_dump(mode="json"),
+        inputs={},
+        code=code.model_dump() if code else None,
+        seed=spec.seed or 0,
+        priority=scheduling.PRIORITIES[spec.priority],
+        after=[],
+        tags=list(spec.tags),
+        cursor=0,
+        attempt=0,
+        last_values={},
+        created_at=now,
+        changed_at=now,
+    )
+    session.add(job)
+    session.flush()
+    attempt_ = begin_attempt(session, job, runs=runs, inputs={}, resume_from=None, host=host, worker=worker, now=now)
+    return job, attempt_
 
 
 def submit_pipeline(
@@ -137,8 +164,8 @@ def request(session: Session, job_id: int, verb: Verb, *, values: dict[str, floa
     """
     job = get(session, job_id)
     state: JobState = job.state  # type: ignore[assignment]
-    if verb not in states.VERBS[state]:
-        allowed = ", ".join(states.VERBS[state]) or "nothing"
+    if verb not in states.verbs(job.kind, state):
+        allowed = ", ".join(states.verbs(job.kind, state)) or "nothing"
         raise Conflict(f"job {job_id} is {state}; {verb} is not possible now, only {allowed}")
     if verb == "set" and not values:
         raise InvalidSpec("set needs values, such as learning_rate=5e-6")

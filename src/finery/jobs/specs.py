@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from finery.core.events import Event
+from finery.core.rundir import ProcessIdentity
 from finery.core.spec import Spec, View
 from finery.evaluation.specs import EvaluateSpec
 from finery.training.specs import TrainTask
@@ -80,6 +81,21 @@ JobSpec = Annotated[TrainJob | EvaluateJob, Field(discriminator="kind")]
 """Closed set: a new kind of job is one class here and one line in `runtime.EXECUTORS`."""
 
 
+class ExternalSpec(Spec):
+    """What a script says of itself."""
+
+    project: str = Field("", max_length=200)
+    config: dict[str, Any] = {}
+    """Settings, under the script's own names."""
+
+
+class ExternalJob(JobBase):
+    """A run of a script that reports by itself, or one that was imported. Finery starts nothing."""
+
+    kind: Literal["external"]
+    task: ExternalSpec
+
+
 class PipelineSpec(Spec):
     """Jobs that belong together; each may wait for others by name."""
 
@@ -102,6 +118,15 @@ class SubmitSpec(Spec):
     """One job, as the API takes it."""
 
     spec: JobSpec
+    code: CodeState | None = None
+
+
+class BeginSpec(Spec):
+    """A script that begins to report."""
+
+    spec: ExternalJob
+    process: ProcessIdentity
+    """The script's: while it lives, the run is running."""
     code: CodeState | None = None
 
 
@@ -244,7 +269,7 @@ class JobView(View):
     """Stands first in lists."""
     is_archived: bool
     """Left out of lists that do not ask for it."""
-    model: str
+    model: str | None
     data: str | None
     seed: int
     step: int | None
@@ -280,6 +305,14 @@ class JobDetail(JobView):
     code: dict[str, Any] | None
     provenance: dict[str, Any] | None
     """Packages, hardware and code of the newest attempt, once its child has recorded them."""
+
+
+class BegunView(View):
+    """Where a script reports."""
+
+    job: JobView
+    run_dir: str
+    """Directory of the attempt, absolute, on this machine."""
 
 
 class JobList(View):

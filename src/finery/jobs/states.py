@@ -54,6 +54,11 @@ class Outcome:
     cause: str
 
 
+def verbs(kind: str, state: JobState) -> tuple[Verb, ...]:
+    """What can be asked of a job. A script that only reports takes no wishes."""
+    return () if kind == "external" else VERBS[state]
+
+
 def outcome(exit_: ExitRecord, *, phase: str | None, message: str, stop_verb: str | None, step: int | None) -> Outcome:
     """What the end of an attempt means for its job.
 

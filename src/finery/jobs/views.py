@@ -81,6 +81,7 @@ def job_detail(
 
 def _fields(job: Job, wishes: Sequence[ControlRequest]) -> dict[str, Any]:
     task = job.spec["task"]
+    data = task.get("data")
     state: JobState = job.state  # type: ignore[assignment]
     return {
         "id": job.id,
@@ -96,8 +97,8 @@ def _fields(job: Job, wishes: Sequence[ControlRequest]) -> dict[str, Any]:
         "notes": job.notes,
         "is_pinned": job.is_pinned,
         "is_archived": job.archived_at is not None,
-        "model": task["model"]["base"],
-        "data": task["data"]["train"] if job.kind == "train" else task["data"],
+        "model": _at(task, ["model", "base"]),
+        "data": data["train"] if isinstance(data, dict) else data,
         "seed": job.seed,
         "step": job.step,
         "total_steps": job.total_steps,
@@ -107,7 +108,7 @@ def _fields(job: Job, wishes: Sequence[ControlRequest]) -> dict[str, Any]:
         "started_at": job.started_at,
         "ended_at": job.ended_at,
         "last_heard_at": job.last_heard_at,
-        "verbs": list(states.VERBS[state]),
+        "verbs": list(states.verbs(job.kind, state)),
         "requests": [_request(wish) for wish in wishes],
         "last_values": job.last_values,
         "settings": {},

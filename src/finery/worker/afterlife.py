@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from finery.core import processes
-from finery.core.rundir import ExitRecord, RunDir, last_event_time
+from finery.core.rundir import ExitRecord, RunDir, SupervisorRecord, last_event_time
 
 
 def examine(path: Path) -> ExitRecord | None:
@@ -34,16 +34,18 @@ def examine(path: Path) -> ExitRecord | None:
         oom_kills=0,
         last_heartbeat=last_event_time(run_dir, _writers(run_dir)),
         ended_at=time.time(),
-        cause=_cause(record.supervisor.boot_id),
+        cause=_cause(record),
         recorded_by="worker",
     )
     run_dir.write_exit(exit_, patience_seconds=0)
     return exit_
 
 
-def _cause(boot_id: str) -> str:
-    if boot_id != processes.boot_id():
+def _cause(record: SupervisorRecord) -> str:
+    if record.supervisor.boot_id != processes.boot_id():
         return "the machine was restarted"
+    if record.child == record.supervisor:
+        return "the script ended without a word"
     return "its supervisor was killed and the child stopped"
 
 

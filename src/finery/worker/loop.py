@@ -135,7 +135,8 @@ class Worker:
     def _start_next(self) -> bool:
         """Claim and start one job. Returns whether there may be another."""
         with self._db.session() as session:
-            running = jobs.live_attempts(session, host=self._host)
+            live = jobs.live_attempts(session, host=self._host)
+            running = [attempt for attempt in live if attempt.run_spec["job"]["kind"] != "external"]
             used = sum(attempt.run_spec["job"]["resources"]["gpus"] for attempt in running)
             free = Free(slots=self._settings.max_running_jobs - len(running), gpus=self._num_gpus - used)
             job = jobs.claim(session, worker=self._name, free=free, now=self._clock.now())

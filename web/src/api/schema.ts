@@ -256,6 +256,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/jobs/external": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Begin External
+         * @description Begin a run of a script that reports by itself, into a run directory on this machine.
+         */
+        post: operations["jobs_begin_external"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/jobs/fields": {
         parameters: {
             query?: never;
@@ -754,6 +774,28 @@ export interface components {
             started_at: string | null;
         };
         /**
+         * BeginSpec
+         * @description A script that begins to report.
+         */
+        BeginSpec: {
+            code?: components["schemas"]["CodeState"] | null;
+            /** @description The script's: while it lives, the run is running. */
+            process: components["schemas"]["ProcessIdentity"];
+            spec: components["schemas"]["ExternalJob"];
+        };
+        /**
+         * BegunView
+         * @description Where a script reports.
+         */
+        BegunView: {
+            job: components["schemas"]["JobView"];
+            /**
+             * Run Dir
+             * @description Directory of the attempt, absolute, on this machine.
+             */
+            run_dir: string;
+        };
+        /**
          * BenchmarkChoice
          * @description One benchmark with its parameters.
          */
@@ -1156,6 +1198,85 @@ export interface components {
             next_after: number;
         };
         /**
+         * ExternalJob
+         * @description A run of a script that reports by itself, or one that was imported. Finery starts nothing.
+         */
+        ExternalJob: {
+            /**
+             * After
+             * @description Jobs that must be completed first: ids, or names within one pipeline.
+             * @default []
+             */
+            after?: (number | string)[];
+            /**
+             * Grace Seconds
+             * @description Time to save and stop after pause or cancel before the processes are killed.
+             * @default 60
+             */
+            grace_seconds?: number;
+            /**
+             * Kind
+             * @constant
+             */
+            kind: "external";
+            /**
+             * @default {
+             *       "checkpoint_interval": 500,
+             *       "keep_checkpoints": 3,
+             *       "sample_interval": 1,
+             *       "samples_per_step": 16
+             *     }
+             */
+            monitoring?: components["schemas"]["MonitoringSpec"];
+            /**
+             * Name
+             * @description Letters, digits, space, dot, underscore and hyphen, at most 80 characters.
+             */
+            name: string;
+            /**
+             * Priority
+             * @default normal
+             * @enum {string}
+             */
+            priority?: "low" | "normal" | "high";
+            /**
+             * @default {
+             *       "gpus": 0
+             *     }
+             */
+            resources?: components["schemas"]["ResourceSpec"];
+            /**
+             * Seed
+             * @description Start of every random stream; None draws one on submit and keeps it.
+             */
+            seed?: number | null;
+            /**
+             * Tags
+             * @default []
+             */
+            tags?: string[];
+            task: components["schemas"]["ExternalSpec"];
+        };
+        /**
+         * ExternalSpec
+         * @description What a script says of itself.
+         */
+        ExternalSpec: {
+            /**
+             * Config
+             * @description Settings, under the script's own names.
+             * @default {}
+             */
+            config?: {
+                [key: string]: unknown;
+            };
+            /**
+             * Project
+             * @default
+             */
+            project?: string;
+        };
+        /**
          * FieldPage
          * @description What can be asked for, shown and sorted by.
          */
@@ -1486,7 +1607,7 @@ export interface components {
                 [key: string]: number | string;
             };
             /** Model */
-            model: string;
+            model: string | null;
             /** Name */
             name: string;
             /** Notes */
@@ -1643,7 +1764,7 @@ export interface components {
                 [key: string]: number | string;
             };
             /** Model */
-            model: string;
+            model: string | null;
             /** Name */
             name: string;
             /** Notes */
@@ -2048,6 +2169,23 @@ export interface components {
             message: string;
             /** Path */
             path: string;
+        };
+        /**
+         * ProcessIdentity
+         * @description A process that cannot be mistaken for a later one with the same pid.
+         */
+        ProcessIdentity: {
+            /** Boot Id */
+            boot_id: string;
+            /** Host */
+            host: string;
+            /** Pid */
+            pid: number;
+            /**
+             * Start Time
+             * @description As the kernel counts it; compared for equality only.
+             */
+            start_time: number;
         };
         /**
          * RequestSpec
@@ -3081,6 +3219,39 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["CheckView"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    jobs_begin_external: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BeginSpec"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BegunView"];
                 };
             };
             /** @description Validation Error */
