@@ -17,6 +17,7 @@ import { StaleBanner } from "./StaleBanner";
 
 const RunsPage = lazy(() => import("../modules/jobs/RunsPage"));
 const RunPage = lazy(() => import("../modules/jobs/RunPage"));
+const ComparePage = lazy(() => import("../modules/compare/ComparePage"));
 const LaunchPage = lazy(() => import("../modules/jobs/LaunchPage"));
 const DatasetsPage = lazy(() => import("../modules/datasets/DatasetsPage"));
 const EvaluatePage = lazy(() => import("../modules/evaluation/EvaluatePage"));
@@ -108,6 +109,7 @@ function Pages() {
     <Routes>
       <Route path="/runs" element={<RunsPage />} />
       <Route path="/runs/:job" element={<RunPage />} />
+      <Route path="/compare" element={<ComparePage />} />
       <Route path="/launch" element={<LaunchPage />} />
       <Route path="/datasets" element={<DatasetsPage />} />
       <Route path="/datasets/:ref" element={<DatasetsPage />} />

@@ -8,6 +8,7 @@ import { OverlayCard } from "./OverlayCard";
 import { useView, type Change } from "./useView";
 
 const CLOSED_AT_FIRST = "native";
+const NONE = "none";
 
 /** One chart per metric, with all runs in it. */
 export function ChartsPanel({ runs, isLoading }: { runs: Known[]; isLoading: boolean }) {
@@ -26,7 +27,7 @@ export function ChartsPanel({ runs, isLoading }: { runs: Known[]; isLoading: boo
   const closed = (view.get("closed") ?? CLOSED_AT_FIRST).split(",");
   const toggle = (name: Family) => {
     const next = closed.includes(name) ? closed.filter((other) => other !== name) : [...closed, name];
-    change({ closed: next.filter(Boolean).join(",") || "none" });
+    change({ closed: next.filter((other) => other !== NONE).join(",") || NONE });
   };
   return (
     <>

@@ -33,12 +33,16 @@ export default function ComparePage() {
       {numLeftOut > 0 && (
         <Alert className="card" type="info" showIcon data-testid="compare-too-many" title={t("compare.tooMany", { n: MAX_RUNS, left: numLeftOut })} />
       )}
-      {failed.map((run) => (
-        <section key={run.id} className="card" aria-label={`#${run.id}`} data-testid={`compare-error-${run.id}`}>
-          <b>#{run.id}</b>
-          <ErrorCard error={run.error} />
-        </section>
-      ))}
+      {failed.length > 0 && (
+        <div className="grid-2 card">
+          {failed.map((run) => (
+            <section key={run.id} aria-label={`#${run.id}`} data-testid={`compare-error-${run.id}`}>
+              <b>#{run.id}</b>
+              <ErrorCard error={run.error} />
+            </section>
+          ))}
+        </div>
+      )}
       {ids.length < MIN_RUNS ? <EmptyState text={t("compare.empty")} /> : <Panels runs={runs} isLoading={isLoading} />}
     </div>
   );

@@ -63,7 +63,7 @@ function columnsOf(runs: Known[], t: Translate): TableColumnsType<Row> {
 /** What a run is, beside what its file says. */
 function factRows(jobs: JobDetail[], t: Translate, language: Language): Row[] {
   const facts: [string, (job: JobDetail) => string | undefined][] = [
-    [t("compare.model"), (job) => job.model],
+    [t("compare.model"), (job) => job.model ?? undefined],
     [t("compare.data"), (job) => job.data ?? undefined],
     [t("compare.seed"), (job) => String(job.seed)],
     [t("compare.state"), (job) => t(`state.${job.state}`)],

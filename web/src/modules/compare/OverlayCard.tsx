@@ -3,13 +3,15 @@ import { memo, useMemo, useState } from "react";
 import { number } from "../../app/format";
 import { useT, type Translate } from "../../app/i18n";
 import { Chart } from "../../ui/Chart";
-import type { Band, ChartLine } from "../../ui/chartOptions";
+import { axisEnds, type Band, type ChartLine } from "../../ui/chartOptions";
 import { runColour } from "../../ui/colours";
 import { RunDot } from "../../ui/RunDot";
 import { figures, smoothed, type Line } from "../monitoring/series";
 import type { RunLines, Span } from "./logic";
 
 const HEIGHT = 220;
+/** What the height in styles.css leaves room for; a longer list scrolls, also by keyboard. */
+const ROWS_IN_VIEW = 5;
 const GROUP = "compare";
 const NO_BANDS: Band[] = [];
 
@@ -33,12 +35,14 @@ function Overlay({ metric, runs, clock, isTime, isLog, smoothing }: Props) {
     [runs, clock, isTime, smoothing, t],
   );
   const lines = useMemo(() => drawn.flatMap((run) => (pointed === null || pointed === run.jobId ? run.lines : run.lines.map(paler))), [drawn, pointed]);
+  // The chart merges its options: ends that it was given once for a constant would stay when the lines begin to differ.
+  const ends = isLog ? "" : `${axisEnds(lines).min ?? ""}`;
   const numNonFinite = figures(runs.flatMap((run) => run.lines)).numNonFinite;
   return (
     <Card size="small" styles={{ body: { padding: "8px 10px 4px" } }}>
       <div className="chart-title"><b title={metric}>{metric}</b></div>
       {numNonFinite > 0 && <div className="chart-warning">{t("charts.nonFinite", { n: numNonFinite })}</div>}
-      <Chart lines={lines} bands={NO_BANDS} isTime={false} isLog={isLog} group={GROUP} height={HEIGHT} testId={`compare-chart-${metric}`} label={t("compare.chartOf", { metric, n: runs.length })} />
+      <Chart key={ends} lines={lines} bands={NO_BANDS} isTime={false} isLog={isLog} group={GROUP} height={HEIGHT} testId={`compare-chart-${metric}`} label={t("compare.chartOf", { metric, n: runs.length })} />
       <Figures metric={metric} runs={runs} point={setPointed} />
     </Card>
   );
@@ -50,7 +54,7 @@ const paler = (line: ChartLine): ChartLine => ({ ...line, isOld: true });
 function Figures({ metric, runs, point }: { metric: string; runs: RunLines[]; point: (jobId: number | null) => void }) {
   const t = useT();
   return (
-    <div className="compare-figures" role="region" aria-label={t("compare.figures", { metric })} tabIndex={0}>
+    <div className="compare-figures" role="region" aria-label={t("compare.figures", { metric })} tabIndex={runs.length > ROWS_IN_VIEW ? 0 : undefined}>
       <table>
         <thead>
           <tr>
@@ -95,9 +99,12 @@ function runLines(run: RunLines, clock: Span | null, smoothing: number, t: Trans
   });
 }
 
+/** Fewer than the clock has: the axis writes its ends out in full. */
+const DIGITS = 5;
+
 function elapsed(line: Line, jobId: number, { starts, unit }: Span): number[] {
   const start = starts.get(jobId) ?? line.times[0] ?? 0;
-  return line.times.map((time) => (time - start) / unit.seconds);
+  return line.times.map((time) => Number(((time - start) / unit.seconds).toPrecision(DIGITS)));
 }
 
 function isSame(before: Props, after: Props): boolean {

@@ -1,6 +1,6 @@
 import { Table } from "antd";
 import { Link } from "react-router";
-import { number } from "../../app/format";
+import { number, whole } from "../../app/format";
 import { useT } from "../../app/i18n";
 import { RunDot } from "../../ui/RunDot";
 import { shortNames, type Dimension } from "./logic";
@@ -34,10 +34,15 @@ export function PointsTable({ runs, shown }: { runs: RunName[]; shown: Dimension
           title: <span title={one.label}>{names[at]}</span>,
           width: VALUE_WIDTH,
           align: "end" as const,
-          render: (_: unknown, run: (typeof rows)[number]) => number(one.values[run.index]),
+          render: (_: unknown, run: (typeof rows)[number]) => exact(one.values[run.index]),
           sorter: (a: (typeof rows)[number], b: (typeof rows)[number]) => (one.values[a.index] ?? Infinity) - (one.values[b.index] ?? Infinity),
         })),
       ]}
     />
   );
+}
+
+/** Counts and seeds to their last digit. */
+function exact(value: number | undefined): string {
+  return Number.isSafeInteger(value) && value !== undefined ? whole(value) : number(value);
 }

@@ -26,10 +26,10 @@ function linesOf(...all: Line[]): Lines {
   return new Map(all.map((one) => [`${one.name}\n${one.attempt}\n${one.writer}`, one]));
 }
 
-const job = (learning_rate: number, last_values: Record<string, number | string>, seed = 0) => ({
+const job = (learning_rate: number, last_values: Record<string, number | string>, seed = 0, ownSeed: number | null = null) => ({
   seed,
   last_values,
-  spec: { name: `run at ${learning_rate}`, seed: null, task: { algorithm: "grpo", optim: { learning_rate, steps: 30 } } },
+  spec: { name: `run at ${learning_rate}`, seed: ownSeed, task: { algorithm: "grpo", optim: { learning_rate, steps: 30 } } },
 });
 
 describe("the runs of an address", () => {
@@ -138,9 +138,14 @@ describe("the dimensions of runs", () => {
   });
 
   it("are shown at first where keys differ, with the main metrics", () => {
-    expect(defaultAxes(found)).toEqual(["seed", "task.optim.learning_rate", "value:reward_mean", "value:loss"]);
+    expect(defaultAxes(found)).toEqual(["task.optim.learning_rate", "value:reward_mean", "value:loss"]);
     expect(defaultPair(found)).toEqual(["task.optim.learning_rate", "value:reward_mean"]);
     expect(defaultPair([])).toEqual([undefined, undefined]);
+  });
+
+  it("count a seed as different where the job files give it, not where the server drew it", () => {
+    expect(found.find((one) => one.id === "seed")?.isDifferent).toBe(false);
+    expect(defaultAxes(dimensions([job(1, {}, 3, 3), job(1, {}, 4, 4)]))).toEqual(["seed"]);
   });
 
   it("make parallel axes: short names, a log scale where values spread wide, unknown ones dropped", () => {

@@ -172,6 +172,7 @@ export interface Dimension {
   isMetric: boolean;
   /** One per run. */
   values: (number | undefined)[];
+  /** Seeds that the server drew, which always differ, do not count. */
   isDifferent: boolean;
 }
 
@@ -181,7 +182,9 @@ const MAIN = ["reward_mean", "accuracy", "loss"].map((name) => METRIC + name);
 export function dimensions(jobs: Pick<JobDetail, "spec" | "seed" | "last_values">[]): Dimension[] {
   const configs = jobs.map((job) => new Map<string, Scalar>([["seed", job.seed], ...configOf(job)]));
   const values = jobs.map((job) => new Map(Object.entries(job.last_values)));
-  return [...numeric(configs, ""), ...numeric(values, METRIC)];
+  const isSeedGiven = jobs.every((job) => typeof job.spec["seed"] === "number");
+  const given = numeric(configs, "").map((one) => (one.id === "seed" ? { ...one, isDifferent: one.isDifferent && isSeedGiven } : one));
+  return [...given, ...numeric(values, METRIC)];
 }
 
 function numeric(sources: Map<string, Scalar>[], prefix: string): Dimension[] {

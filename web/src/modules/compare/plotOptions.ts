@@ -94,7 +94,7 @@ export function parallelOption(runs: RunName[], axes: ParallelAxis[]): EChartsCo
       {
         type: "parallel",
         lineStyle: { width: 2.2, opacity: 0.85 },
-        inactiveOpacity: 0.08,
+        inactiveOpacity: 0.2,
         data: runs.map((run, index) => ({
           name: run.name,
           value: axes.map((axis) => axis.dimension.values[index] ?? "-"),

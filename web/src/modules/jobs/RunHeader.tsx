@@ -5,7 +5,7 @@ import { duration } from "../../app/format";
 import { useLanguage, useT } from "../../app/i18n";
 import { RunDot } from "../../ui/RunDot";
 import { StateBadge } from "../../ui/StateBadge";
-import { progressText } from "./progress";
+import { kindOf, progressText } from "./progress";
 import { VerbButtons } from "./VerbButtons";
 
 /** Always in view: what the run is, its state with the true cause, what can be done about it. */
@@ -29,7 +29,7 @@ export function RunHeader({ job }: { job: JobDetail }) {
       <div className="run-story">
         <h1>
           <RunDot jobId={job.id} /> {job.name} <span className="quiet">#{job.id}</span>
-          <Tag variant="filled">{job.algorithm ?? t("kind.evaluate")}</Tag>
+          <Tag variant="filled">{kindOf(job, t)}</Tag>
           {job.tags.map((tag) => <Tag key={tag} variant="outlined">{tag}</Tag>)}
         </h1>
         <div className="facts" data-testid="run-header">

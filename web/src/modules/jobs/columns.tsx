@@ -6,7 +6,7 @@ import type { Language, Translate } from "../../app/i18n";
 import { RelativeTime } from "../../ui/RelativeTime";
 import { StateBadge } from "../../ui/StateBadge";
 import { NameCell } from "./NameCell";
-import { mainValue, otherValues, shortProgressText } from "./progress";
+import { kindOf, mainValue, otherValues, shortProgressText } from "./progress";
 import { change } from "./query";
 
 interface Shown {
@@ -28,7 +28,7 @@ export function columnsIn({ t, language, sort, shown, baseline }: Shown): Column
     { key: "step", title: t("runs.progress"), width: 200, ellipsis: true, sorter: true, render: (_, job) => <ProgressCell job={job} text={shortProgressText(job, t, language, Date.now())} /> },
     { key: "newest", title: t("runs.newest"), width: 126, ellipsis: true, render: (_, job) => <ValueCell job={job} /> },
     ...shown.map((name): ColumnType<Job> => ({ key: name, title: <span title={name}>{name.split(".").at(-1)}</span>, width: 130, ellipsis: true, sorter: true, render: (_, job) => <ShownCell name={name} job={job} baseline={baseline} /> })),
-    { key: "kind", title: t("runs.kind"), width: 80, sorter: true, render: (_, job) => job.algorithm ?? t("kind.evaluate") },
+    { key: "kind", title: t("runs.kind"), width: 80, sorter: true, render: (_, job) => kindOf(job, t) },
     { key: "model", title: t("runs.model"), dataIndex: "model", width: 98, ellipsis: true, sorter: true },
     { key: "data", title: t("runs.data"), dataIndex: "data", width: 86, ellipsis: true, sorter: true },
     { key: "created", title: t("runs.created"), width: 104, ellipsis: true, sorter: true, render: (_, job) => <RelativeTime moment={job.created_at} /> },

@@ -32,6 +32,12 @@ function pace(job: Job, t: Translate, language: Language, now: number): string[]
   return found;
 }
 
+/** What kind of run it is, in a word. */
+export function kindOf(job: Job, t: Translate): string {
+  if (job.kind === "external") return t("kind.external");
+  return job.algorithm ?? t("kind.evaluate");
+}
+
 const STANDS_FOR = ["reward_mean", "accuracy", "loss"];
 
 /** The newest value that says most about how the job does. */
