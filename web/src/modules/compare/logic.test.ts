@@ -106,7 +106,9 @@ describe("the metrics of several runs", () => {
     expect(unionOfMetrics(runs, "^(loss|zz)")).toMatchObject({ isPlainText: false, metrics: [["loss", {}], ["zzz", {}]] });
     expect(unionOfMetrics(runs, "loss(")).toEqual({ isPlainText: true, metrics: [] });
   });
+});
 
+describe("the points of several runs", () => {
   it("start each run's clock at its first point and choose a unit that keeps the axis short", () => {
     const { starts, unit } = span([{ id: 1, lines: linesOf(line("a", 1, [100, 200]), line("b", 1, [90, 150])) }, { id: 2, lines: new Map() }]);
     expect([...starts]).toEqual([[1, 90]]);
