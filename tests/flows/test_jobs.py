@@ -53,6 +53,9 @@ def test_a_pipeline_runs_from_sft_over_grpo_to_a_score(server: Server) -> None:
     rollouts = server.client.get(f"/jobs/{made[1]['id']}/samples")
     assert rollouts["steps"] == [1, 2, 3, 4]
     assert {"prompt", "completion", "reward", "rewards", "advantage"} <= set(rollouts["samples"][0]["record"])
+    used = {one["name"]: one["values"] for one in server.client.get(f"/jobs/{made[1]['id']}/resources")["series"]}
+    assert max(used["memory_bytes"]) > 50 << 20
+    assert max(used["num_processes"]) >= 1
     [score] = server.client.get("/evaluations")["scores"]
     assert score["num_samples"] == 50
     assert server.client.get(f"/evaluations/{made[2]['id']}/samples")["num_samples"] == 50

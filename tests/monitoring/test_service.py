@@ -30,7 +30,7 @@ def attempt(db: Database, tmp_path: Path) -> tuple[int, int]:
 def take(db: Database, attempt: tuple[int, int], lines: list[bytes], end: int, writer: str = "rank0") -> None:
     with db.session() as session:
         job, row = session.get_one(Job, attempt[0]), session.get_one(Attempt, attempt[1])
-        ingest.store(session, job, row, writer, parsing.parse(lines), end, now=NOW)
+        ingest.store(session, job, row, writer, parsing.parse(lines, writer=writer), end, now=NOW)
 
 
 def stored(db: Database, job_id: int, page: int = 1000) -> list[tuple[int, str, int]]:
@@ -148,3 +148,33 @@ def test_the_jobs_row_shows_the_newest_values(db: Database, attempt: tuple[int, 
     assert job.step == 2
     assert job.last_values["loss"] == math.pi
     assert job.seconds_per_step == pytest.approx(1.0)
+
+
+def test_what_a_run_uses_is_kept_apart_from_its_metrics_and_is_no_sign_of_life(
+    db: Database, attempt: tuple[int, int]
+) -> None:
+    take(db, attempt, [metrics(0, loss=1.0)], 10)
+    used = [
+        {
+            "type": "resource",
+            "seq": seq,
+            "time": 900.0 + seq,
+            "values": {"memory_bytes": 10 * seq, "cpu_percent": "NaN"},
+        }
+        for seq in range(3)
+    ]
+    take(db, attempt, [orjson.dumps(event) for event in used], 10, writer="resources")
+
+    with db.read() as session:
+        job = session.get_one(Job, attempt[0])
+        [memory, cpu] = service.resources(session, job.id, max_points=100)
+        names = [one.name for one in service.series(session, job.id, [], max_points=100)]
+        summarized = [one.name for one in service.summaries(session, [job.id])[job.id]]
+        types = [item.event.type for item in service.events_after(session, job.id, 0, 10)]
+    assert (memory.name, memory.values, memory.times) == ("memory_bytes", [0, 10, 20], [900.0, 901.0, 902.0])
+    assert (cpu.name, cpu.values) == ("cpu_percent", ["NaN", "NaN", "NaN"])
+    assert names == summarized == ["loss"]
+    assert types == ["metrics", "resource", "resource", "resource"]
+    assert job.last_values == {"loss": 1.0}
+    assert job.last_heard_at == datetime.fromtimestamp(100.0, UTC)
+    assert job.step == 1

@@ -1,5 +1,7 @@
 """Routes of the server itself: login, its state, uploads, secrets."""
 
+import dataclasses
+import socket
 from datetime import timedelta
 from importlib import metadata
 from typing import Annotated
@@ -9,6 +11,7 @@ from sqlalchemy import select
 
 from finery.api import auth
 from finery.api.specs import (
+    DevicesView,
     LiveMessage,
     LoginCodeView,
     LoginSpec,
@@ -20,6 +23,7 @@ from finery.api.specs import (
     TreeSpec,
     WorkerView,
 )
+from finery.core import machine
 from finery.core.errors import TooLarge, Unavailable
 from finery.core.secrets import SecretStore
 from finery.core.web import Caller, ClockDep, Db, Objects, SettingsDep
@@ -71,6 +75,13 @@ def server(db: Db, clock: ClockDep, settings: SettingsDep) -> ServerView:
         database="sqlite" if settings.url.startswith("sqlite") else "postgresql",
         worker=WorkerView(is_alive=is_alive, last_seen_at=seen),
     )
+
+
+@router.get("/devices")
+def devices(settings: SettingsDep) -> DevicesView:
+    """How busy this machine is: processor (watched for a tenth of a second), memory, disk, GPUs."""
+    seen = machine.look(settings.home, seconds=0.1)
+    return DevicesView(host=socket.gethostname(), **dataclasses.asdict(seen))
 
 
 @router.post("/objects", status_code=201)

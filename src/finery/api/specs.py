@@ -31,6 +31,34 @@ class ServerView(View):
     worker: WorkerView
 
 
+class GpuView(View):
+    """An accelerator. None where its driver does not say."""
+
+    index: int
+    name: str
+    utilization_percent: float | None
+    memory_used: int
+    memory_total: int
+    temperature_celsius: float | None
+    power_watts: float | None
+
+
+class DevicesView(View):
+    """The machine of the server at this moment. Sizes in bytes."""
+
+    host: str
+    cpu_cores: int
+    cpu_percent: float
+    """Of all cores together: at most 100."""
+    load_average: float
+    memory_used: int
+    memory_total: int
+    disk_free: int
+    """Of the file system that holds the home."""
+    disk_total: int
+    gpus: list[GpuView]
+
+
 class StoredObjectView(View):
     sha256: str
     num_bytes: int

@@ -31,6 +31,8 @@ from finery.core.events import Phase, encode_value
 from finery.core.hooks import Decision, LiveControls, StepHooks
 
 RUNDIR_VERSION = 1
+RESOURCES = "resources"
+"""Writer of the stream that holds what a run uses, sampled by its supervisor, and nothing else."""
 _LOCK = "lock"
 
 

@@ -48,6 +48,8 @@ class MonitoringSpec(Spec):
     """Steps between recorded rollouts."""
     samples_per_step: int = Field(16, ge=0)
     """Rollouts recorded at such a step; whole groups come first."""
+    resource_interval: float = Field(10.0, ge=0.5, le=3600)
+    """Seconds between two looks at what the run uses: processor, memory, disk, GPUs."""
 
 
 class JobBase(Spec):

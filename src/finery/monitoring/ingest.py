@@ -10,6 +10,7 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from finery.core.events import encode_value
+from finery.core.rundir import RESOURCES
 from finery.jobs import service as jobs
 from finery.jobs.tables import Attempt, Job
 from finery.monitoring import blocks
@@ -66,7 +67,7 @@ def writers(session: Session, job_id: int, attempt: int) -> list[str]:
 
 
 def _take_metrics(job: Job, attempt: Attempt, tail: TailOffset, group: Group) -> list[Group]:
-    """The rows that are new, with their cursors; shows them in the job's row."""
+    """The rows that are new, with their cursors; shows metrics in the job's row."""
     highest_before = np.maximum.accumulate(np.concatenate([[tail.last_seq], group.axes.seqs]))[:-1]
     is_new = group.axes.seqs > highest_before
     if not is_new.all():
@@ -77,6 +78,13 @@ def _take_metrics(job: Job, attempt: Attempt, tail: TailOffset, group: Group) ->
     cursors = np.arange(job.cursor + 1, job.cursor + 1 + len(group), dtype=np.int64)
     tail.last_seq = int(axes.seqs[-1])
     job.cursor = int(cursors[-1])
+    if tail.writer != RESOURCES:  # what the supervisor measures says nothing of whether the child still works
+        _show(job, attempt, group)
+    return [Group(group.names, Axes(cursors, axes.seqs, axes.steps, axes.times), group.values_RM)]
+
+
+def _show(job: Job, attempt: Attempt, group: Group) -> None:
+    axes = group.axes
     job.step = int(axes.steps[-1])
     job.last_heard_at = datetime.fromtimestamp(float(axes.times[-1]), UTC)
     if "seconds_per_step" in group.names:
@@ -85,7 +93,6 @@ def _take_metrics(job: Job, attempt: Attempt, tail: TailOffset, group: Group) ->
     if attempt.number == job.attempt:
         newest = map(encode_value, group.values_RM[-1].tolist())
         job.last_values = {**job.last_values, **dict(zip(group.names, newest, strict=True))}
-    return [Group(group.names, Axes(cursors, axes.seqs, axes.steps, axes.times), group.values_RM)]
 
 
 def _running_mean(value: float, before: float | None) -> float | None:

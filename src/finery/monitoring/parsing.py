@@ -9,10 +9,14 @@ import numpy as np
 import orjson
 from pydantic import ValidationError
 
-from finery.core.events import Event, MetricsEvent, validate_event
+from finery.core.events import Event, MetricsEvent, ResourceEvent, validate_event
+from finery.core.rundir import RESOURCES
 from finery.monitoring.blocks import Axes, Group
 
 _WRONG = (orjson.JSONDecodeError, ValidationError, KeyError, TypeError, ValueError, AttributeError, OverflowError)
+
+_STEP = {"metrics": "step", "resource": "seq"}
+"""What places numbers on the axis. Resources are sampled by the clock; their samples are counted."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,12 @@ Item = Group | ParsedEvent | Unreadable
 """What lines of a stream become, in their order; cursors of a group are still zero."""
 
 
-def parse(lines: Sequence[bytes]) -> list[Item]:
-    """Sort lines into metrics, other events, and what is neither. Empty lines are left out."""
+def parse(lines: Sequence[bytes], *, writer: str) -> list[Item]:
+    """Sort lines into numbers, other events, and what is neither. Empty lines are left out.
+
+    Numbers are metrics, and in the stream `RESOURCES` what the run uses.
+    """
+    numeric = "resource" if writer == RESOURCES else "metrics"
     items: list[Item] = []
     fresh: list[tuple[bytes, dict[str, Any]]] = []
     names: list[str] = []
@@ -44,9 +52,9 @@ def parse(lines: Sequence[bytes]) -> list[Item]:
             continue
         try:
             raw = orjson.loads(line)
-            is_metrics = raw["type"] == "metrics"
-            found = list(raw["values"]) if is_metrics else []
-            item: Item | None = None if is_metrics else ParsedEvent(raw, validate_event(raw))
+            is_numeric = raw["type"] == numeric
+            found = list(raw["values"]) if is_numeric else []
+            item: Item | None = None if is_numeric else ParsedEvent(raw, validate_event(raw))
         except _WRONG:
             item = Unreadable(line)
         if fresh and (item is not None or found != names):
@@ -79,7 +87,7 @@ def _group(names: list[str], raws: list[dict[str, Any]]) -> Group:
     axes = Axes(
         cursors=np.zeros(len(raws), dtype=np.int64),
         seqs=np.array([_whole(raw["seq"]) for raw in raws], dtype=np.int64),
-        steps=np.array([_whole(raw["step"]) for raw in raws], dtype=np.int64),
+        steps=np.array([_whole(raw[_STEP[raw["type"]]]) for raw in raws], dtype=np.int64),
         times=np.array([raw["time"] for raw in raws], dtype=np.float64),
     )
     return Group(tuple(names), axes, np.array(flat, dtype=np.float64).reshape(len(raws), len(names)))
@@ -87,7 +95,7 @@ def _group(names: list[str], raws: list[dict[str, Any]]) -> Group:
 
 def _validated(raw: dict[str, Any]) -> list[float]:
     event = validate_event(raw)
-    assert isinstance(event, MetricsEvent)
+    assert isinstance(event, MetricsEvent | ResourceEvent)
     return [float(value) for value in event.values.values()]
 
 

@@ -48,6 +48,13 @@ def series(
     return SeriesPage(series=service.series(db, job_id, names or [], max_points=max_points), cursor=cursor)
 
 
+@router.get("/resources")
+def resources(job_id: JobId, db: Db, max_points: Annotated[int, Query(ge=4, le=100_000)] = 1000) -> SeriesPage:
+    """What the run used over time: its processes, the machine around them, its GPUs. Long series are thinned."""
+    cursor = jobs.get(db, job_id).cursor
+    return SeriesPage(series=service.resources(db, job_id, max_points=max_points), cursor=cursor)
+
+
 @router.get("/samples")
 def samples(
     job_id: JobId,

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, bindparam, select
 from sqlalchemy.orm import Session
 
 from finery.core.events import Event, MetricValue, encode_value, validate_event
+from finery.core.rundir import RESOURCES
 from finery.jobs.specs import StreamedEvent
 from finery.monitoring import blocks, downsample
 from finery.monitoring.blocks import Floats, Group, Ints, Row
@@ -48,7 +49,8 @@ def events_of_type(session: Session, job_id: int, type_: str, *, attempt: int | 
 
 def summaries(session: Session, job_ids: Sequence[int]) -> dict[int, list[MetricSummaryView]]:
     """Range and newest value of every metric, by job; the newest attempt's last."""
-    query = select(MetricSummary).where(MetricSummary.job_id.in_(job_ids)).order_by(MetricSummary.attempt)
+    streams = select(MetricSummary).where(MetricSummary.job_id.in_(job_ids), MetricSummary.writer != RESOURCES)
+    query = streams.order_by(MetricSummary.attempt)
     found: dict[int, list[MetricSummaryView]] = {}
     for row in session.scalars(query):
         found.setdefault(row.job_id, []).extend(
@@ -59,8 +61,21 @@ def summaries(session: Session, job_ids: Sequence[int]) -> dict[int, list[Metric
 
 def series(session: Session, job_id: int, names: Sequence[str], *, max_points: int) -> list[SeriesView]:
     """Series of the named metrics (all when none is named), per attempt and writer, thinned to `max_points` each."""
+    streams = [stream for stream in session.scalars(_STREAMS, {"job": job_id}) if stream.writer != RESOURCES]
+    return _series_of_streams(session, streams, names, max_points)
+
+
+def resources(session: Session, job_id: int, *, max_points: int) -> list[SeriesView]:
+    """What each attempt used over time: names as `machine.JobSampler` gives them; steps count samples."""
+    streams = [stream for stream in session.scalars(_STREAMS, {"job": job_id}) if stream.writer == RESOURCES]
+    return _series_of_streams(session, streams, [], max_points)
+
+
+def _series_of_streams(
+    session: Session, streams: Sequence[MetricSummary], names: Sequence[str], max_points: int
+) -> list[SeriesView]:
     found: list[SeriesView] = []
-    for stream in session.scalars(_STREAMS, {"job": job_id}):
+    for stream in streams:
         wanted = [name for name in stream.metrics if not names or name in names]
         if wanted:
             found.extend(_series_of(session, stream, wanted, max_points))
@@ -187,13 +202,10 @@ def _unpack_block(session: Session, block: MetricBlock) -> list[Row]:
 
 
 def _streamed(attempt: int, writer: str, row: Row) -> StreamedEvent:
-    event = {
-        "type": "metrics",
-        "seq": row.seq,
-        "time": row.time,
-        "step": row.step,
-        "values": {name: encode_value(value) for name, value in row.values.items()},
-    }
+    values = {name: encode_value(value) for name, value in row.values.items()}
+    common = {"seq": row.seq, "time": row.time, "values": values}
+    is_resource = writer == RESOURCES
+    event = {**common, "type": "resource"} if is_resource else {**common, "type": "metrics", "step": row.step}
     return StreamedEvent(cursor=row.cursor, attempt=attempt, writer=writer, event=validate_event(event))
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -29,7 +30,11 @@ from finery.core.rundir import (
     signal_name,
 )
 
+if TYPE_CHECKING:
+    from finery.runtime.resources import ResourceWatch
+
 _POLL_SECONDS = 0.1
+_RESOURCE_INTERVAL_SECONDS = 10.0
 _TERM_SECONDS = 5.0
 """Between SIGTERM and SIGKILL, after the grace period is over."""
 
@@ -54,9 +59,12 @@ class Supervisor:
         signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        watch = self._watch_resources(child.pid)
         while child.poll() is None:
             self._obey(child)
             time.sleep(_POLL_SECONDS)
+        if watch is not None:
+            watch.stop()
         _kill_rest(child.pid)
         self._record(child.returncode, processes.oom_kills() - oom_before)
         return 0
@@ -72,6 +80,15 @@ class Supervisor:
         )
         self._write_record(_identify(child.pid))
         return child
+
+    def _watch_resources(self, pid: int) -> "ResourceWatch | None":
+        try:
+            from finery.runtime.resources import ResourceWatch  # noqa: PLC0415 - an engine's environment may lack psutil
+        except ImportError as error:
+            self._events.emit("log", level="warning", message=f"what the run uses is not recorded: {error}")
+            return None
+        interval = self._spec.job.get("monitoring", {}).get("resource_interval", _RESOURCE_INTERVAL_SECONDS)
+        return ResourceWatch(self._dir, pid, interval=interval)
 
     def _write_record(self, child: ProcessIdentity | None) -> None:
         record = SupervisorRecord(supervisor=processes.identify(), child=child)

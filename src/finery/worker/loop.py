@@ -234,7 +234,7 @@ class Worker:
             if not lines:
                 continue
             is_drained = False
-            items = parsing.parse(lines)
+            items = parsing.parse(lines, writer=writer)
             with self._db.session() as session:
                 job, row = session.get_one(Job, attempt.job_id), session.get_one(Attempt, attempt.id)
                 ingest.store(session, job, row, writer, items, end, now=self._clock.now())

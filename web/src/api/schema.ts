@@ -144,6 +144,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/devices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Devices
+         * @description How busy this machine is: processor (watched for a tenth of a second), memory, disk, GPUs.
+         */
+        get: operations["server_devices"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/evaluations": {
         parameters: {
             query?: never;
@@ -392,6 +412,26 @@ export interface paths {
          * @description Every metric with its range and newest value, per attempt.
          */
         get: operations["monitoring_summaries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/resources": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Resources
+         * @description What the run used over time: its processes, the machine around them, its GPUs. Long series are thinned.
+         */
+        get: operations["monitoring_resources"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1093,6 +1133,36 @@ export interface components {
             /** Version */
             version: number;
         };
+        /**
+         * DevicesView
+         * @description The machine of the server at this moment. Sizes in bytes.
+         */
+        DevicesView: {
+            /** Cpu Cores */
+            cpu_cores: number;
+            /**
+             * Cpu Percent
+             * @description Of all cores together: at most 100.
+             */
+            cpu_percent: number;
+            /**
+             * Disk Free
+             * @description Of the file system that holds the home.
+             */
+            disk_free: number;
+            /** Disk Total */
+            disk_total: number;
+            /** Gpus */
+            gpus: components["schemas"]["GpuView"][];
+            /** Host */
+            host: string;
+            /** Load Average */
+            load_average: number;
+            /** Memory Total */
+            memory_total: number;
+            /** Memory Used */
+            memory_used: number;
+        };
         /** EvaluateJob */
         EvaluateJob: {
             /**
@@ -1116,6 +1186,7 @@ export interface components {
              * @default {
              *       "checkpoint_interval": 500,
              *       "keep_checkpoints": 3,
+             *       "resource_interval": 10,
              *       "sample_interval": 1,
              *       "samples_per_step": 16
              *     }
@@ -1223,6 +1294,7 @@ export interface components {
              * @default {
              *       "checkpoint_interval": 500,
              *       "keep_checkpoints": 3,
+             *       "resource_interval": 10,
              *       "sample_interval": 1,
              *       "samples_per_step": 16
              *     }
@@ -1336,6 +1408,26 @@ export interface components {
             };
             /** Summary */
             summary: string;
+        };
+        /**
+         * GpuView
+         * @description An accelerator. None where its driver does not say.
+         */
+        GpuView: {
+            /** Index */
+            index: number;
+            /** Memory Total */
+            memory_total: number;
+            /** Memory Used */
+            memory_used: number;
+            /** Name */
+            name: string;
+            /** Power Watts */
+            power_watts: number | null;
+            /** Temperature Celsius */
+            temperature_celsius: number | null;
+            /** Utilization Percent */
+            utilization_percent: number | null;
         };
         /**
          * GradientsEvent
@@ -2071,6 +2163,12 @@ export interface components {
              */
             keep_checkpoints?: number;
             /**
+             * Resource Interval
+             * @description Seconds between two looks at what the run uses: processor, memory, disk, GPUs.
+             * @default 10
+             */
+            resource_interval?: number;
+            /**
              * Sample Interval
              * @description Steps between recorded rollouts.
              * @default 1
@@ -2719,6 +2817,7 @@ export interface components {
              * @default {
              *       "checkpoint_interval": 500,
              *       "keep_checkpoints": 3,
+             *       "resource_interval": 10,
              *       "sample_interval": 1,
              *       "samples_per_step": 16
              *     }
@@ -2996,6 +3095,26 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    server_devices: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DevicesView"];
                 };
             };
         };
@@ -3471,6 +3590,39 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["MetricPage"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    monitoring_resources: {
+        parameters: {
+            query?: {
+                max_points?: number;
+            };
+            header?: never;
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SeriesPage"];
                 };
             };
             /** @description Validation Error */
