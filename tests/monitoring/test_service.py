@@ -178,3 +178,21 @@ def test_what_a_run_uses_is_kept_apart_from_its_metrics_and_is_no_sign_of_life(
     assert job.last_values == {"loss": 1.0}
     assert job.last_heard_at == datetime.fromtimestamp(100.0, UTC)
     assert job.step == 1
+
+
+def test_the_newest_alerts_come_first_and_those_of_archived_jobs_not_at_all(
+    db: Database, attempt: tuple[int, int]
+) -> None:
+    take(db, attempt, [metrics(0, loss=1.0), b"not an event", b"nor is this"], 10)
+
+    with db.read() as session:
+        found = service.newest_alerts(session, limit=10)
+        [newest] = service.newest_alerts(session, limit=1)
+    assert [item.alert.seq for item in found] == [1, 0]
+    assert (newest.job_id, newest.alert.rule) == (attempt[0], "unreadable_event")
+    assert "nor is this" in newest.alert.message
+
+    with db.session() as session:
+        session.get_one(Job, attempt[0]).archived_at = NOW
+    with db.read() as session:
+        assert service.newest_alerts(session, limit=10) == []

@@ -21,6 +21,7 @@ from finery.evaluation.routes import router as benchmarks
 from finery.experiments.routes import router as evaluations
 from finery.jobs.routes import pipelines
 from finery.jobs.routes import router as jobs
+from finery.monitoring.routes import alerts
 from finery.monitoring.routes import router as monitoring
 
 
@@ -41,7 +42,7 @@ def create_app(
     app.state.db = db or Database(settings.url)
     app.state.clock = clock or SystemClock()
     app.state.objects = ObjectStore(settings.objects)
-    for router in (server, jobs, pipelines, monitoring, datasets, benchmarks, evaluations, live.router):
+    for router in (server, jobs, pipelines, monitoring, alerts, datasets, benchmarks, evaluations, live.router):
         app.include_router(router, prefix="/api")
     static.mount(app, web or static.find())
     app.add_exception_handler(FineryError, _render_error)

@@ -10,9 +10,16 @@ from finery.jobs.routes import JobId
 from finery.jobs.specs import EventPage
 from finery.monitoring import samples as sample_files
 from finery.monitoring import service
-from finery.monitoring.specs import MetricPage, SampleRecordPage, SeriesPage
+from finery.monitoring.specs import AlertPage, MetricPage, SampleRecordPage, SeriesPage
 
 router = APIRouter(prefix="/jobs/{job_id}", tags=["monitoring"])
+alerts = APIRouter(prefix="/alerts", tags=["monitoring"])
+
+
+@alerts.get("")
+def newest_alerts(db: Db, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> AlertPage:
+    """Alerts of all jobs that are not archived, newest first."""
+    return AlertPage(alerts=service.newest_alerts(db, limit=limit))
 
 
 @router.get("/events")

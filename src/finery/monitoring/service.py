@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, bindparam, select
 from sqlalchemy.orm import Session
 
-from finery.core.events import Event, MetricValue, encode_value, validate_event
+from finery.core.events import AlertEvent, Event, MetricValue, encode_value, validate_event
 from finery.core.rundir import RESOURCES
 from finery.jobs.specs import StreamedEvent
+from finery.jobs.tables import Job
 from finery.monitoring import blocks, downsample
 from finery.monitoring.blocks import Floats, Group, Ints, Row
+from finery.monitoring.specs import AlertView, SeriesView
 from finery.monitoring.specs import MetricSummary as MetricSummaryView
-from finery.monitoring.specs import SeriesView
 from finery.monitoring.tables import EventRow, MetricBlock, MetricChunk, MetricSummary, MetricTail, TailOffset
 
 
@@ -45,6 +46,23 @@ def events_of_type(session: Session, job_id: int, type_: str, *, attempt: int | 
     if attempt is not None:
         query = query.where(EventRow.attempt == attempt)
     return [(row.attempt, validate_event(row.payload)) for row in session.scalars(query.order_by(EventRow.cursor))]
+
+
+def newest_alerts(session: Session, *, limit: int) -> list[AlertView]:
+    """Alerts of all jobs that are not archived, newest first."""
+    query = (
+        select(EventRow, Job.name)
+        .join(Job, Job.id == EventRow.job_id)
+        .where(EventRow.type == "alert", Job.archived_at.is_(None))
+        .order_by(EventRow.id.desc())
+        .limit(limit)
+    )
+    found: list[AlertView] = []
+    for row, name in session.execute(query):
+        event = validate_event(row.payload)
+        assert isinstance(event, AlertEvent)
+        found.append(AlertView(job_id=row.job_id, job_name=name, attempt=row.attempt, alert=event))
+    return found
 
 
 def summaries(session: Session, job_ids: Sequence[int]) -> dict[int, list[MetricSummaryView]]:

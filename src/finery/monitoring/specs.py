@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from finery.core.events import MetricValue
+from finery.core.events import AlertEvent, MetricValue
 from finery.core.spec import View
 
 
@@ -56,3 +56,16 @@ class SampleRecordPage(View):
     steps: list[int]
     """Steps that have samples."""
     samples: list[SampleRecord]
+
+
+class AlertView(View):
+    """Something that a person should know, and of which job."""
+
+    job_id: int
+    job_name: str
+    attempt: int
+    alert: AlertEvent
+
+
+class AlertPage(View):
+    alerts: list[AlertView]

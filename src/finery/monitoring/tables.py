@@ -6,7 +6,7 @@ Metrics are stored in packed blocks: steps, times and cursors once per row, valu
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from finery.core.db import Table
@@ -20,6 +20,8 @@ class EventRow(Table):
         UniqueConstraint("job_id", "attempt", "writer", "seq"),
         Index("ix_event_job_id_cursor", "job_id", "cursor", unique=True),
         Index("ix_event_job_id_type", "job_id", "type"),
+        # Newest alerts over all jobs; the partial index costs other events nothing.
+        Index("ix_event_alert", "id", sqlite_where=text("type = 'alert'"), postgresql_where=text("type = 'alert'")),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -4,6 +4,26 @@
  */
 
 export interface paths {
+    "/api/alerts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Newest Alerts
+         * @description Alerts of all jobs that are not archived, newest first.
+         */
+        get: operations["monitoring_newest_alerts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/benchmarks": {
         parameters: {
             query?: never;
@@ -759,6 +779,24 @@ export interface components {
              * @enum {string}
              */
             type: "alert";
+        };
+        /** AlertPage */
+        AlertPage: {
+            /** Alerts */
+            alerts: components["schemas"]["AlertView"][];
+        };
+        /**
+         * AlertView
+         * @description Something that a person should know, and of which job.
+         */
+        AlertView: {
+            alert: components["schemas"]["AlertEvent"];
+            /** Attempt */
+            attempt: number;
+            /** Job Id */
+            job_id: number;
+            /** Job Name */
+            job_name: string;
         };
         /**
          * ArtifactEvent
@@ -2895,6 +2933,37 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    monitoring_newest_alerts: {
+        parameters: {
+            query?: {
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AlertPage"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
     evaluation_list_benchmarks: {
         parameters: {
             query?: never;
