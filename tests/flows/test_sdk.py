@@ -93,7 +93,10 @@ def test_a_script_takes_no_place_from_jobs_and_goes_on_without_the_server(server
 
 
 def test_ctrl_c_ends_the_run_as_failed(server: Server) -> None:
-    script = subprocess.Popen([sys.executable, "-c", BEGIN + "time.sleep(60)"], env=server.environment)
+    # A shell that starts the tests in the background has them ignore the interrupt, and their children with them.
+    as_in_a_terminal = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code = as_in_a_terminal + BEGIN + "time.sleep(60)"
+    script = subprocess.Popen([sys.executable, "-c", code], env=server.environment)
     wait_for("the script to report", lambda: server.client.get("/jobs")["total"] == 1)
     job_id = newest(server)
     server.await_step(job_id, 19)
