@@ -4,6 +4,7 @@ import { useT, type Key } from "./i18n";
 const KEYS: [string[], Key][] = [
   [["/"], "help.search"],
   [["j", "k"], "help.move"],
+  [["g", "o"], "help.home"],
   [["g", "r"], "help.runs"],
   [["g", "l"], "help.launch"],
   [["g", "d"], "help.datasets"],

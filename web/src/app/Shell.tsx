@@ -1,4 +1,4 @@
-import { BarChartOutlined, DatabaseOutlined, RocketOutlined, UnorderedListOutlined } from "@ant-design/icons";
+import { BarChartOutlined, DatabaseOutlined, HomeOutlined, RocketOutlined, UnorderedListOutlined } from "@ant-design/icons";
 import { useQuery } from "@tanstack/react-query";
 import { Alert, Layout, Menu, Segmented, Select, Skeleton } from "antd";
 import { lazy, Suspense, useEffect, useState } from "react";
@@ -15,6 +15,7 @@ import { useT } from "./i18n";
 import type { Theme } from "./preferences";
 import { StaleBanner } from "./StaleBanner";
 
+const HomePage = lazy(() => import("../modules/home/HomePage"));
 const RunsPage = lazy(() => import("../modules/jobs/RunsPage"));
 const RunPage = lazy(() => import("../modules/jobs/RunPage"));
 const ComparePage = lazy(() => import("../modules/compare/ComparePage"));
@@ -30,10 +31,11 @@ interface Props {
 }
 
 const SECTIONS = [
-  { name: "runs", icon: <UnorderedListOutlined /> },
-  { name: "launch", icon: <RocketOutlined /> },
-  { name: "datasets", icon: <DatabaseOutlined /> },
-  { name: "evaluate", icon: <BarChartOutlined /> },
+  { name: "home", path: "/", icon: <HomeOutlined /> },
+  { name: "runs", path: "/runs", icon: <UnorderedListOutlined /> },
+  { name: "launch", path: "/launch", icon: <RocketOutlined /> },
+  { name: "datasets", path: "/datasets", icon: <DatabaseOutlined /> },
+  { name: "evaluate", path: "/evaluate", icon: <BarChartOutlined /> },
 ] as const;
 
 export function Shell(props: Props) {
@@ -42,6 +44,7 @@ export function Shell(props: Props) {
   const navigate = useNavigate();
   const [isHelpOpen, setHelpOpen] = useState(false);
   useKeys({
+    "g o": () => void navigate("/"),
     "g r": () => void navigate("/runs"),
     "g l": () => void navigate("/launch"),
     "g d": () => void navigate("/datasets"),
@@ -52,13 +55,13 @@ export function Shell(props: Props) {
   const isLogin = location.pathname === "/login";
   const server = useServer(!isLogin);
   const isStranger = server.error instanceof ApiError && server.error.status === 401;
-  const section = location.pathname.split("/")[1] ?? "";
-  const items = SECTIONS.map(({ name, icon }) => ({ key: name, icon, label: <Link to={`/${name}`}>{t(`nav.${name}`)}</Link> }));
+  const section = location.pathname.split("/")[1] || "home";
+  const items = SECTIONS.map(({ name, path, icon }) => ({ key: name, icon, label: <Link to={path}>{t(`nav.${name}`)}</Link> }));
   return (
     <Layout className="shell">
       <a className="skip" href="#content">{t("nav.skip")}</a>
       <Layout.Header className="header">
-        <Link to="/runs" className="brand">
+        <Link to="/" className="brand">
           <img src="/favicon.svg" alt="" width={22} height={22} /> Finery
         </Link>
         <Select
@@ -107,6 +110,7 @@ export function Shell(props: Props) {
 function Pages() {
   return (
     <Routes>
+      <Route path="/" element={<HomePage />} />
       <Route path="/runs" element={<RunsPage />} />
       <Route path="/runs/:job" element={<RunPage />} />
       <Route path="/compare" element={<ComparePage />} />
@@ -114,7 +118,7 @@ function Pages() {
       <Route path="/datasets" element={<DatasetsPage />} />
       <Route path="/datasets/:ref" element={<DatasetsPage />} />
       <Route path="/evaluate" element={<EvaluatePage />} />
-      <Route path="*" element={<Navigate to="/runs" replace />} />
+      <Route path="*" element={<Navigate to="/" replace />} />
     </Routes>
   );
 }

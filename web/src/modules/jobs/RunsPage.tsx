@@ -16,7 +16,7 @@ import { SelectionBar } from "./SelectionBar";
 import { useJobs } from "./useJobs";
 import { useView } from "./useView";
 
-const FIRST = "finery data generate arithmetic --name sums && finery jobs submit recipes/tiny_grpo.yaml";
+export const FIRST_RUN = "finery data generate arithmetic --name sums && finery jobs submit recipes/tiny_grpo.yaml";
 
 const isScore = (job: Job) => job.kind === "evaluate" && job.state === "completed";
 
@@ -58,7 +58,7 @@ export default function RunsPage() {
       {view.picked.length === 2 && scores.length === 2 && <Comparison baseline={Math.min(...scores)} candidate={Math.max(...scores)} />}
       {view.group && view.metric && <GroupTable query={query} by={view.group} metric={view.metric} open={(condition) => change({ query: `${view.query} ${condition}`.trim(), group: "" })} />}
       {jobs.data && rows.length === 0 && !jobs.error && (
-        <EmptyState text={query ? t("runs.none") : t("runs.empty")} command={query ? undefined : FIRST} />
+        <EmptyState text={query ? t("runs.none") : t("runs.empty")} command={query ? undefined : FIRST_RUN} />
       )}
       {rows.length > 0 && (
         <JobTable

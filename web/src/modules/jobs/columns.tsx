@@ -75,7 +75,7 @@ function MiniBar({ fraction, isFailed }: { fraction: number; isFailed: boolean }
   );
 }
 
-function ValueCell({ job }: { job: Job }) {
+export function ValueCell({ job }: { job: Job }) {
   const main = mainValue(job);
   if (!main) return null;
   return (
