@@ -148,7 +148,7 @@ def report(
 
 def _claim(db: Database) -> None:
     with db.session() as session:
-        job = jobs.claim(session, worker="other", free=Free(slots=1, gpus=0), now=datetime.now(UTC))
+        job = jobs.claim(session, worker="other", free=Free(slots=1, gpus=0, all_gpus=0), now=datetime.now(UTC))
         if job is not None:
             session.get_one(Job, job.id).state = "cancelled"
 

@@ -168,3 +168,13 @@ def test_a_failing_job_says_why_and_its_followers_do_not_start(server: Server) -
         server.ask(first, "pause")
     with pytest.raises(InvalidSpec):
         server.submit({**sft_job(), "surprise": 1})
+
+
+def test_only_checkpoints_that_are_there_are_listed(server: Server) -> None:
+    server.generate("sums", num_rows=100, format="sft")
+    monitoring = {"checkpoint_interval": 5, "keep_checkpoints": 2}
+
+    job = server.await_state(server.submit(sft_job(steps=20, monitoring=monitoring)), "completed")
+
+    assert [row["step"] for row in job["checkpoints"]] == [15, 20]
+    assert job["num_deleted_checkpoints"] == 2

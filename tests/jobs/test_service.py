@@ -18,7 +18,7 @@ from finery.jobs.specs import JobSpec, PipelineSpec
 from finery.jobs.tables import Attempt, Job
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-ROOM = Free(slots=1, gpus=8)
+ROOM = Free(slots=1, gpus=8, all_gpus=8)
 
 
 def spec(name: str = "a", base: str = "tiny-char", **changes: Any) -> JobSpec:

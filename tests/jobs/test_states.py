@@ -64,6 +64,20 @@ def test_a_job_waits_for_all_it_depends_on() -> None:
 def test_the_first_by_priority_then_age_runs_and_is_not_overtaken_while_it_waits_for_gpus() -> None:
     low, old, young = Waiting(1, 20, 0), Waiting(2, 10, 4), Waiting(3, 10, 0)
 
-    assert scheduling.pick([low, young, old], Free(slots=1, gpus=8)) == old
-    assert scheduling.pick([low, young, old], Free(slots=1, gpus=2)) is None
-    assert scheduling.pick([low], Free(slots=0, gpus=8)) is None
+    assert scheduling.pick([low, young, old], Free(1, 8, 8)) == old
+    assert scheduling.pick([low, young, old], Free(1, 2, 8)) is None
+    assert scheduling.pick([low], Free(0, 8, 8)) is None
+
+
+def test_a_job_that_never_fits_holds_nobody_up_and_each_is_told_what_it_waits_for() -> None:
+    huge, big, small = Waiting(1, 10, 16), Waiting(2, 10, 4), Waiting(3, 10, 0)
+    queue = [huge, big, small]
+    few_free, no_slot = Free(1, 2, 8), Free(0, 8, 8)
+
+    assert scheduling.pick(queue, Free(1, 8, 8)) == big
+    assert [scheduling.why_waiting(job, queue, few_free) for job in queue] == [
+        "needs 16 GPUs; this machine has 8",
+        "waits for 4 GPUs; 2 of 8 are free",
+        "behind job 2",
+    ]
+    assert scheduling.why_waiting(big, queue, no_slot) == "waits for another job to end"

@@ -7,17 +7,17 @@ outside /api there are only the files of the web UI. Host and Origin are checked
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from datetime import datetime, timedelta
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import orjson
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from finery.api.failures import refuse
 from finery.api.tables import BrowserSession, LoginCode
 from finery.core.clock import Clock
 from finery.core.db import Database
@@ -30,6 +30,7 @@ SESSION_LIFETIME = timedelta(days=30)
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _OPEN = frozenset({("POST", "/api/login")})
+_AUTHORITY = re.compile(r"(?:(?P<name>[a-z0-9._-]+)|\[(?P<address>[0-9a-f:.]+)\])(?::\d{1,5})?")
 
 
 def ensure_token(path: Path) -> str:
@@ -94,13 +95,16 @@ class Guard:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 4403, "reason": refusal[2][:100]})
         else:
-            await _refuse(send, *refusal)
+            await refuse(send, *refusal)
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str] | None:
+        names = [name.lower() for name, _ in scope["headers"]]
+        if names.count(b"host") > 1 or names.count(b"origin") > 1:
+            return 400, "bad_request", "the request names its host or origin twice"
         if _host(headers.get("host", "")) not in self._hosts:
             return 400, "bad_host", "this host name is not allowed; set FINERY_ALLOWED_HOSTS to add it"
         origin = headers.get("origin")
-        if origin is not None and _host(origin.partition("://")[2]) not in self._hosts:
+        if origin is not None and _origin_host(origin) not in self._hosts:
             return (
                 403,
                 "foreign_origin",
@@ -143,15 +147,12 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _host(header: str) -> str:
-    try:
-        return (urlsplit(f"//{header}").hostname or "").lower()
-    except ValueError:
-        return ""
+def _host(authority: str) -> str:
+    """The host of `host`, `host:port` or `[::1]:port`; empty for anything more, such as a user name or a path."""
+    found = _AUTHORITY.fullmatch(authority.lower())
+    return found["name"] or found["address"] if found else ""
 
 
-async def _refuse(send: Send, status: int, code: str, message: str) -> None:
-    body = orjson.dumps({"code": code, "message": message, "problems": []})
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _origin_host(origin: str) -> str:
+    scheme, _, authority = origin.partition("://")
+    return _host(authority) if scheme in ("http", "https") else ""

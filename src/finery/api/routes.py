@@ -24,7 +24,7 @@ from finery.api.specs import (
     WorkerView,
 )
 from finery.core import machine
-from finery.core.errors import TooLarge, Unavailable
+from finery.core.errors import Unavailable
 from finery.core.secrets import SecretStore
 from finery.core.web import Caller, ClockDep, Db, Objects, SettingsDep
 from finery.jobs.tables import Worker
@@ -85,11 +85,8 @@ def devices(settings: SettingsDep) -> DevicesView:
 
 
 @router.post("/objects", status_code=201)
-def upload(file: UploadFile, request: Request, objects: Objects, settings: SettingsDep) -> StoredObjectView:
+def upload(file: UploadFile, objects: Objects, settings: SettingsDep) -> StoredObjectView:
     """Store a file by its content. The same content is stored once."""
-    length = request.headers.get("content-length", "")
-    if not length.isdigit() or int(length) > settings.max_upload_bytes:
-        raise TooLarge(f"an upload needs a Content-Length of at most {settings.max_upload_bytes:,} bytes")
     stored = objects.put_stream(iter(lambda: file.file.read(_CHUNK), b""), max_bytes=settings.max_upload_bytes)
     return StoredObjectView(sha256=stored.sha256, num_bytes=stored.num_bytes)
 

@@ -117,6 +117,11 @@ def latest_good(checkpoints: Path) -> tuple[Path | None, list[str]]:
     return None, complaints
 
 
+def is_sealed(path: Path) -> bool:
+    """Whether a complete checkpoint lies there. Its files are not read."""
+    return (path / MANIFEST).is_file()
+
+
 def remove(path: Path) -> None:
     """Delete a checkpoint or debris. The manifest goes first, so that a crash half-way leaves debris."""
     (path / MANIFEST).unlink(missing_ok=True)
@@ -133,7 +138,7 @@ def prune(checkpoints: Path, *, keep_last: int) -> list[Path]:
 
 def remove_debris(checkpoints: Path) -> list[Path]:
     """Delete directories without a manifest. Only the attempt's own child may call this."""
-    debris = [path for path in _directories(checkpoints) if not (path / MANIFEST).is_file()]
+    debris = [path for path in _directories(checkpoints) if not is_sealed(path)]
     for path in debris:
         remove(path)
     return debris

@@ -28,4 +28,4 @@ def _git(folder: Path, *arguments: str) -> str | None:
         done = subprocess.run(argv, capture_output=True, timeout=20, check=True, stdin=subprocess.DEVNULL)
     except (FileNotFoundError, subprocess.SubprocessError):
         return None
-    return done.stdout.decode("utf-8", "replace")
+    return done.stdout.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -1,19 +1,31 @@
 """Base classes of the wire types, and the one way from raw data to a spec."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError, model_validator
 
+from finery.core import plain
 from finery.core.errors import InvalidSpec, Problem
 
 T = TypeVar("T")
+
+ADVANCED: Final[dict[str, JsonValue]] = {"advanced": True}
+"""`json_schema_extra` of a field that most people never touch; forms fold it away."""
 
 
 class Spec(BaseModel):
     """Input that a user writes. Unknown keys are errors, and a spec never changes once parsed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_kept(cls, raw: Any) -> Any:
+        found = plain.complaint(raw)
+        if found:
+            raise ValueError(found)
+        return raw
 
 
 class View(BaseModel):

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from finery.core.spec import Spec, View
+from finery.core.spec import ADVANCED, Spec, View
 from finery.models.specs import ModelSpec
 
 
@@ -25,7 +25,7 @@ class EvaluateSpec(Spec):
     data: str | None = None
     """Problems to answer, where the benchmark reads a dataset: a version (`arithmetic-test@1`) or a file."""
     max_new_tokens: int = Field(96, ge=1)
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(64, ge=1, json_schema_extra=ADVANCED)
     """Problems answered at once; they are sorted by length first."""
     limit: int | None = Field(None, ge=1)
     """First n problems only."""

@@ -11,9 +11,12 @@ from finery.core import console, documents
 from finery.core.client import Client, connect
 from finery.core.console import JsonOption
 from finery.core.errors import InvalidSpec
+from finery.core.settings import Settings
 from finery.jobs import checking, uploading
+from finery.jobs.recipes import RecipeBook
 
 app = typer.Typer(no_args_is_help=True, help="Submit jobs, watch them, and ask things of them.")
+recipes = typer.Typer(no_args_is_help=True, help="Job files to start from.")
 
 _ENDED = ("completed", "failed", "cancelled", "paused")
 _FAILED = 1
@@ -123,6 +126,32 @@ def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
         console.table(("metric", "last"), sorted((k, _number(v)) for k, v in job["last_values"].items()))
     verbs = ", ".join(job["verbs"])
     console.say(f"possible now: {verbs or 'nothing'}")
+
+
+@recipes.command("list")
+def list_recipes(as_json: JsonOption = False) -> None:
+    """List the recipes that come with Finery and your own. Needs no server."""
+    found = [recipe.model_dump() for recipe in RecipeBook(Settings()).all()]
+    if as_json:
+        console.emit({"recipes": found})
+        return
+    rows = [
+        (r["name"], r["algorithm"] or r["kind"] or "-", "own" if r["is_own"] else "", r["problem"] or r["description"])
+        for r in found
+    ]
+    console.table(("name", "kind", "", "description"), rows)
+
+
+@recipes.command("show")
+def show_recipe(
+    name: Annotated[str, typer.Argument(help="Recipe; `finery recipes list` lists them.")], as_json: JsonOption = False
+) -> None:
+    """Print the job file of a recipe: finery recipes show tiny_grpo > job.yaml. Needs no server."""
+    recipe = RecipeBook(Settings()).get(name)
+    if as_json:
+        console.emit(recipe.model_dump())
+    else:
+        console.write(recipe.text)
 
 
 @app.command()

@@ -50,14 +50,17 @@ class Resolver:
         Raises:
             InvalidSpec, NotFound, Forbidden, Unavailable: a reference cannot be resolved; the message says why.
         """
-        found: dict[str, ResolvedInput] = {}
+        return self.model(spec, allow_paths=allow_paths) | self.data(spec, allow_paths=allow_paths)
+
+    def model(self, spec: JobSpec, *, allow_paths: bool) -> dict[str, ResolvedInput]:
+        """The model that a job starts from; empty where that is a checkpoint. See `inputs`."""
         base = spec.task.model.base
-        if refs.checkpoint(base) is None:
-            found[base] = self._model(base, allow_paths)
+        return {} if refs.checkpoint(base) is not None else {base: self._model(base, allow_paths)}
+
+    def data(self, spec: JobSpec, *, allow_paths: bool) -> dict[str, ResolvedInput]:
+        """The data that a job names. See `inputs`."""
         data = spec.task.data.train if isinstance(spec, TrainJob) else spec.task.data
-        if data is not None:
-            found[data] = self._data(data, _format(spec), allow_paths)
-        return found
+        return {} if data is None else {data: self._data(data, _format(spec), allow_paths)}
 
     def checkpoint(self, spec: JobSpec) -> dict[str, ResolvedInput]:
         """The checkpoint of another job that this one starts from, verified; empty when it starts from none.

@@ -13,14 +13,16 @@ from finery.core import checkpoints
 from finery.core.errors import Conflict
 from finery.core.rundir import RunDir, RunSpec, SupervisorRecord
 from finery.core.web import Caller, ClockDep, DatabaseDep, Db, Objects, SettingsDep
-from finery.jobs import checking, listing, service, views
+from finery.jobs import checking, forms, listing, rehearsing, service, views
 from finery.jobs.files import read_log, read_provenance
+from finery.jobs.recipes import RecipeBook
 from finery.jobs.resolving import Resolver
 from finery.jobs.specs import (
     BeginSpec,
     BegunView,
     CheckSpec,
     CheckView,
+    DryRunView,
     FieldPage,
     GroupPage,
     GroupView,
@@ -32,7 +34,12 @@ from finery.jobs.specs import (
     JobView,
     LogPage,
     PipelineView,
+    RecipeDifferences,
+    RecipePage,
+    RecipeSpec,
+    RecipeText,
     RequestSpec,
+    SchemaView,
     SubmitPipelineSpec,
     SubmitSpec,
     Verb,
@@ -41,6 +48,7 @@ from finery.jobs.tables import Job
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 pipelines = APIRouter(prefix="/pipelines", tags=["jobs"])
+recipes = APIRouter(prefix="/recipes", tags=["recipes"])
 
 _NEWEST = 100
 """Jobs whose settings and metrics are offered."""
@@ -98,6 +106,18 @@ def submit_pipeline(
 def check(body: CheckSpec) -> CheckView:
     """Say what is wrong with a job file, line by line, without queueing anything."""
     return checking.check(body.text)
+
+
+@router.post("/dry-run")
+def dry_run(body: CheckSpec, database: DatabaseDep, objects: Objects, settings: SettingsDep) -> DryRunView:
+    """Say what submitting a job file would do: what its references stand for and how much work it is."""
+    return rehearsing.dry_run(body.text, db=database, resolver=Resolver(database, objects, settings))
+
+
+@router.get("/schema")
+def get_schema() -> SchemaView:
+    """What forms for job files are drawn from."""
+    return SchemaView(json_schema=forms.job_schema())
 
 
 @router.get("")
@@ -164,13 +184,22 @@ def get(job_id: JobId, db: Db) -> JobDetail:
     """One job with its attempts, checkpoints and surroundings."""
     job = service.get(db, job_id)
     tries = service.attempts(db, job_id)
+    saved = service.checkpoints(db, job_id)
+    kept = [row for row in saved if checkpoints.is_sealed(FilePath(row.path))]
     return views.job_detail(
         job,
         service.open_requests(db, [job_id]).get(job_id, []),
         attempts=tries,
-        checkpoints=service.checkpoints(db, job_id),
+        checkpoints=kept,
+        num_deleted_checkpoints=len(saved) - len(kept),
         provenance=read_provenance(service.run_dir(tries[-1])) if tries else None,
     )
+
+
+@router.get("/{job_id}/recipe")
+def get_differences(job_id: JobId, db: Db, settings: SettingsDep) -> RecipeDifferences:
+    """What a job has otherwise than the recipe that it started from."""
+    return RecipeBook(settings).differences(service.get(db, job_id).spec)
 
 
 @router.post("/{job_id}/{verb}")
@@ -191,3 +220,27 @@ def logs(
     """A piece of the output of an attempt, the newest by default. A negative offset counts from the end."""
     number = attempt or service.get(db, job_id).attempt
     return read_log(service.run_dir(service.attempt(db, job_id, number)), number, offset=offset, max_bytes=max_bytes)
+
+
+@recipes.get("")
+def list_recipes(settings: SettingsDep) -> RecipePage:
+    """Job files to start from: those that come with Finery, and the user's own."""
+    return RecipePage(recipes=RecipeBook(settings).all())
+
+
+@recipes.get("/{name}")
+def get_recipe(name: str, settings: SettingsDep) -> RecipeText:
+    """One recipe with its job file."""
+    return RecipeBook(settings).get(name)
+
+
+@recipes.put("/{name}")
+def save_recipe(name: str, body: RecipeSpec, settings: SettingsDep) -> RecipeText:
+    """Keep a job file as a recipe of one's own; one of this name is replaced."""
+    return RecipeBook(settings).save(name, body.text)
+
+
+@recipes.delete("/{name}", status_code=204)
+def delete_recipe(name: str, settings: SettingsDep) -> None:
+    """Remove a recipe of one's own."""
+    RecipeBook(settings).delete(name)

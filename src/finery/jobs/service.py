@@ -40,7 +40,7 @@ def submit(
     Raises:
         InvalidSpec: it waits for, or starts from, a job that does not exist.
     """
-    after = sorted({*_existing(session, spec.after), *_checkpoint_jobs(session, spec)})
+    after = sorted({*existing(session, spec.after), *checkpoint_jobs(session, spec)})
     job = Job(
         name=spec.name,
         kind=spec.kind,
@@ -108,10 +108,33 @@ def submit_pipeline(
     for index, (job, found) in enumerate(zip(spec.jobs, inputs, strict=True)):
         if job.name in ids:
             raise InvalidSpec(f"jobs.{index}.name: {job.name!r} is used twice in this pipeline; names must differ")
-        row = submit(session, _with_ids(job, ids), inputs=found, code=code, now=now, pipeline=label)
+        row = submit(session, _with_ids(job, ids, recipe=spec.recipe), inputs=found, code=code, now=now, pipeline=label)
         ids[job.name] = row.id
         made.append(row)
     return made
+
+
+def existing(session: Session, after: Sequence[int | str]) -> list[int]:
+    """Ids of the jobs that are to be waited for. Raises `InvalidSpec` when there is no such job."""
+    ids = []
+    for item in after:
+        if not str(item).isdigit():
+            raise InvalidSpec(f"after: {item!r} is no job id; names can be used within one pipeline only")
+        if session.get(Job, int(item)) is None:
+            raise InvalidSpec(f"after: there is no job {item}")
+        ids.append(int(item))
+    return ids
+
+
+def checkpoint_jobs(session: Session, spec: JobSpec) -> list[int]:
+    """Unfinished jobs from whose checkpoints this one starts. Raises `InvalidSpec` when there is no such job."""
+    ref = refs.checkpoint(spec.task.model.base)
+    if ref is None:
+        return []
+    if not ref.job.isdigit() or session.get(Job, int(ref.job)) is None:
+        raise InvalidSpec(f"model.base: there is no job {ref.job!r}; a job is named by its id")
+    is_done = session.get_one(Job, int(ref.job)).state in (*states.ENDED, "paused")
+    return [] if is_done or ref.step is not None else [int(ref.job)]
 
 
 def get(session: Session, job_id: int) -> Job:
@@ -240,13 +263,21 @@ def promote(session: Session, *, now: datetime) -> None:
             move(job, verdict.state, verdict.cause, now=now)
 
 
+_QUEUE_AHEAD = 50
+"""Queued jobs that are told what they wait for."""
+
+
 def claim(session: Session, *, worker: str, free: Free, now: datetime) -> Job | None:
     """Lease the next job that fits, or None. Safe with several workers: the UPDATE names the state that it expects."""
-    queued = session.execute(
-        select(Job.id, Job.priority, Job.spec).where(Job.state == "queued").order_by(Job.priority, Job.id).limit(1)
-    )
-    chosen = scheduling.pick([Waiting(row.id, row.priority, row.spec["resources"]["gpus"]) for row in queued], free)
+    query = select(Job).where(Job.state == "queued").order_by(Job.priority, Job.id).limit(_QUEUE_AHEAD)
+    rows = session.scalars(query).all()
+    queue = [Waiting(row.id, row.priority, row.spec["resources"]["gpus"]) for row in rows]
+    chosen = scheduling.pick(queue, free)
     if chosen is None:
+        for row, waiting in zip(rows, queue, strict=True):
+            why = scheduling.why_waiting(waiting, queue, free)
+            if row.cause != why:
+                row.cause, row.changed_at = why, now
         return None
     taken = session.execute(
         update(Job)
@@ -457,31 +488,10 @@ def _apply_checkpoint(session: Session, job: Job, attempt_: Attempt, event: Chec
     row.created_at = datetime.fromtimestamp(event.time, UTC)
 
 
-def _existing(session: Session, after: Sequence[int | str]) -> list[int]:
-    ids = []
-    for item in after:
-        if not str(item).isdigit():
-            raise InvalidSpec(f"after: {item!r} is no job id; names can be used within one pipeline only")
-        if session.get(Job, int(item)) is None:
-            raise InvalidSpec(f"after: there is no job {item}")
-        ids.append(int(item))
-    return ids
-
-
-def _checkpoint_jobs(session: Session, spec: JobSpec) -> list[int]:
-    """Jobs from whose checkpoints this one starts and that have not ended: it waits for them."""
-    ref = refs.checkpoint(spec.task.model.base)
-    if ref is None:
-        return []
-    if not ref.job.isdigit() or session.get(Job, int(ref.job)) is None:
-        raise InvalidSpec(f"model.base: there is no job {ref.job!r}; a job is named by its id")
-    is_done = session.get_one(Job, int(ref.job)).state in (*states.ENDED, "paused")
-    return [] if is_done or ref.step is not None else [int(ref.job)]
-
-
-def _with_ids(spec: JobSpec, ids: dict[str, int]) -> JobSpec:
-    """Replace the names of earlier jobs of a pipeline by their ids."""
+def _with_ids(spec: JobSpec, ids: dict[str, int], *, recipe: str | None) -> JobSpec:
+    """Replace the names of earlier jobs of a pipeline by their ids; note the pipeline's recipe."""
     raw: dict[str, Any] = spec.model_dump(mode="json")
+    raw["recipe"] = raw["recipe"] or recipe
     raw["after"] = [ids.get(str(item), item) for item in raw["after"]]
     ref = refs.checkpoint(raw["task"]["model"]["base"])
     if ref is not None and ref.job in ids:

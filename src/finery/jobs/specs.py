@@ -7,7 +7,7 @@ from pydantic import Field
 
 from finery.core.events import Event
 from finery.core.rundir import ProcessIdentity
-from finery.core.spec import Spec, View
+from finery.core.spec import ADVANCED, Spec, View
 from finery.evaluation.specs import EvaluateSpec
 from finery.training.specs import TrainTask
 
@@ -27,6 +27,8 @@ JobState = Literal[
 Verb = Literal["pause", "resume", "cancel", "retry", "checkpoint", "set"]
 
 JOB_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,79}$"
+RecipeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+"""Letters, digits, dot, underscore and hyphen, at most 64 characters."""
 
 
 class ResourceSpec(Spec):
@@ -42,13 +44,13 @@ class MonitoringSpec(Spec):
 
     checkpoint_interval: int = Field(500, ge=1)
     """Optimizer steps between checkpoints; one is saved at the end as well."""
-    keep_checkpoints: int = Field(3, ge=1)
+    keep_checkpoints: int = Field(3, ge=1, json_schema_extra=ADVANCED)
     """Older checkpoints are deleted."""
-    sample_interval: int = Field(1, ge=1)
+    sample_interval: int = Field(1, ge=1, json_schema_extra=ADVANCED)
     """Steps between recorded rollouts."""
-    samples_per_step: int = Field(16, ge=0)
+    samples_per_step: int = Field(16, ge=0, json_schema_extra=ADVANCED)
     """Rollouts recorded at such a step; whole groups come first."""
-    resource_interval: float = Field(10.0, ge=0.5, le=3600)
+    resource_interval: float = Field(10.0, ge=0.5, le=3600, json_schema_extra=ADVANCED)
     """Seconds between two looks at what the run uses: processor, memory, disk, GPUs."""
 
 
@@ -57,16 +59,18 @@ class JobBase(Spec):
 
     name: str = Field(pattern=JOB_NAME_PATTERN)
     """Letters, digits, space, dot, underscore and hyphen, at most 80 characters."""
-    after: tuple[int | str, ...] = ()
+    after: tuple[int | str, ...] = Field((), json_schema_extra=ADVANCED)
     """Jobs that must be completed first: ids, or names within one pipeline."""
     resources: ResourceSpec = ResourceSpec()
     priority: Literal["low", "normal", "high"] = "normal"
     monitoring: MonitoringSpec = MonitoringSpec()
     seed: int | None = Field(None, ge=0, lt=2**31)
     """Start of every random stream; None draws one on submit and keeps it."""
-    grace_seconds: float = Field(60.0, gt=0, le=3600)
+    grace_seconds: float = Field(60.0, gt=0, le=3600, json_schema_extra=ADVANCED)
     """Time to save and stop after pause or cancel before the processes are killed."""
     tags: tuple[str, ...] = ()
+    recipe: RecipeName | None = Field(None, json_schema_extra=ADVANCED)
+    """Name of the recipe that this job file started from; its page shows what was changed."""
 
 
 class TrainJob(JobBase):
@@ -103,6 +107,8 @@ class PipelineSpec(Spec):
 
     kind: Literal["pipeline"]
     name: str = Field(pattern=JOB_NAME_PATTERN)
+    recipe: RecipeName | None = Field(None, json_schema_extra=ADVANCED)
+    """Name of the recipe that the jobs started from, where they name none themselves."""
     jobs: tuple[JobSpec, ...] = Field(min_length=1, max_length=100)
 
 
@@ -159,6 +165,105 @@ class CheckView(View):
     problems: list[ProblemView]
     spec: dict[str, Any] | None
     """The complete job file with all defaults, when it is valid."""
+
+
+class RecipeSpec(Spec):
+    """A recipe to keep."""
+
+    text: str = Field(max_length=1_000_000)
+    """A job file, YAML or JSON. It must be valid."""
+
+
+class RecipeView(View):
+    """A job file to start from."""
+
+    name: str
+    kind: str | None
+    algorithm: str | None
+    description: str
+    """The first line of comment."""
+    is_own: bool
+    """Kept by the user; the others come with Finery."""
+    problem: str
+    """Why it is no valid job file; empty when it is one."""
+
+
+class RecipePage(View):
+    recipes: list[RecipeView]
+
+
+class RecipeText(RecipeView):
+    """A recipe with its job file."""
+
+    text: str
+
+
+class DifferenceView(View):
+    """A field that is not as in the recipe."""
+
+    key: str
+    """Such as `task.optim.learning_rate`."""
+    recipe: Any
+    """None where the recipe has no such field."""
+    job: Any
+    """None where the job has no such field."""
+
+
+class RecipeDifferences(View):
+    """What was changed of the recipe that a job started from."""
+
+    recipe: str | None
+    is_known: bool
+    """Whether there is a recipe of that name, with a job that the job can be compared with."""
+    differences: list[DifferenceView]
+
+
+class SchemaView(View):
+    """What a form for job files is drawn from."""
+
+    json_schema: dict[str, Any]
+    """JSON Schema of a job file; a field that most people never touch has `advanced: true`."""
+
+
+class ResolvedView(View):
+    """What a reference of a job file stands for now."""
+
+    ref: str
+    role: Literal["model", "data"]
+    kind: str
+    availability: Literal["ready", "download", "build", "later"]
+    """Here; downloaded or built when the job starts; or made by a job that has not ended."""
+    sha256: str | None
+    """As in a job's inputs; None for a checkpoint, which is resolved when the job starts."""
+    num_rows: int | None
+    num_bytes: int | None
+    """None where it is not known before a download."""
+
+
+class DryRunJob(View):
+    """What one job would do."""
+
+    name: str
+    inputs: list[ResolvedView]
+    num_steps: int | None
+    """Optimizer steps; for an evaluation, batches."""
+    num_rows: int | None
+    """Rows of the data; of an evaluation, problems that are answered."""
+    rows_per_step: int | None
+    """Examples or prompts in a step."""
+    completions_per_step: int | None
+    """Drawn from the policy for a step with new rollouts."""
+    epochs: float | None
+    """Times that every row is visited on average."""
+
+
+class DryRunView(View):
+    """What submitting a job file would do. Nothing was queued."""
+
+    is_valid: bool
+    """Submit would take it."""
+    problems: list[ProblemView]
+    jobs: list[DryRunJob]
 
 
 class RequestSpec(Spec):
@@ -304,6 +409,9 @@ class JobDetail(JobView):
     """What each reference was resolved to."""
     attempts: list[AttemptView]
     checkpoints: list[CheckpointView]
+    """Those whose files are there."""
+    num_deleted_checkpoints: int
+    """Others that were saved: `monitoring.keep_checkpoints` keeps the newest."""
     code: dict[str, Any] | None
     provenance: dict[str, Any] | None
     """Packages, hardware and code of the newest attempt, once its child has recorded them."""

@@ -44,6 +44,7 @@ def job_detail(
     *,
     attempts: Sequence[Attempt],
     checkpoints: Sequence[Checkpoint],
+    num_deleted_checkpoints: int,
     provenance: dict[str, Any] | None,
 ) -> JobDetail:
     """What the page of one job shows."""
@@ -74,6 +75,7 @@ def job_detail(
             )
             for row in checkpoints
         ],
+        num_deleted_checkpoints=num_deleted_checkpoints,
         code=job.code,
         provenance=provenance,
     )

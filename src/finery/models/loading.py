@@ -158,7 +158,7 @@ def _build(folder: Path, recipe: str) -> Path:
 def _download(ref: str, resolved: ResolvedInput) -> Path:
     """Download a pinned model of a hub unless it is there. What an earlier try has brought is used."""
     repo, _, revision = ref.removeprefix("modelscope:").partition("@")
-    folder = Path(resolved.path) / f"{repo.replace('/', '--')}@{resolved.sha256[:16]}"
+    folder = resolving.local_folder(ref, resolved)
     with _locked(folder):
         if folder.is_dir():
             return folder

@@ -59,6 +59,19 @@ def resolve(base: str, *, home: Path, tokens: Mapping[str, str] | None = None) -
     return _hub(found["repo"], found["revision"], home, (tokens or {}).get(huggingface.TOKEN))
 
 
+def local_folder(ref: str, resolved: ResolvedInput) -> Path:
+    """Where a resolved model lies, or will lie once it is built or downloaded.
+
+    Args:
+        ref: The reference as written in the job file; names the repository of a hub.
+        resolved: What it stands for.
+    """
+    if resolved.kind not in ("hub", "modelscope"):
+        return Path(resolved.path)
+    repo = ref.removeprefix("modelscope:").partition("@")[0]
+    return Path(resolved.path) / f"{repo.replace('/', '--')}@{resolved.sha256[:16]}"
+
+
 def folder_sha256(folder: Path) -> str:
     """One hash over names, sizes and contents of a folder's files."""
     digest = hashlib.sha256()

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from finery.core.spec import Spec
+from finery.core.spec import ADVANCED, Spec
 
 
 class LoraSpec(Spec):
@@ -14,9 +14,9 @@ class LoraSpec(Spec):
     """Rank of the update matrices."""
     alpha: float = Field(32.0, gt=0)
     """The update is scaled by alpha / rank."""
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(0.0, ge=0, lt=1, json_schema_extra=ADVANCED)
     """Dropout on the input of the update matrices."""
-    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    target_modules: tuple[str, ...] | Literal["all-linear"] = Field("all-linear", json_schema_extra=ADVANCED)
     """Names of the layers that get an update; `all-linear` is every linear layer but the output head."""
 
 
@@ -29,8 +29,8 @@ class ModelSpec(Spec):
     or a checkpoint of another job (`job:41/step:200`, `job:41/last`, `job:warm-up/last` within one pipeline)."""
     lora: LoraSpec | None = None
     """Train small update matrices instead of all weights."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", json_schema_extra=ADVANCED)
     """Number format of the weights in memory; `auto` is bfloat16 where the hardware computes in it, else float32."""
-    template: Literal["auto", "chatml", "plain"] = "auto"
+    template: Literal["auto", "chatml", "plain"] = Field("auto", json_schema_extra=ADVANCED)
     """How messages become text: `auto` is the template of the model (some add a system prompt of their own),
     `chatml` is ChatML with nothing added, `plain` is the text alone. It is saved with each checkpoint."""

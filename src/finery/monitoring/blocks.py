@@ -161,6 +161,13 @@ def take_times_and_steps(packed: bytes, rows: NDArray[np.intp]) -> tuple[Floats,
     return times, steps
 
 
+def unpack_steps(packed: bytes) -> Ints:
+    """The steps of packed axes alone."""
+    rows = np.arange(num_rows(packed))
+    steps, _ = _take_column(packed, 4 + 8 * len(rows), len(rows), rows)
+    return steps
+
+
 def num_rows(packed: bytes) -> int:
     """Rows of packed axes."""
     (number,) = struct.unpack_from("<I", packed)

@@ -3,17 +3,25 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
 
-from finery.core.web import Db
+from finery.core.web import DatabaseDep, Db
 from finery.jobs import service as jobs
 from finery.jobs.routes import JobId
 from finery.jobs.specs import EventPage
+from finery.monitoring import export, service
 from finery.monitoring import samples as sample_files
-from finery.monitoring import service
 from finery.monitoring.specs import AlertPage, MetricPage, SampleRecordPage, SeriesPage
 
 router = APIRouter(prefix="/jobs/{job_id}", tags=["monitoring"])
 alerts = APIRouter(prefix="/alerts", tags=["monitoring"])
+Step = Annotated[int | None, Query(ge=-(2**62), lt=2**62)]
+
+
+class CsvResponse(StreamingResponse):
+    """A table that may be longer than memory."""
+
+    media_type = "text/csv"
 
 
 @alerts.get("")
@@ -39,8 +47,8 @@ def events(
 @router.get("/metrics")
 def summaries(job_id: JobId, db: Db) -> MetricPage:
     """Every metric with its range and newest value, per attempt."""
-    jobs.get(db, job_id)
-    return MetricPage(metrics=service.summaries(db, [job_id]).get(job_id, []))
+    cursor = jobs.get(db, job_id).cursor
+    return MetricPage(metrics=service.summaries(db, [job_id]).get(job_id, []), cursor=cursor)
 
 
 @router.get("/series")
@@ -49,10 +57,29 @@ def series(
     db: Db,
     names: Annotated[list[str] | None, Query(max_length=200)] = None,
     max_points: Annotated[int, Query(ge=4, le=100_000)] = 2000,
+    from_step: Step = None,
+    to_step: Step = None,
 ) -> SeriesPage:
-    """Series of the named metrics, or of all. Long ones are thinned; extremes and non-finite points stay."""
+    """Series of the named metrics, or of all, between two steps, both included.
+
+    Long ones are thinned within these steps; extremes and non-finite points stay.
+    """
     cursor = jobs.get(db, job_id).cursor
-    return SeriesPage(series=service.series(db, job_id, names or [], max_points=max_points), cursor=cursor)
+    window = service.Window(from_step, to_step)
+    found = service.series(db, job_id, names or [], max_points=max_points, window=window)
+    return SeriesPage(series=found, cursor=cursor)
+
+
+@router.get("/series.csv", response_class=CsvResponse)
+def series_csv(
+    job_id: JobId,
+    database: DatabaseDep,
+    names: Annotated[list[str] | None, Query(max_length=200)] = None,
+) -> CsvResponse:
+    """Every point of the named metrics, or of all, as stored: step, time and one column for each line."""
+    with database.read() as db:
+        title, lines = export.plan(db, job_id, names or [])
+    return CsvResponse(export.rows(database, job_id, lines), headers=export.headers(title))
 
 
 @router.get("/resources")

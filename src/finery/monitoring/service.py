@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,10 +77,30 @@ def summaries(session: Session, job_ids: Sequence[int]) -> dict[int, list[Metric
     return found
 
 
-def series(session: Session, job_id: int, names: Sequence[str], *, max_points: int) -> list[SeriesView]:
-    """Series of the named metrics (all when none is named), per attempt and writer, thinned to `max_points` each."""
-    streams = [stream for stream in session.scalars(_STREAMS, {"job": job_id}) if stream.writer != RESOURCES]
-    return _series_of_streams(session, streams, names, max_points)
+class Window(NamedTuple):
+    """Steps from one to another, both included; None is open."""
+
+    first: int | None = None
+    last: int | None = None
+
+
+_ALL: Final = Window()
+
+
+def series(
+    session: Session, job_id: int, names: Sequence[str], *, max_points: int, window: Window = _ALL
+) -> list[SeriesView]:
+    """Series of the named metrics (all when none is named), per attempt and writer, thinned to `max_points` each.
+
+    Thinning comes after the window is cut out, so that a narrow one shows every point. A line without a point in the
+    window is left out.
+    """
+    return _series_of_streams(session, metric_streams(session, job_id), names, max_points, window)
+
+
+def metric_streams(session: Session, job_id: int) -> list[MetricSummary]:
+    """What the job's attempts reported, each with the names of its metrics; the newest attempt's last."""
+    return [stream for stream in session.scalars(_STREAMS, {"job": job_id}) if stream.writer != RESOURCES]
 
 
 def resources(session: Session, job_id: int, *, max_points: int) -> list[SeriesView]:
@@ -90,13 +110,17 @@ def resources(session: Session, job_id: int, *, max_points: int) -> list[SeriesV
 
 
 def _series_of_streams(
-    session: Session, streams: Sequence[MetricSummary], names: Sequence[str], max_points: int
+    session: Session,
+    streams: Sequence[MetricSummary],
+    names: Sequence[str],
+    max_points: int,
+    window: Window = _ALL,
 ) -> list[SeriesView]:
     found: list[SeriesView] = []
     for stream in streams:
         wanted = [name for name in stream.metrics if not names or name in names]
         if wanted:
-            found.extend(_series_of(session, stream, wanted, max_points))
+            found.extend(_series_of(session, stream, wanted, max_points, window))
     return found
 
 
@@ -111,7 +135,11 @@ _AXES = select(MetricBlock.number, MetricBlock.axes).where(*_of_stream(MetricBlo
 _FRESH = select(MetricTail.rows).where(*_of_stream(MetricTail)).order_by(MetricTail.id)
 _CHUNKS = (
     select(MetricChunk.number, MetricChunk.rows, MetricChunk.values)
-    .where(*_of_stream(MetricChunk), MetricChunk.name == bindparam("name"))
+    .where(
+        *_of_stream(MetricChunk),
+        MetricChunk.name == bindparam("name"),
+        MetricChunk.number.between(bindparam("first"), bindparam("last")),
+    )
     .order_by(MetricChunk.number)
 )
 
@@ -123,11 +151,32 @@ class _Part:
     values: Floats
     place: Callable[[NDArray[np.intp]], tuple[Floats, Ints]]
 
+    def within(self, window: Window) -> "_Part":
+        """The points whose steps lie in the window."""
+        if window == _ALL:
+            return self
+        _, steps = self.place(np.arange(len(self.values)))
+        rows = np.flatnonzero(_is_within(steps, window))
+        return _Part(self.values[rows], lambda wanted: self.place(rows[wanted]))
 
-def _series_of(session: Session, stream: MetricSummary, names: list[str], max_points: int) -> Iterable[SeriesView]:
+
+def _is_within(steps: Ints, window: Window) -> NDArray[np.bool_]:
+    found = np.ones(len(steps), dtype=bool)
+    if window.first is not None:
+        found &= steps >= window.first
+    if window.last is not None:
+        found &= steps <= window.last
+    return found
+
+
+def _series_of(
+    session: Session, stream: MetricSummary, names: list[str], max_points: int, window: Window
+) -> Iterable[SeriesView]:
     here = {"job": stream.job_id, "attempt": stream.attempt, "writer": stream.writer}
     axes = {row.number: row.axes for row in session.execute(_AXES, here)}
     fresh = [group for packed in session.scalars(_FRESH, here) for group in blocks.unpack_groups(packed)]
+    touched = [number for number, packed in axes.items() if _touches(packed, window)]
+    here |= {"first": min(touched, default=0), "last": max(touched, default=-1)}
     for name in names:
         parts = [
             _Part(np.frombuffer(values, dtype="<f8"), partial(_place_in_block, axes[number], rows))
@@ -138,7 +187,13 @@ def _series_of(session: Session, stream: MetricSummary, names: list[str], max_po
             for group in fresh
             if name in group.names
         ]
-        yield _view(stream, name, parts, max_points)
+        shown = [part for part in (part.within(window) for part in parts) if len(part.values)]
+        if shown:
+            yield _view(stream, name, shown, max_points)
+
+
+def _touches(axes: bytes, window: Window) -> bool:
+    return window == _ALL or bool(_is_within(blocks.unpack_steps(axes), window).any())
 
 
 def _place_in_block(axes: bytes, rows: bytes | None, wanted: NDArray[np.intp]) -> tuple[Floats, Ints]:

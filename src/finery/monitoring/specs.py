@@ -17,7 +17,7 @@ class SeriesView(View):
     """Seconds since the Unix epoch."""
     values: list[MetricValue]
     num_points: int
-    """Points that are stored; more than are here when the series was down-sampled."""
+    """Points that are stored within the steps that were asked for; more than are here when the series was thinned."""
 
 
 class SeriesPage(View):
@@ -42,6 +42,8 @@ class MetricSummary(View):
 
 class MetricPage(View):
     metrics: list[MetricSummary]
+    cursor: int
+    """The job's newest cursor when they were read: a metric that is not here appears after it."""
 
 
 class SampleRecord(View):

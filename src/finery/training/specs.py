@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from finery.core.spec import Spec
+from finery.core.spec import ADVANCED, Spec
 from finery.models.specs import ModelSpec
 
 EngineName = Literal["auto", "trl", "verl"]
@@ -19,7 +19,7 @@ class DataSpec(Spec):
     """Longer prompts are cut on the left."""
     max_tokens: int = Field(1024, ge=2)
     """Prompt and response together; longer rows are cut on the right (SFT)."""
-    shuffle: bool = True
+    shuffle: bool = Field(True, json_schema_extra=ADVANCED)
     """Visit rows in an order drawn from the job's seed; otherwise in file order."""
 
 
@@ -33,11 +33,11 @@ class OptimSpec(Spec):
     """Steps over which the learning rate rises linearly from zero."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """After the warm-up: stay, or fall to zero at the last step."""
-    weight_decay: float = Field(0.0, ge=0)
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.999, ge=0, lt=1)
-    epsilon: float = Field(1e-8, gt=0)
-    max_grad_norm: float = Field(1.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, json_schema_extra=ADVANCED)
+    beta1: float = Field(0.9, ge=0, lt=1, json_schema_extra=ADVANCED)
+    beta2: float = Field(0.999, ge=0, lt=1, json_schema_extra=ADVANCED)
+    epsilon: float = Field(1e-8, gt=0, json_schema_extra=ADVANCED)
+    max_grad_norm: float = Field(1.0, ge=0, json_schema_extra=ADVANCED)
     """Gradients are scaled down to this L2 norm; 0 leaves them."""
 
 
@@ -58,8 +58,8 @@ class RolloutSpec(Spec):
     """Size of a group. The group's mean reward is the baseline, so one is not enough."""
     max_new_tokens: int = Field(96, ge=1)
     temperature: float = Field(1.0, gt=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1, json_schema_extra=ADVANCED)
+    top_k: int = Field(0, ge=0, json_schema_extra=ADVANCED)
     """0 considers every token."""
 
 
@@ -67,17 +67,17 @@ class SftSpec(Spec):
     """Supervised fine-tuning: cross entropy on the response's tokens."""
 
     algorithm: Literal["sft"]
-    engine: EngineName = "auto"
+    engine: EngineName = Field("auto", json_schema_extra=ADVANCED)
     model: ModelSpec
     data: DataSpec
     optim: OptimSpec = OptimSpec()
     batch_size: int = Field(8, ge=1)
     """Rows per optimizer step."""
-    micro_batch_size: int | None = Field(None, ge=1)
+    micro_batch_size: int | None = Field(None, ge=1, json_schema_extra=ADVANCED)
     """Rows per forward and backward pass; None takes the whole batch. Does not change the mathematics."""
-    loss_on: Literal["response", "all"] = "response"
+    loss_on: Literal["response", "all"] = Field("response", json_schema_extra=ADVANCED)
     """Which tokens carry loss."""
-    native: dict[str, Any] = {}
+    native: dict[str, Any] = Field({}, json_schema_extra=ADVANCED)
     """Overrides under the engine's own names (TRL's SFTConfig), checked against its config class."""
 
     @model_validator(mode="after")
@@ -90,7 +90,7 @@ class GrpoSpec(Spec):
     """Group relative policy optimization (arXiv:2402.03300)."""
 
     algorithm: Literal["grpo"]
-    engine: EngineName = "auto"
+    engine: EngineName = Field("auto", json_schema_extra=ADVANCED)
     model: ModelSpec
     data: DataSpec
     rewards: tuple[RewardSpec, ...] = Field(min_length=1)
@@ -98,24 +98,24 @@ class GrpoSpec(Spec):
     rollout: RolloutSpec = RolloutSpec()
     prompts_per_step: int = Field(8, ge=1)
     """Prompts per optimizer step; each gets `rollout.completions_per_prompt` completions."""
-    micro_batch_size: int | None = Field(None, ge=1)
+    micro_batch_size: int | None = Field(None, ge=1, json_schema_extra=ADVANCED)
     """Completions per forward and backward pass; None takes all of a step. Does not change the mathematics."""
-    num_iterations: int = Field(1, ge=1)
+    num_iterations: int = Field(1, ge=1, json_schema_extra=ADVANCED)
     """Optimizer steps on each batch of rollouts (mu in the paper)."""
-    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "dapo"
+    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = Field("dapo", json_schema_extra=ADVANCED)
     """How token losses are averaged: per completion (grpo), by a constant length (dr_grpo, arXiv:2503.20783), over
     all tokens of the step (dapo, arXiv:2503.14476), over all tokens of a micro batch (bnpo)."""
-    scale_rewards: Literal["group", "batch", "none"] = "group"
+    scale_rewards: Literal["group", "batch", "none"] = Field("group", json_schema_extra=ADVANCED)
     """Standard deviation that advantages are divided by."""
     kl_coef: float = Field(0.0, ge=0)
     """Weight of the KL term to the starting model, in nats per token. 0 loads no reference model."""
-    clip_low: float = Field(0.2, gt=0, lt=1)
+    clip_low: float = Field(0.2, gt=0, lt=1, json_schema_extra=ADVANCED)
     """Probability ratios below 1 - clip_low get no gradient."""
-    clip_high: float = Field(0.2, gt=0)
+    clip_high: float = Field(0.2, gt=0, json_schema_extra=ADVANCED)
     """Probability ratios above 1 + clip_high get no gradient."""
-    entropy_coef: float = Field(0.0, ge=0)
+    entropy_coef: float = Field(0.0, ge=0, json_schema_extra=ADVANCED)
     """Weight of the entropy bonus."""
-    native: dict[str, Any] = {}
+    native: dict[str, Any] = Field({}, json_schema_extra=ADVANCED)
     """Overrides under the engine's own names (TRL's GRPOConfig), checked against its config class."""
 
     @model_validator(mode="after")

@@ -138,7 +138,8 @@ class Worker:
             live = jobs.live_attempts(session, host=self._host)
             running = [attempt for attempt in live if attempt.run_spec["job"]["kind"] != "external"]
             used = sum(attempt.run_spec["job"]["resources"]["gpus"] for attempt in running)
-            free = Free(slots=self._settings.max_running_jobs - len(running), gpus=self._num_gpus - used)
+            slots = self._settings.max_running_jobs - len(running)
+            free = Free(slots=slots, gpus=self._num_gpus - used, all_gpus=self._num_gpus)
             job = jobs.claim(session, worker=self._name, free=free, now=self._clock.now())
         if job is None:
             return False

@@ -1,7 +1,7 @@
 import { Card, Table, Typography } from "antd";
 import { useMemo } from "react";
 import type { JobDetail } from "../../api/client";
-import { bytes, number, specYaml } from "../../app/format";
+import { number, specYaml } from "../../app/format";
 import { useT } from "../../app/i18n";
 import { RelativeTime } from "../../ui/RelativeTime";
 import { CodeCard } from "./CodeCard";
@@ -10,7 +10,7 @@ import { FailureCard } from "./FailureCard";
 import { NotesCard } from "./NotesCard";
 import { otherValues } from "./progress";
 
-/** What the run is made of: job file, attempts, checkpoints, inputs, code, environment. */
+/** What the run is made of: job file, attempts, inputs, code, environment. */
 export function OverviewTab({ job }: { job: JobDetail }) {
   const t = useT();
   const spec = useMemo(() => specYaml(job.spec), [job.spec]);
@@ -25,7 +25,6 @@ export function OverviewTab({ job }: { job: JobDetail }) {
           <NotesCard job={job} />
           {Object.keys(job.last_values).length > 0 && <ValuesCard job={job} />}
           <Card size="small" title={t("overview.attempts")}><AttemptsTable job={job} /></Card>
-          <Card size="small" title={t("overview.checkpoints")}><CheckpointsTable job={job} /></Card>
           <InputsCard job={job} />
           <CodeCard code={job.code} />
           <EnvironmentCard provenance={job.provenance} />
@@ -64,25 +63,6 @@ function AttemptsTable({ job }: { job: JobDetail }) {
         { title: t("col.from"), width: 120, render: (_, row) => row.resumed_from && <code>{row.resumed_from}</code> },
         { title: t("col.exit"), width: 84, render: (_, row) => row.signal ?? row.exit_code },
         { title: t("col.cause"), dataIndex: "cause" },
-      ]}
-    />
-  );
-}
-
-function CheckpointsTable({ job }: { job: JobDetail }) {
-  const t = useT();
-  if (job.checkpoints.length === 0) return <>{t("overview.noCheckpoints")}</>;
-  return (
-    <Table
-      size="small"
-      rowKey={(row) => `${row.attempt}/${row.step}`}
-      pagination={job.checkpoints.length > 10 ? { pageSize: 10, showSizeChanger: false } : false}
-      dataSource={[...job.checkpoints].reverse()}
-      columns={[
-        { title: t("col.reference"), render: (_, row) => <Typography.Text copyable={{ text: row.ref }}><code>{row.ref}</code></Typography.Text> },
-        { title: t("col.attempt"), dataIndex: "attempt", width: 80 },
-        { title: t("col.size"), width: 90, render: (_, row) => bytes(row.num_bytes) },
-        { title: t("col.saved"), width: 110, render: (_, row) => <RelativeTime moment={row.created_at} /> },
       ]}
     />
   );

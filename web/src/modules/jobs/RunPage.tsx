@@ -8,14 +8,16 @@ import { ErrorCard } from "../../ui/ErrorCard";
 import { AnswersTab } from "../monitoring/AnswersTab";
 import { ChartsTab } from "../monitoring/ChartsTab";
 import { RolloutsTab } from "../monitoring/RolloutsTab";
+import { SystemTab } from "../monitoring/SystemTab";
 import { useSeries } from "../monitoring/useSeries";
+import { CheckpointsTab } from "./CheckpointsTab";
 import { LogsTab } from "./LogsTab";
 import { OverviewTab } from "./OverviewTab";
 import { RunHeader } from "./RunHeader";
 import { useLive, useRun } from "./useRun";
 import { useStory } from "./useStory";
 
-const TABS = ["overview", "charts", "samples", "logs"] as const;
+const TABS = ["overview", "charts", "samples", "checkpoints", "system", "logs"] as const;
 
 /** One run. The tab and its settings live in the address. */
 export default function RunPage() {
@@ -56,6 +58,8 @@ function Run({ job }: { job: JobDetail }) {
     overview: <OverviewTab job={job} />,
     charts: <ChartsTab job={job} lines={series.lines} error={series.error} isLoading={series.isLoading} />,
     samples: job.kind === "evaluate" ? <AnswersTab job={job} newest={newestSample} /> : <RolloutsTab job={job} newest={newestSample} />,
+    checkpoints: <CheckpointsTab job={job} />,
+    system: <SystemTab job={job} />,
     logs: <LogsTab job={job} />,
   };
   return (
