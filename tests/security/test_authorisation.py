@@ -16,7 +16,7 @@ from finery.core.clock import FakeClock
 from finery.core.db import Database
 from finery.core.settings import Settings
 
-OPEN = {("POST", "/api/login")}
+OPEN = {("POST", "/api/login"), ("POST", "/api/guests")}
 HOST = "http://127.0.0.1:8321"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from finery.api import failures, live, static
+from finery.api import failures, live, sharing, static
 from finery.api.auth import Guard, ensure_token
 from finery.api.headers import SafeHeaders
 from finery.api.limits import BodyLimit
@@ -43,6 +43,7 @@ def create_app(
     app.state.objects = ObjectStore(settings.objects)
     for router in (
         server,
+        sharing.router,
         jobs,
         pipelines,
         recipes,

@@ -1,7 +1,8 @@
 """Who may come in: the token of this home, or a browser that exchanged a one-time code for a cookie.
 
-Default deny, as middleware: a route cannot forget it. Everything under /api needs a caller but the login itself;
-outside /api there are only the files of the web UI. Host and Origin are checked on every request and on the websocket.
+Default deny, as middleware: a route cannot forget it. Everything under /api needs a caller but the login itself and the
+entry of guests, who may read the one run that a link was made for (sharing.py). Outside /api there are only the files
+of the web UI. Host and Origin are checked on every request and on the websocket.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from finery.api import sharing
 from finery.api.failures import refuse
 from finery.api.tables import BrowserSession, LoginCode
 from finery.core.clock import Clock
@@ -29,7 +31,7 @@ CODE_LIFETIME = timedelta(minutes=15)
 SESSION_LIFETIME = timedelta(days=30)
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-_OPEN = frozenset({("POST", "/api/login")})
+_OPEN = frozenset({("POST", "/api/login"), ("POST", "/api/guests")})
 _AUTHORITY = re.compile(r"(?:(?P<name>[a-z0-9._-]+)|\[(?P<address>[0-9a-f:.]+)\])(?::\d{1,5})?")
 
 
@@ -116,7 +118,7 @@ class Guard:
             return None if verb in ("GET", "HEAD") else (405, "method_not_allowed", "only files are served here")
         if (verb, path) in _OPEN:
             return None
-        caller = self._caller(headers)
+        caller = self._caller(headers) or self._guest(verb, path, headers)
         if caller is None:
             return 401, "unauthorized", "log in first: `finery login-link` prints a link; programs send the token"
         scope.setdefault("state", {})["caller"] = caller
@@ -132,6 +134,12 @@ class Guard:
         with self._db.read() as session:
             row = session.get(BrowserSession, _digest(secret))
             return "browser" if row is not None and row.expires_at >= self._clock.now() else None
+
+    def _guest(self, verb: str, path: str, headers: dict[str, str]) -> str | None:
+        if verb != "GET":
+            return None
+        with self._db.read() as session:
+            return "guest" if sharing.may_read(session, path, headers, now=self._clock.now()) else None
 
 
 def session_secret(cookie_header: str) -> str | None:

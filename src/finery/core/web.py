@@ -54,4 +54,4 @@ Objects = Annotated[ObjectStore, Depends(_objects)]
 ClockDep = Annotated[Clock, Depends(_clock)]
 SettingsDep = Annotated[Settings, Depends(_settings)]
 Caller = Annotated[str, Depends(_caller)]
-"""Who asks: `token` for the CLI's token, `browser` for a logged-in browser."""
+"""Who asks: `token` for the CLI's token, `browser` for a logged-in browser, `guest` for a link to one run."""
