@@ -2,6 +2,7 @@
 
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,9 @@ from finery.core.db import Database
 from finery.core.rundir import ExitRecord, Run
 from finery.core.settings import Settings
 from finery.worker.loop import Worker
+
+_TLS = ssl.create_default_context()
+"""Made once: it takes longer than a request."""
 
 
 class Offline:
@@ -110,6 +114,7 @@ def begin(live: Live, name: str = "seeded", **spec: Any) -> tuple[int, Run]:
 
 def finish(live: Live, run: Run, *, code: int = 0, cause: str = "") -> None:
     """End a run, and store what it wrote as the worker does."""
+    run.status("failed" if code else "completed", cause)
     run.events.close()
     now = time.time()
     end = ExitRecord(
@@ -133,7 +138,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory, offline: Offline) -> Itera
 def log_in(server: Live) -> str:
     """The secret of a fresh browser session."""
     code = server.client.post("/login-codes")["code"]
-    answer = httpx.post(f"{server.url}/api/login", json={"code": code}, trust_env=False)
+    answer = fetch("POST", f"{server.url}/api/login", json={"code": code})
     return answer.cookies[COOKIE]
 
 
@@ -163,3 +168,9 @@ def knock(server: Live, path: str, headers: Mapping[str, str]) -> int:
             + b"\r\n"
         )
         return int(wire.recv(4096).split()[1])
+
+
+def fetch(verb: str, url: str | httpx.URL, **options: Any) -> httpx.Response:
+    """One request with a client of its own: no cookie and no connection is left from another."""
+    options.setdefault("timeout", 30)
+    return httpx.request(verb, url, trust_env=False, verify=_TLS, **options)

@@ -225,7 +225,7 @@ def _resumed(path: Path, settings: Settings) -> tuple[Path, RunSpec]:
 
 
 def _resolver(settings: Settings) -> Resolver:
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     db = Database(settings.url)
     migrations.upgrade(db, lock=settings.home / "migrate.lock")
     return Resolver(db, ObjectStore(settings.objects), settings)
@@ -248,7 +248,7 @@ def _absolute(ref: str, base: Path) -> str:
 
 
 def _refuse_full_disk(home: Path) -> None:
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     stat = os.statvfs(home)
     free = stat.f_bavail * stat.f_frsize
     if free < 50 * 2**20:

@@ -52,7 +52,7 @@ class Server:
         Raises:
             Unavailable: the port is taken, or the API does not come up.
         """
-        self.settings.home.mkdir(parents=True, exist_ok=True)
+        self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         migrations.upgrade(Database(self.settings.url), lock=self.settings.home / "migrate.lock")
         ensure_token(self.settings.token_file)
         for name in ("api", "worker"):

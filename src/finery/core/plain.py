@@ -1,4 +1,4 @@
-"""What plain data of users (dicts, lists, scalars) may hold, so that every database and every JSON writer can keep it."""
+"""What plain data of users (dicts, lists, scalars) may hold, so that every database and JSON writer can keep it."""
 
 import math
 from collections.abc import Mapping

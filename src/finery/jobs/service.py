@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from finery.core import refs
 from finery.core.errors import Conflict, InvalidSpec, NotFound
 from finery.core.events import CheckpointEvent, ControlAckEvent, Event, StatusEvent
+from finery.core.paths import resolve_inside
 from finery.core.rundir import Command, ExitRecord, ResolvedInput, RunSpec
 from finery.core.spec import parse
 from finery.jobs import scheduling, states
@@ -476,6 +477,11 @@ def mark_lost(session: Session, *, now: datetime) -> None:
 
 
 def _apply_checkpoint(session: Session, job: Job, attempt_: Attempt, event: CheckpointEvent) -> None:
+    """Note a checkpoint; one that does not lie within the attempt is none of this job's."""
+    try:
+        resolve_inside(Path(attempt_.run_dir), event.path)
+    except InvalidSpec:
+        return
     same = select(Checkpoint).where(
         Checkpoint.job_id == job.id, Checkpoint.attempt == attempt_.number, Checkpoint.step == event.step
     )

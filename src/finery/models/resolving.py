@@ -26,7 +26,9 @@ BUILD_VERSION: Final = 1
 """Raised when a built-in model comes out differently."""
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-_HUB_ID = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?$")
+_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>(?!.*\.\.)\w[\w./-]*))?")
+"""What the hub's own client then checks in detail."""
+_MODELSCOPE_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>(?!.*\.\.)\w[\w./-]*))?")
 _CONVERT = (
     "a pickle can run code when it is loaded; convert it where it is trusted: "
     "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)"
@@ -51,7 +53,7 @@ def resolve(base: str, *, home: Path, tokens: Mapping[str, str] | None = None) -
         return _local(Path(base).expanduser())
     if base.startswith("modelscope:"):
         return _modelscope(base.removeprefix("modelscope:"), home, (tokens or {}).get(modelscope.TOKEN))
-    found = _HUB_ID.match(base)
+    found = _HUB_ID.fullmatch(base)
     if found is None:
         near = get_close_matches(base, BUILTIN, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]}?" if near else "."
@@ -130,7 +132,7 @@ def _hub(repo: str, revision: str | None, home: Path, token: str | None) -> Reso
 
 
 def _modelscope(name: str, home: Path, token: str | None) -> ResolvedInput:
-    found = _HUB_ID.match(name)
+    found = _MODELSCOPE_ID.fullmatch(name)
     if found is None:
         raise InvalidSpec(
             f"modelscope:{name} is no ModelScope id; write modelscope:org/name or modelscope:org/name@revision"

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { colourPieces, foldLines } from "./logText";
+import { colourPieces, foldLines, plainText } from "./logText";
 
 describe("log text", () => {
   it("shows a progress bar as its last state", () => {
@@ -12,6 +12,13 @@ describe("log text", () => {
       { text: " ", colour: undefined, isBold: false },
       { text: "plain", colour: undefined, isBold: false },
     ]);
+  });
+
+  it("drops what would speak to a terminal: titles, links, the clipboard, controls", () => {
+    const line = "a\u001b]0;title\u0007b\u001b]8;;javascript:x\u001b\\c\u001b]8;;\u001b\\d\u001b]52;c;eA==\u0007e\u001bP$q\u001b\\f";
+    expect(plainText(line)).toBe("abcdef");
+    expect(plainText("\u009b31mg\u001b[?25lh\u0007\u0008i\u001b(Bj\u001b")).toBe("ghij");
+    expect(plainText("tab\tkept, 中文 kept")).toBe("tab\tkept, 中文 kept");
   });
 
   it("leaves markup as text", () => {

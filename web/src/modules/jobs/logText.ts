@@ -11,8 +11,10 @@ const COLOURS: Record<number, string> = {
   31: "#d4380d", 32: "#389e0d", 33: "#ad6800", 34: "#1668dc", 35: "#9254de", 36: "#08979c", 90: "#8c8c8c",
   91: "#ff4d4f", 92: "#52c41a", 93: "#d48806", 94: "#4096ff", 95: "#b37feb", 96: "#13c2c2",
 };
-// eslint-disable-next-line no-control-regex
-const ESCAPE = /\u001b\[([0-9;]*)([A-Za-z])/g;
+/** CSI with its parameters and letter; strings to the terminal such as links, titles and clipboard; other controls. */
+const ESCAPE =
+  // eslint-disable-next-line no-control-regex
+  /(?:\u001b\[|\u009b)([0-9:;<=>?]*)[ -/]*([@-~])|\u001b[\]PX^_][^\u0007\u001b]*(?:\u0007|\u001b\\)?|\u001b[ -/]*[0-Z\\^-~]?|[\0-\u0008\u000b-\u001f\u007f-\u009f]/g;
 
 /** Lines after carriage returns have done their work: a progress bar is one line. */
 export function foldLines(text: string): string[] {
