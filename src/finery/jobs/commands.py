@@ -12,18 +12,16 @@ from finery.core.client import Client, connect
 from finery.core.console import JsonOption
 from finery.core.errors import InvalidSpec
 from finery.core.settings import Settings
-from finery.jobs import checking, uploading
+from finery.jobs import checking, uploading, watching, words
 from finery.jobs.recipes import RecipeBook
 
 app = typer.Typer(no_args_is_help=True, help="Submit jobs, watch them, and ask things of them.")
 recipes = typer.Typer(no_args_is_help=True, help="Job files to start from.")
 
-_ENDED = ("completed", "failed", "cancelled", "paused")
-_FAILED = 1
-_STOPPED = 3
-
 JobArgument = Annotated[int, typer.Argument(help="Job id.", min=1)]
 WaitOption = Annotated[bool, typer.Option(help="Wait until the job has stopped.")]
+
+app.command("watch")(watching.watch)
 
 
 @app.command()
@@ -44,9 +42,9 @@ def submit(
         console.emit(made)
     else:
         for job in made:
-            console.say(f"job {job['id']} ({job['name']}) is {job['state']}{_cause(job)}")
+            console.say(f"job {job['id']} ({job['name']}) is {job['state']}{words.cause(job)}")
     if wait:
-        raise typer.Exit(max(_exit_code(job) for job in made))
+        raise typer.Exit(max(words.exit_code(job) for job in made))
 
 
 @app.command("list")
@@ -66,7 +64,7 @@ def list_jobs(
         console.say("There are no jobs. `finery jobs submit recipes/tiny_grpo.yaml` makes one.")
         return
     rows = [
-        (j["id"], j["name"], _kind(j), _state(j), _progress(j), j["model"] or "", j["created_at"][:19])
+        (j["id"], j["name"], words.kind(j), words.state(j), words.progress(j), j["model"] or "", j["created_at"][:19])
         for j in page["jobs"]
     ]
     console.table(("id", "name", "kind", "state", "progress", "model", "created (UTC)"), rows)
@@ -108,8 +106,8 @@ def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
     if as_json:
         console.emit(job)
         return
-    console.say(f"job {job['id']}  {job['name']}  {_kind(job)}")
-    console.say(f"state: {job['state']}{_cause(job)}   {_progress(job)}")
+    console.say(f"job {job['id']}  {job['name']}  {words.kind(job)}")
+    console.say(f"state: {job['state']}{words.cause(job)}   {words.progress(job)}")
     console.say(f"model: {job['model']}   data: {job['data'] or '-'}   seed: {job['seed']}")
     for wish in job["requests"]:
         console.say(f"asked for: {wish['verb']} {wish['values'] or ''} ({wish['outcome']})")
@@ -123,7 +121,7 @@ def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
             [(c["ref"], c["attempt"], f"{c['num_bytes'] / 1e6:.1f}", c["created_at"][:19]) for c in found],
         )
     if job["last_values"]:
-        console.table(("metric", "last"), sorted((k, _number(v)) for k, v in job["last_values"].items()))
+        console.table(("metric", "last"), sorted((k, words.number(v)) for k, v in job["last_values"].items()))
     verbs = ", ".join(job["verbs"])
     console.say(f"possible now: {verbs or 'nothing'}")
 
@@ -170,7 +168,7 @@ def logs(
 @app.command()
 def pause(job_id: JobArgument, wait: WaitOption = True, as_json: JsonOption = False) -> None:
     """Save a checkpoint, stop, and free the machine. `resume` goes on later."""
-    _ask(job_id, "pause", as_json=as_json, until=_ENDED if wait else ())
+    _ask(job_id, "pause", as_json=as_json, until=words.STOPPED if wait else ())
 
 
 @app.command()
@@ -182,7 +180,7 @@ def resume(job_id: JobArgument, as_json: JsonOption = False) -> None:
 @app.command()
 def cancel(job_id: JobArgument, wait: WaitOption = True, as_json: JsonOption = False) -> None:
     """End a job. Its checkpoints stay."""
-    _ask(job_id, "cancel", as_json=as_json, until=_ENDED if wait else ())
+    _ask(job_id, "cancel", as_json=as_json, until=words.STOPPED if wait else ())
 
 
 @app.command()
@@ -222,7 +220,7 @@ def _ask(
     if as_json:
         console.emit(job)
     elif until:
-        console.say(f"job {job_id} is {job['state']}{_cause(job)}")
+        console.say(f"job {job_id} is {job['state']}{words.cause(job)}")
     else:
         console.say(f"{verb} of job {job_id} was asked for")
 
@@ -231,11 +229,11 @@ def _wait(client: Client, job_id: int, *, quiet: bool) -> dict[str, Any]:
     shown = ""
     while True:
         job: dict[str, Any] = client.get(f"/jobs/{job_id}")
-        line = f"job {job_id} {job['state']} {_progress(job)}"
+        line = f"job {job_id} {job['state']} {words.progress(job)}"
         if not quiet and line != shown:
             console.say(line)
             shown = line
-        if job["state"] in _ENDED and not job["requests"]:
+        if words.has_stopped(job):
             return job
         time.sleep(0.5)
 
@@ -254,7 +252,7 @@ def _log_pieces(client: Client, job_id: int, attempt: int | None, tail: int, fol
         yield page["text"]
         offset = page["next_offset"]
         if offset >= page["num_bytes"]:
-            if not follow or job["state"] in _ENDED:
+            if not follow or job["state"] in words.STOPPED:
                 return
             time.sleep(0.5)
 
@@ -268,31 +266,3 @@ def _numbers(values: list[str]) -> dict[str, float]:
         except ValueError:
             raise InvalidSpec(f"{item!r} is no setting; write learning_rate=5e-6") from None
     return found
-
-
-def _exit_code(job: dict[str, Any]) -> int:
-    return {"completed": 0, "failed": _FAILED}.get(job["state"], _STOPPED)
-
-
-def _kind(job: dict[str, Any]) -> str:
-    return str(job["algorithm"] or job["kind"])
-
-
-def _state(job: dict[str, Any]) -> str:
-    return f"{job['state']}{_cause(job)}"
-
-
-def _cause(job: dict[str, Any]) -> str:
-    return f" ({job['cause']})" if job["cause"] else ""
-
-
-def _progress(job: dict[str, Any]) -> str:
-    if job["step"] is None:
-        return ""
-    total = f" of {job['total_steps']}" if job["total_steps"] else ""
-    pace = f", {job['seconds_per_step']:.3g} s/step" if job["seconds_per_step"] else ""
-    return f"step {job['step']}{total}{pace}"
-
-
-def _number(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.4g}"
