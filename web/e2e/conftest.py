@@ -1,8 +1,10 @@
 """Real Chromium against the real server running real tiny jobs."""
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -32,21 +34,28 @@ def browser() -> Iterator[Browser]:
         made.close()
 
 
-@pytest.fixture
-def page(browser: Browser, server: Server) -> Iterator[Page]:  # noqa: F811 - the fixture
+@contextlib.contextmanager
+def logged_in(browser: Browser, at: Server, **options: Any) -> Iterator[Page]:
     """A logged-in page. A console error or a request to any other host fails the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB", base_url=server.client.url)
+    options = {"viewport": {"width": 1280, "height": 900}, "locale": "en-GB", **options}
+    context = browser.new_context(base_url=at.client.url, **options)
     made = context.new_page()
     errors: list[str] = []
     foreign: list[str] = []
     made.on("pageerror", lambda error: errors.append(str(error)))
-    made.on("request", lambda request: foreign.append(request.url) if server.client.url not in request.url else None)
-    made.goto(server.client.post("/login-codes")["link"])
-    made.wait_for_url("**/runs")
+    made.on("request", lambda request: foreign.append(request.url) if at.client.url not in request.url else None)
+    made.goto(at.client.post("/login-codes")["link"])
+    made.wait_for_url(f"{at.client.url}/")
     yield made
     context.close()
     assert errors == []
     assert [url for url in foreign if not url.startswith(("data:", "blob:", "ws:"))] == []
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:  # noqa: F811 - the fixture
+    with logged_in(browser, server) as made:
+        yield made
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,9 +17,10 @@ import { StaleBanner } from "./StaleBanner";
 
 const HomePage = lazy(() => import("../modules/home/HomePage"));
 const RunsPage = lazy(() => import("../modules/jobs/RunsPage"));
+const SharedPage = lazy(() => import("../modules/jobs/SharedPage"));
 const RunPage = lazy(() => import("../modules/jobs/RunPage"));
 const ComparePage = lazy(() => import("../modules/compare/ComparePage"));
-const LaunchPage = lazy(() => import("../modules/jobs/LaunchPage"));
+const LaunchPage = lazy(() => import("../modules/launch/LaunchPage"));
 const DatasetsPage = lazy(() => import("../modules/datasets/DatasetsPage"));
 const EvaluatePage = lazy(() => import("../modules/evaluation/EvaluatePage"));
 
@@ -53,7 +54,8 @@ export function Shell(props: Props) {
     "/": focusSearch,
   });
   const isLogin = location.pathname === "/login";
-  const server = useServer(!isLogin);
+  const isShared = location.pathname.startsWith("/shared/");
+  const server = useServer(!isLogin && !isShared);
   const isStranger = server.error instanceof ApiError && server.error.status === 401;
   const section = location.pathname.split("/")[1] || "home";
   const items = SECTIONS.map(({ name, path, icon }) => ({ key: name, icon, label: <Link to={path}>{t(`nav.${name}`)}</Link> }));
@@ -81,7 +83,7 @@ export function Shell(props: Props) {
       <StaleBanner />
       {server.data && !server.data.worker.is_alive && <Alert banner type="warning" title={t("worker.dead")} />}
       <Layout className="body">
-        {!isLogin && !isStranger && (
+        {!isLogin && !isShared && !isStranger && (
           <Layout.Sider className="sider" width={140} collapsedWidth={52} breakpoint="lg" trigger={null}>
             <Menu mode="inline" items={items} selectedKeys={[section]} aria-label={t("nav.label")} />
           </Layout.Sider>
@@ -89,7 +91,9 @@ export function Shell(props: Props) {
         <Layout.Content id="content">
           <ErrorBoundary key={location.pathname}>
             <Suspense fallback={<div className="page"><Skeleton active /></div>}>
-              {isLogin || isStranger ? (
+              {isShared ? (
+                <Routes><Route path="/shared/:job" element={<SharedPage />} /></Routes>
+              ) : isLogin || isStranger ? (
                 <LoginPage />
               ) : server.error && !server.data ? (
                 <div className="page">

@@ -1,6 +1,17 @@
 /** Numbers, sizes and times as text. */
 import type { Language } from "./i18n";
 
+// Made once: a formatter takes longer to make than a screen of numbers to write.
+const SHORT = new Intl.NumberFormat("en", { maximumFractionDigits: 8 });
+const WHOLE = new Intl.NumberFormat("en");
+const LOCALE: Record<Language, string> = { en: "en-GB", zh: "zh-CN" };
+const AGO = both((language) => new Intl.RelativeTimeFormat(language, { numeric: "auto", style: "short" }));
+const CLOCK = both((language) => new Intl.DateTimeFormat(LOCALE[language], { hour: "2-digit", minute: "2-digit" }));
+
+function both<T>(make: (language: Language) => T): Record<Language, T> {
+  return { en: make("en"), zh: make("zh") };
+}
+
 /** Four significant digits unless told otherwise; what is not finite stays its own name. */
 export function number(value: number | string | null | undefined, digits = 4): string {
   if (value === null || value === undefined) return "–";
@@ -8,12 +19,12 @@ export function number(value: number | string | null | undefined, digits = 4): s
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (size >= 1e6 || size < 1e-4) return value.toExponential(digits - 1).replace(/\.?0+e/, "e").replace("e+", "e");
-  return Number(value.toPrecision(digits)).toLocaleString("en", { maximumFractionDigits: 8 });
+  return SHORT.format(Number(value.toPrecision(digits)));
 }
 
 /** A count, in groups of three digits. */
 export function whole(value: number): string {
-  return value.toLocaleString("en");
+  return WHOLE.format(value);
 }
 
 /** 0.1234 as "12.3 %". */
@@ -52,21 +63,19 @@ const STEPS: [number, Intl.RelativeTimeFormatUnit][] = [
 /** "3 minutes ago" in the page's language. */
 export function relative(moment: string, now: number, language: Language): string {
   let amount = (new Date(moment).getTime() - now) / 1000;
-  const format = new Intl.RelativeTimeFormat(language, { numeric: "auto", style: "short" });
   for (const [size, unit] of STEPS) {
-    if (Math.abs(amount) < size) return format.format(Math.round(amount), unit);
+    if (Math.abs(amount) < size) return AGO[language].format(Math.round(amount), unit);
     amount /= size;
   }
   return moment;
 }
 
 export function absolute(moment: string, language: Language): string {
-  return new Date(moment).toLocaleString(language === "zh" ? "zh-CN" : "en-GB");
+  return new Date(moment).toLocaleString(LOCALE[language]);
 }
 
 export function clock(milliseconds: number, language: Language): string {
-  const options: Intl.DateTimeFormatOptions = { hour: "2-digit", minute: "2-digit" };
-  return new Date(milliseconds).toLocaleTimeString(language === "zh" ? "zh-CN" : "en-GB", options);
+  return CLOCK[language].format(milliseconds);
 }
 
 /** A length of time in its two largest units: "42 s", "3 min 20 s", "5 h 3 min". */

@@ -1,4 +1,3 @@
-import { Tooltip } from "antd";
 import { useEffect, useState } from "react";
 import { absolute, relative } from "../app/format";
 import { useLanguage } from "../app/i18n";
@@ -15,8 +14,6 @@ export function RelativeTime({ moment }: { moment: string | null }) {
   }, []);
   if (!moment) return <span>–</span>;
   return (
-    <Tooltip title={absolute(moment, language)}>
-      <time dateTime={moment}>{relative(moment, now, language)}</time>
-    </Tooltip>
+    <time dateTime={moment} title={absolute(moment, language)}>{relative(moment, now, language)}</time>
   );
 }

@@ -11,7 +11,7 @@ import { ParallelPanel } from "./ParallelPanel";
 import { RunPicker } from "./RunPicker";
 import { ScatterPanel } from "./ScatterPanel";
 import { useCompared } from "./useCompared";
-import { useView } from "./useView";
+import { useView } from "../../app/useView";
 
 const TABS = ["charts", "config", "scatter", "parallel"] as const;
 

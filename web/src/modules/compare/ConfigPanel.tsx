@@ -7,7 +7,7 @@ import { useLanguage, useT, type Language, type Translate } from "../../app/i18n
 import { EmptyState } from "../../ui/EmptyState";
 import { RunDot } from "../../ui/RunDot";
 import { configOf, configRows, isMarked, row, type Known, type Row } from "./logic";
-import { useView } from "./useView";
+import { useView } from "../../app/useView";
 
 const KEY_WIDTH = 280;
 const RUN_WIDTH = 170;

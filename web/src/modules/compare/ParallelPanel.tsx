@@ -7,7 +7,7 @@ import { defaultAxes, dimensions, parallelAxes, type Known } from "./logic";
 import { Plot } from "./Plot";
 import { parallelOption } from "./plotOptions";
 import { PointsTable } from "./PointsTable";
-import { useView } from "./useView";
+import { useView } from "../../app/useView";
 
 const HEIGHT = 420;
 const MIN_AXES = 2;

@@ -7,7 +7,7 @@ import { defaultPair, dimensions, type Dimension, type Known } from "./logic";
 import { Plot } from "./Plot";
 import { placed, scatterOption } from "./plotOptions";
 import { PointsTable } from "./PointsTable";
-import { useView } from "./useView";
+import { useView } from "../../app/useView";
 
 const HEIGHT = 440;
 const AXES = ["x", "y"] as const;

@@ -93,33 +93,17 @@ export interface RunLines {
   lines: Line[];
 }
 
-export interface Metrics {
-  metrics: [string, RunLines[]][];
-  /** The filter is no regular expression and was matched as text. */
-  isPlainText: boolean;
-}
-
 /** The metrics of any of the runs, the main ones first, each with the lines of the runs that have it. */
-export function unionOfMetrics(runs: { id: number; name: string; lines: Lines }[], filter: string): Metrics {
+export function unionOfMetrics(runs: { id: number; name: string; lines: Lines }[], filter: string): [string, RunLines[]][] {
   const own = runs.map((run) => ({ ...run, metrics: new Map(byMetric(run.lines, filter)) }));
   const everyLine = own.flatMap((run) => [...run.lines].map(([key, line]): [string, Line] => [`${run.id}\n${key}`, line]));
-  const metrics = byMetric(new Map(everyLine), filter).map(([metric]): [string, RunLines[]] => [
+  return byMetric(new Map(everyLine), filter).map(([metric]): [string, RunLines[]] => [
     metric,
     own.flatMap((run) => {
       const lines = run.metrics.get(metric);
       return lines ? [{ jobId: run.id, name: run.name, lines }] : [];
     }),
   ]);
-  return { metrics, isPlainText: !isPattern(filter) };
-}
-
-function isPattern(text: string): boolean {
-  try {
-    new RegExp(text, "i");
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** What was held, for each line that did not change since: a refetch then draws only the charts that grew. */
@@ -132,36 +116,6 @@ export function shared(before: Lines | undefined, after: Lines): Lines {
 
 function isSame(before: Line | undefined, after: Line): boolean {
   return before !== undefined && before.steps.length === after.steps.length && before.times[0] === after.times[0] && before.times.at(-1) === after.times.at(-1);
-}
-
-export interface Span {
-  /** Seconds since the epoch of each run's first point of any metric. */
-  starts: ReadonlyMap<number, number>;
-  unit: TimeUnit;
-}
-
-export interface TimeUnit {
-  name: "s" | "min" | "h";
-  seconds: number;
-}
-
-const UNITS: TimeUnit[] = [{ name: "s", seconds: 1 }, { name: "min", seconds: 60 }, { name: "h", seconds: 3600 }];
-const MOST_OF_A_UNIT = 20_000;
-
-/** Where each run's clock starts, and the unit that keeps the axis short. */
-export function span(runs: { id: number; lines: Lines }[]): Span {
-  const starts = new Map<number, number>();
-  let longest = 0;
-  for (const { id, lines } of runs) {
-    const firsts = [...lines.values()].flatMap((line) => line.times.slice(0, 1));
-    const lasts = [...lines.values()].flatMap((line) => line.times.slice(-1));
-    if (firsts.length === 0) continue;
-    const start = Math.min(...firsts);
-    starts.set(id, start);
-    longest = Math.max(longest, Math.max(...lasts) - start);
-  }
-  const unit = UNITS.find(({ seconds }) => longest / seconds < MOST_OF_A_UNIT) ?? { name: "h", seconds: 3600 };
-  return { starts, unit };
 }
 
 /** A number that runs can be placed by: a numeric key of the job file, or a metric's newest value. */

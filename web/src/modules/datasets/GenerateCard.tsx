@@ -26,9 +26,10 @@ export function GenerateCard() {
   const chosen = generators.data?.generators.find((entry) => entry.name === generator);
   return (
     <Card size="small" title={t("data.generate")}>
-      <Form size="small" labelCol={{ span: 7 }} onFinish={() => make.mutate()}>
-        <Form.Item label={t("data.generator")} help={chosen?.summary}>
+      <Form size="small" colon={false} labelAlign="left" labelCol={{ flex: "186px" }} onFinish={() => make.mutate()}>
+        <Form.Item label={t("data.generator")} htmlFor="generator" help={chosen?.summary}>
           <Select
+            id="generator"
             value={generator}
             onChange={(value) => {
               setGenerator(value);
@@ -37,8 +38,8 @@ export function GenerateCard() {
             options={(generators.data?.generators ?? []).map((entry) => ({ value: entry.name, label: entry.name }))}
           />
         </Form.Item>
-        <Form.Item label={t("data.name")} required>
-          <Input value={name} onChange={(event) => setName(event.target.value)} data-testid="generate-name" />
+        <Form.Item label={t("data.name")} htmlFor="generate-name" required>
+          <Input id="generate-name" value={name} onChange={(event) => setName(event.target.value)} data-testid="generate-name" />
         </Form.Item>
         {chosen && <SchemaForm schema={chosen.params_schema as ObjectSchema} values={params} change={setParams} />}
         {make.error && <ErrorCard error={make.error} />}

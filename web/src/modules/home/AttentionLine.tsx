@@ -19,7 +19,7 @@ export function AttentionLine({ item, isNew, archive }: { item: Item; isNew: boo
       </li>
     );
   }
-  const since = <span className="quiet">{isNew && <b className="new">{t("home.new")}</b>} <RelativeTime moment={item.at} /></span>;
+  const since = <span>{isNew && <b className="new">{t("home.new")}</b>} <span className="quiet"><RelativeTime moment={item.at} /></span></span>;
   if (item.kind === "alert") {
     const { job_id, job_name, alert } = item.alert;
     return (

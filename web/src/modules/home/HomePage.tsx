@@ -110,7 +110,7 @@ function JobLine({ job, isNew = false }: { job: Job; isNew?: boolean }) {
       <StateBadge job={job} />
       <span className="cut" title={words}>{words}</span>
       <span className="cut"><ValueCell job={job} /></span>
-      <span className="quiet">{isNew && <b className="new">{t("home.new")}</b>} <RelativeTime moment={job.ended_at ?? job.started_at ?? job.created_at} /></span>
+      <span>{isNew && <b className="new">{t("home.new")}</b>} <span className="quiet"><RelativeTime moment={job.ended_at ?? job.started_at ?? job.created_at} /></span></span>
     </li>
   );
 }

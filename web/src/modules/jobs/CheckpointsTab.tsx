@@ -2,6 +2,7 @@ import { Button, Space, Table, Tag, Typography } from "antd";
 import { useNavigate } from "react-router";
 import type { JobDetail } from "../../api/client";
 import { bytes, specYaml, whole } from "../../app/format";
+import { useIsGuest } from "../../app/guest";
 import { useT } from "../../app/i18n";
 import { EmptyState } from "../../ui/EmptyState";
 import { RelativeTime } from "../../ui/RelativeTime";
@@ -11,6 +12,7 @@ type Checkpoint = JobDetail["checkpoints"][number];
 /** What the run has saved: what to name it by, how large it is, and what can be done with it. */
 export function CheckpointsTab({ job }: { job: JobDetail }) {
   const t = useT();
+  const isGuest = useIsGuest();
   const navigate = useNavigate();
   if (job.checkpoints.length === 0) return <EmptyState text={t("checkpoints.empty")} />;
   const newest = job.checkpoints.at(-1);
@@ -33,16 +35,16 @@ export function CheckpointsTab({ job }: { job: JobDetail }) {
           { title: t("col.attempt"), dataIndex: "attempt", width: 90 },
           { title: t("col.size"), width: 100, render: (_, row) => bytes(row.num_bytes) },
           { title: t("col.saved"), width: 130, render: (_, row) => <RelativeTime moment={row.created_at} /> },
-          {
+          ...(isGuest ? [] : [{
             title: t("checkpoints.use"),
             width: 230,
-            render: (_, row) => (
+            render: (_: unknown, row: Checkpoint) => (
               <Space>
                 <Button size="small" onClick={() => launch(trainFrom(job, row))} data-testid={`train-from-${row.step}`}>{t("checkpoints.train")}</Button>
                 <Button size="small" onClick={() => launch(evaluation(job, row))} data-testid={`evaluate-${row.step}`}>{t("checkpoints.evaluate")}</Button>
               </Space>
             ),
-          },
+          }]),
         ]}
       />
     </>

@@ -10,39 +10,43 @@ import { useEdit } from "./useEdit";
 /** The name in the run's colour; the pencil renames it in place. */
 export function NameCell({ job }: { job: Job }) {
   const t = useT();
-  const edit = useEdit();
-  const [name, setName] = useState<string | null>(null);
-  const keep = () => {
-    const next = name?.trim();
-    if (next && next !== job.name) {
-      edit.mutate({ ids: [job.id], edit: { name: next }, undo: { edit: { name: job.name }, text: t("edit.renamed", { name: next }) } });
-    }
-    setName(null);
-  };
-  if (name !== null) {
-    return (
-      <Input
-        size="small"
-        autoFocus
-        maxLength={80}
-        aria-label={t("edit.rename", { name: job.name })}
-        data-testid="rename"
-        value={name}
-        onChange={(event) => setName(event.target.value)}
-        onPressEnter={keep}
-        onBlur={keep}
-        onKeyDown={(event) => event.key === "Escape" && setName(null)}
-      />
-    );
-  }
+  const [isRenaming, setRenaming] = useState(false);
+  if (isRenaming) return <NameField job={job} done={() => setRenaming(false)} />;
   const title = [job.name, job.tags.length > 0 ? `[${job.tags.join(", ")}]` : "", job.notes].filter(Boolean).join("\n");
   return (
     <span className="cell-line" title={title}>
       <RunDot jobId={job.id} />
       <Link to={`/runs/${job.id}`}>{job.name}</Link>
       <Marks job={job} />
-      <Button className="on-hover" type="text" size="small" icon={<EditOutlined />} aria-label={t("edit.rename", { name: job.name })} onClick={() => setName(job.name)} />
+      <Button className="on-hover" type="text" size="small" icon={<EditOutlined />} aria-label={t("edit.rename", { name: job.name })} onClick={() => setRenaming(true)} />
     </span>
+  );
+}
+
+function NameField({ job, done }: { job: Job; done: () => void }) {
+  const t = useT();
+  const edit = useEdit();
+  const [name, setName] = useState(job.name);
+  const keep = () => {
+    const next = name.trim();
+    if (next && next !== job.name) {
+      edit.mutate({ ids: [job.id], edit: { name: next }, undo: { edit: { name: job.name }, text: t("edit.renamed", { name: next }) } });
+    }
+    done();
+  };
+  return (
+    <Input
+      size="small"
+      autoFocus
+      maxLength={80}
+      aria-label={t("edit.rename", { name: job.name })}
+      data-testid="rename"
+      value={name}
+      onChange={(event) => setName(event.target.value)}
+      onPressEnter={keep}
+      onBlur={keep}
+      onKeyDown={(event) => event.key === "Escape" && done()}
+    />
   );
 }
 

@@ -9,6 +9,7 @@ import { EnvironmentCard } from "./EnvironmentCard";
 import { FailureCard } from "./FailureCard";
 import { NotesCard } from "./NotesCard";
 import { otherValues } from "./progress";
+import { RecipeCard } from "./RecipeCard";
 
 /** What the run is made of: job file, attempts, inputs, code, environment. */
 export function OverviewTab({ job }: { job: JobDetail }) {
@@ -23,6 +24,7 @@ export function OverviewTab({ job }: { job: JobDetail }) {
         </Card>
         <div className="stack">
           <NotesCard job={job} />
+          <RecipeCard job={job} />
           {Object.keys(job.last_values).length > 0 && <ValuesCard job={job} />}
           <Card size="small" title={t("overview.attempts")}><AttemptsTable job={job} /></Card>
           <InputsCard job={job} />

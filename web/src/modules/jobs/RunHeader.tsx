@@ -2,6 +2,7 @@ import { Tag } from "antd";
 import { Link } from "react-router";
 import type { JobDetail } from "../../api/client";
 import { duration } from "../../app/format";
+import { useIsGuest } from "../../app/guest";
 import { useLanguage, useT } from "../../app/i18n";
 import { RunDot } from "../../ui/RunDot";
 import { StateBadge } from "../../ui/StateBadge";
@@ -12,6 +13,7 @@ import { VerbButtons } from "./VerbButtons";
 export function RunHeader({ job }: { job: JobDetail }) {
   const t = useT();
   const language = useLanguage();
+  const isGuest = useIsGuest();
   const progress = progressText(job, t, language, Date.now());
   const task = job.spec.task as { engine?: string } | undefined;
   const facts: [string, string | null][] = [
@@ -45,7 +47,7 @@ export function RunHeader({ job }: { job: JobDetail }) {
           )}
         </div>
       </div>
-      <VerbButtons job={job} />
+      {isGuest ? <span className="quiet" data-testid="guest">{t("share.guest")}</span> : <VerbButtons job={job} />}
     </header>
   );
 }

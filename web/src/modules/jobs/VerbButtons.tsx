@@ -6,6 +6,7 @@ import { api, take, type JobDetail, type Verb } from "../../api/client";
 import { specYaml } from "../../app/format";
 import { useT } from "../../app/i18n";
 import { SetDialog } from "./SetDialog";
+import { ShareDialog } from "./ShareDialog";
 
 /** Buttons for what can be done in this state, no others, and the wishes that are still open. */
 export function VerbButtons({ job }: { job: JobDetail }) {
@@ -14,6 +15,7 @@ export function VerbButtons({ job }: { job: JobDetail }) {
   const { notification } = App.useApp();
   const queries = useQueryClient();
   const [isSetting, setSetting] = useState(false);
+  const [isSharing, setSharing] = useState(false);
   const ask = useMutation({
     mutationFn: ({ verb, values }: { verb: Verb; values?: Record<string, number> }) =>
       take(api.POST("/api/jobs/{job_id}/{verb}", { params: { path: { job_id: job.id, verb } }, body: { values: values ?? {} } })),
@@ -40,6 +42,8 @@ export function VerbButtons({ job }: { job: JobDetail }) {
       <Tooltip title={t("run.copy.why")}>
         <Button data-testid="launch-copy" onClick={() => void navigate("/launch", { state: { text: specYaml(job.spec) } })}>{t("run.copy")}</Button>
       </Tooltip>
+      <Tooltip title={t("share.button.why")}><Button data-testid="share" onClick={() => setSharing(true)}>{t("share.button")}</Button></Tooltip>
+      <ShareDialog job={job} isOpen={isSharing} close={() => setSharing(false)} />
       <SetDialog isOpen={isSetting} close={() => setSetting(false)} apply={(values) => ask.mutate({ verb: "set", values })} />
     </Space>
   );

@@ -1,5 +1,5 @@
-import { Tooltip } from "antd";
 import type { ColumnType } from "antd/es/table";
+import type { PointerEvent } from "react";
 import type { Job } from "../../api/client";
 import { number } from "../../app/format";
 import type { Language, Translate } from "../../app/i18n";
@@ -33,7 +33,17 @@ export function columnsIn({ t, language, sort, shown, baseline }: Shown): Column
     { key: "data", title: t("runs.data"), dataIndex: "data", width: 86, ellipsis: true, sorter: true },
     { key: "created", title: t("runs.created"), width: 104, ellipsis: true, sorter: true, render: (_, job) => <RelativeTime moment={job.created_at} /> },
   ];
-  return columns.map((column) => ({ ...column, sortOrder: orderOf(sort, String(column.key)) }));
+  return columns.map((column) => ({ ...column, sortOrder: orderOf(sort, String(column.key)), shouldCellUpdate: onceEach() }));
+}
+
+/** Draw a cell again when its job has changed, and once when the columns have: the table itself draws all cells whenever one row has changed. */
+function onceEach(): (job: Job, before: Job) => boolean {
+  const drawn = new WeakSet<Job>();
+  return (job, before) => {
+    const isNews = job !== before || !drawn.has(job);
+    drawn.add(job);
+    return isNews;
+  };
 }
 
 function orderOf(sort: string, key: string): "ascend" | "descend" | null {
@@ -58,12 +68,10 @@ function ProgressCell({ job, text }: { job: Job; text: string }) {
   const isMoving = ["allocated", "running", "pausing", "cancelling", "completed"].includes(job.state);
   const words = isMoving || !job.cause ? text : job.cause;
   return (
-    <Tooltip title={isMoving ? job.cause : [job.cause, text].filter(Boolean).join("; ")}>
-      <span className="cell-line">
-        {job.step !== null && job.total_steps !== null && <MiniBar fraction={job.step / job.total_steps} isFailed={job.state === "failed"} />}
-        <span className="cut">{words}</span>
-      </span>
-    </Tooltip>
+    <span className="cell-line" title={isMoving ? job.cause : [job.cause, text].filter(Boolean).join("; ")}>
+      {job.step !== null && job.total_steps !== null && <MiniBar fraction={job.step / job.total_steps} isFailed={job.state === "failed"} />}
+      <span className="cut">{words}</span>
+    </span>
   );
 }
 
@@ -78,9 +86,8 @@ function MiniBar({ fraction, isFailed }: { fraction: number; isFailed: boolean }
 export function ValueCell({ job }: { job: Job }) {
   const main = mainValue(job);
   if (!main) return null;
-  return (
-    <Tooltip title={otherValues(job).map(([name, value]) => <div key={name}>{name} {number(value)}</div>)}>
-      <span><b>{number(main[1])}</b> <span className="quiet">{main[0]}</span></span>
-    </Tooltip>
-  );
+  const tell = (event: PointerEvent<HTMLElement>) => {
+    event.currentTarget.title = otherValues(job).map(([name, value]) => `${name} ${number(value)}`).join("\n");
+  };
+  return <span onPointerEnter={tell}><b>{number(main[1])}</b> <span className="quiet">{main[0]}</span></span>;
 }

@@ -8,6 +8,8 @@ import { merged, type JobList } from "./merging";
 const PAGE = 500;
 /** The shortest time between two questions because of jobs that changed. */
 const ASK_AGAIN_MS = 1500;
+/** Jobs that changed within this time go into the table together. */
+const FLUSH_MS = 500;
 
 export interface Asked {
   query: string;
@@ -42,15 +44,25 @@ export function useJobs({ query, sort, settings }: Asked) {
         void queries.invalidateQueries({ queryKey: key });
       }, ASK_AGAIN_MS);
     };
-    const takeJob = (job: Job) => {
-      let isKnown = false;
+    const waiting = new Map<number, Job>();
+    let flushing = 0;
+    const flush = () => {
+      flushing = 0;
+      const jobs = [...waiting.values()];
+      waiting.clear();
+      let areKnown = false;
       queries.setQueryData<Pages>(key, (before) => {
         if (!before) return before;
-        const pages = before.pages.map((page) => merged(page, job));
-        isKnown = pages.some((page, index) => page !== before.pages[index]);
-        return isKnown ? { ...before, pages } : before;
+        const loaded = new Set(before.pages.flatMap((page) => page.jobs.map((job) => job.id)));
+        areKnown = jobs.every((job) => loaded.has(job.id));
+        const pages = before.pages.map((page) => jobs.reduce(merged, page));
+        return pages.some((page, index) => page !== before.pages[index]) ? { ...before, pages } : before;
       });
-      if (!isKnown || query) askAgain();
+      if (!areKnown || query) askAgain();
+    };
+    const takeJob = (job: Job) => {
+      waiting.set(job.id, job);
+      flushing ||= window.setTimeout(flush, FLUSH_MS);
     };
     const live = new Live(
       "live",
@@ -62,6 +74,7 @@ export function useJobs({ query, sort, settings }: Asked) {
     );
     return () => {
       window.clearTimeout(timer);
+      window.clearTimeout(flushing);
       live.close();
     };
   }, [queries, query, sort, shown]);

@@ -20,7 +20,7 @@ export function LoginPage() {
     setPhase("busy");
     take(api.POST("/api/login", { body: { code } }))
       .then(() => queries.invalidateQueries())
-      .then(() => navigate("/runs", { replace: true }))
+      .then(() => navigate("/", { replace: true }))
       .catch(() => setPhase("failed"));
   }, [navigate, queries]);
   return (

@@ -1,12 +1,21 @@
-import { Input, Segmented, Skeleton, Slider, Space, Switch } from "antd";
-import { useEffect, useMemo, useRef, useState } from "react";
-import { useSearchParams } from "react-router";
+import { Skeleton } from "antd";
+import { useCallback, useDeferredValue, useMemo } from "react";
 import type { JobDetail } from "../../api/client";
 import { useT } from "../../app/i18n";
+import { useView } from "../../app/useView";
 import { EmptyState } from "../../ui/EmptyState";
 import { ErrorCard } from "../../ui/ErrorCard";
+import { asText, type Stretch } from "../../ui/stretch";
+import { AXES } from "./axis";
+import { ChartControls } from "./ChartControls";
+import { FullChart } from "./FullChart";
 import { MetricCard } from "./MetricCard";
-import { byMetric, FAMILIES, family, type Family, type Line, type Lines } from "./series";
+import { MetricChart } from "./MetricChart";
+import { byMetric, inFamilies, type Lines } from "./series";
+import { useColumns } from "./useColumns";
+import { useLook } from "./useLook";
+import { useScale } from "./useScale";
+import { toggled, viewOf } from "./view";
 
 interface Props {
   job: JobDetail;
@@ -15,111 +24,53 @@ interface Props {
   isLoading: boolean;
 }
 
-const CHART_WIDTH = 350;
-const CLOSED_AT_FIRST = "native";
+const CHART_HEIGHT = 180;
 
-/** Charts in sections by family. Smoothing, axis, scale, filter and closed sections live in the address. */
+/** Charts in sections by family. All settings, the zoom and the chart on the whole screen live in the address. */
 export function ChartsTab({ job, lines, error, isLoading }: Props) {
   const t = useT();
-  const [view, setView] = useSearchParams();
-  const smoothing = Number(view.get("smooth") ?? "0");
-  const isLog = view.get("log") === "1";
-  const isTime = view.get("x") === "time";
-  const filter = view.get("metric") ?? "";
-  const closed = (view.get("closed") ?? CLOSED_AT_FIRST).split(",");
+  const [address, change] = useView();
+  const text = address.toString();
+  const view = useMemo(() => viewOf(new URLSearchParams(text)), [text]);
+  const look = useLook(text);
   const [box, numColumns] = useColumns();
-  const change = (name: string, value: string | null) =>
-    setView(
-      (before) => {
-        if (value === null) before.delete(name);
-        else before.set(name, value);
-        return before;
-      },
-      { replace: true },
-    );
+  const { scale, unit, hasTokens } = useScale(job.id, lines, view.axis);
+  const filter = useDeferredValue(view.filter);
   const sections = useMemo(() => inFamilies(byMetric(lines, filter)), [lines, filter]);
+  const zoom = useCallback((stretch: Stretch | null) => change({ zoom: stretch && asText(stretch) }), [change]);
+  const show = useCallback((metric: string | null) => change({ chart: metric }), [change]);
   if (error && lines.size === 0) return <ErrorCard error={error} />;
-  if (isLoading) return <Skeleton active />;
-  if (lines.size === 0) return <EmptyState text={t("charts.empty")} />;
-  const toggle = (name: Family) => {
-    const next = closed.includes(name) ? closed.filter((other) => other !== name) : [...closed, name];
-    change("closed", next.filter(Boolean).join(","));
-  };
+  if (lines.size === 0) return isLoading ? <Skeleton active /> : <EmptyState text={t("charts.empty")} />;
+  const metrics = sections.flatMap(([, own]) => own);
+  const full = metrics.find(([metric]) => metric === view.full);
+  const common = { jobId: job.id, jobName: job.name, look, scale, zoom };
   return (
     <>
-      <div className="bar" data-search>
-        <Input
-          allowClear
-          aria-label={t("charts.filter")}
-          placeholder={t("charts.filter")}
-          defaultValue={filter}
-          onChange={(event) => change("metric", event.target.value || null)}
-          style={{ width: 220 }}
-        />
-        <span>{t("charts.smoothing")}</span>
-        <Slider
-          ariaLabelForHandle={t("charts.smoothing")}
-          min={0}
-          max={0.99}
-          step={0.01}
-          value={smoothing}
-          onChange={(value) => change("smooth", value ? String(value) : null)}
-          style={{ width: 160 }}
-        />
-        <Segmented
-          aria-label={t("charts.axis")}
-          value={isTime ? "time" : "step"}
-          onChange={(value) => change("x", value === "time" ? "time" : null)}
-          options={[{ value: "step", label: t("charts.step") }, { value: "time", label: t("charts.time") }]}
-        />
-        <Space size={6}>
-          <Switch size="small" checked={isLog} onChange={(value) => change("log", value ? "1" : null)} aria-label={t("charts.logY")} />
-          {t("charts.logY")}
-        </Space>
-        <span className="quiet">{t("charts.hint")}</span>
-      </div>
+      <ChartControls view={view} change={change} axes={AXES} unit={unit} hasTokens={hasTokens} />
+      {sections.length === 0 && <EmptyState text={t("charts.noMatch")} />}
       <div ref={box} className="charts" style={{ gridTemplateColumns: `repeat(${numColumns}, minmax(0, 1fr))` }}>
-        {sections.map(([name, metrics]) => {
-          const isClosed = closed.includes(name);
-          const span = Math.min(numColumns, isClosed ? 1 : metrics.length);
+        {sections.map(([name, own]) => {
+          const isClosed = view.closed.includes(name);
+          const span = Math.min(numColumns, isClosed ? 1 : own.length);
           return (
             <section key={name} style={{ gridColumn: `span ${span}` }}>
-              <button type="button" className="family" aria-expanded={!isClosed} onClick={() => toggle(name)}>
-                {isClosed ? "▸" : "▾"} {t(`family.${name}`)} <span className="quiet">{metrics.length}</span>
+              <button type="button" className="family" aria-expanded={!isClosed} onClick={() => change({ closed: toggled(view.closed, name) })}>
+                {isClosed ? "▸" : "▾"} {t(`family.${name}`)} <span className="quiet">{own.length}</span>
               </button>
               {!isClosed && (
                 <div className="charts" style={{ gridTemplateColumns: `repeat(${span}, minmax(0, 1fr))` }}>
-                  {metrics.map(([metric, own]) => (
-                    <MetricCard key={metric} metric={metric} lines={own} jobId={job.id} smoothing={smoothing} isLog={isLog} isTime={isTime} />
-                  ))}
+                  {own.map(([metric, found]) => <MetricCard key={metric} metric={metric} lines={found} height={CHART_HEIGHT} open={show} {...common} />)}
                 </div>
               )}
             </section>
           );
         })}
       </div>
+      {full && (
+        <FullChart title={`${job.name} #${job.id}`} metric={full[0]} metrics={metrics.map(([metric]) => metric)} show={show}>
+          {(height) => <MetricChart key={full[0]} metric={full[0]} lines={full[1]} height={height} {...common} />}
+        </FullChart>
+      )}
     </>
   );
-}
-
-function inFamilies(metrics: [string, Line[]][]): [Family, [string, Line[]][]][] {
-  return FAMILIES.map((name): [Family, [string, Line[]][]] => [name, metrics.filter(([metric]) => family(metric) === name)]).filter(
-    ([, own]) => own.length > 0,
-  );
-}
-
-/** How many charts fit beside each other. */
-function useColumns() {
-  const [box, setBox] = useState<HTMLDivElement | null>(null);
-  const [numColumns, setNumColumns] = useState(3);
-  const observer = useRef<ResizeObserver | null>(null);
-  useEffect(() => {
-    if (!box) return;
-    observer.current = new ResizeObserver(([entry]) => {
-      if (entry) setNumColumns(Math.max(1, Math.floor(entry.contentRect.width / CHART_WIDTH)));
-    });
-    observer.current.observe(box);
-    return () => observer.current?.disconnect();
-  }, [box]);
-  return [setBox, numColumns] as const;
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Streamed } from "../../api/client";
-import { byMetric, family, figures, fromPage, grown, NOTHING, smoothed, thinned, type Held, type Line } from "./series";
+import { batches, byMetric, family, figures, fromPage, grown, inFamilies, isPattern, joined, NOTHING, smoothed, spliced, thinned, type Held, type Line } from "./series";
 
 function metrics(cursor: number, step: number, values: Record<string, number | "NaN" | "Infinity">): Streamed {
   return { cursor, attempt: 1, writer: "rank0", event: { type: "metrics", seq: cursor, time: step, step, values } };
@@ -9,7 +9,7 @@ function metrics(cursor: number, step: number, values: Record<string, number | "
 const line = (held: Held, name: string): Line | undefined => [...held.lines.values()].find((one) => one.name === name);
 
 function plain(values: number[]): Line {
-  return { name: "loss", attempt: 1, writer: "rank0", steps: values.map((_, at) => at), times: values.map((_, at) => at), values };
+  return { name: "loss", attempt: 1, writer: "rank0", steps: values.map((_, at) => at), times: values.map((_, at) => at), values, isThinned: false };
 }
 
 describe("live series", () => {
@@ -33,6 +33,16 @@ describe("live series", () => {
     const held = grown(fromPage(page), [metrics(6, 2, { loss: 2 }), metrics(8, 3, { loss: 1 })]);
     expect(line(held, "loss")?.steps).toEqual([1, 2, 3]);
     expect(held.cursor).toBe(8);
+  });
+
+  it("of metrics that were read at different cursors go on after their own", () => {
+    const page = (name: string, cursor: number) => ({ series: [{ name, attempt: 1, writer: "rank0", steps: [1], times: [1], values: [3], num_points: 9 }], cursor });
+    const held = joined(joined({ ...NOTHING, cursor: 4 }, page("loss", 5)), page("lr", 7));
+    const after = grown(held, [metrics(5, 2, { loss: 2, lr: 2, late: 2 }), metrics(6, 3, { loss: 1, lr: 1 }), metrics(8, 4, { loss: 0, lr: 0 })]);
+    expect(line(after, "loss")?.steps).toEqual([1, 3, 4]);
+    expect(line(after, "lr")?.steps).toEqual([1, 4]);
+    expect(line(after, "late")?.steps).toEqual([2]);
+    expect(line(after, "loss")?.isThinned).toBe(true);
   });
 
   it("are in the order of their cursors", () => {
@@ -84,6 +94,28 @@ describe("series", () => {
     const lines = new Map(["a[0]", "loss"].map((name) => [name, { ...plain([1]), name }]));
     expect(byMetric(lines, "lo.s").map(([name]) => name)).toEqual(["loss"]);
     expect(byMetric(lines, "a[").map(([name]) => name)).toEqual(["a[0]"]);
+    expect([isPattern("lo.s"), isPattern("a[")]).toEqual([true, false]);
+  });
+
+  it("take a stretch in more detail and keep what lies around it", () => {
+    const coarse: Line = { ...plain([9, 8, 7, 6]), steps: [0, 10, 20, 30], times: [0, 10, 20, 30], isThinned: true };
+    const fine: Line = { ...plain([1, 2, 3]), steps: [9, 10, 11], times: [9, 10, 11] };
+    expect(spliced(coarse, fine)).toMatchObject({ steps: [0, 9, 10, 11, 20, 30], values: [9, 1, 2, 3, 7, 6], isThinned: true });
+    expect(spliced(coarse, undefined)).toBe(coarse);
+    expect(spliced(coarse, plain([]))).toBe(coarse);
+  });
+
+  it("are asked for at once where they are short, the first on the page first where they are long", () => {
+    const known = (num_points: number) => [...Array.from({ length: 20 }, (_, at) => `x${at}`), "entropy", "loss", "loss"].map((name) => ({ name, num_points }));
+    expect(batches(known(10)).map((names) => names.length)).toEqual([22]);
+    const [first, ...others] = batches(known(1e6));
+    expect(first?.slice(0, 2)).toEqual(["loss", "entropy"]);
+    expect(others.map((names) => names.length)).toEqual([12, 6]);
+    expect(batches([])).toEqual([]);
+  });
+
+  it("stand in sections that have something in them", () => {
+    expect(inFamilies([["loss", 1], ["native/x", 2], ["policy_loss", 3]])).toEqual([["loss", [["loss", 1], ["policy_loss", 3]]], ["native", [["native/x", 2]]]]);
   });
 
   it("are sorted into families", () => {

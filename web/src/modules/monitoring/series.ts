@@ -10,6 +10,8 @@ export interface Line {
   times: number[];
   /** NaN and infinities as such. */
   values: number[];
+  /** More points are stored than are here. */
+  isThinned: boolean;
 }
 
 export type Lines = ReadonlyMap<string, Line>;
@@ -18,22 +20,49 @@ export interface Held {
   lines: Lines;
   /** Newest cursor that the lines contain; what is not newer is not added again. */
   cursor: number;
+  /** Metrics that were read later than at `cursor`, and at which one. */
+  since: ReadonlyMap<string, number>;
 }
 
-export const NOTHING: Held = { lines: new Map(), cursor: 0 };
+export const NOTHING: Held = { lines: new Map(), cursor: 0, since: new Map() };
 
 const toNumber = (value: number | string): number => (typeof value === "number" ? value : Number(value));
 
-function lineKey(name: string, attempt: number, writer: string): string {
+export function lineKey(name: string, attempt: number, writer: string): string {
   return `${name}\n${attempt}\n${writer}`;
 }
 
 export function fromPage(page: Schemas["SeriesPage"]): Held {
   const lines = page.series.map((one): [string, Line] => [
     lineKey(one.name, one.attempt, one.writer),
-    { name: one.name, attempt: one.attempt, writer: one.writer, steps: one.steps, times: one.times, values: one.values.map(toNumber) },
+    {
+      name: one.name,
+      attempt: one.attempt,
+      writer: one.writer,
+      steps: one.steps,
+      times: one.times,
+      values: one.values.map(toNumber),
+      isThinned: one.num_points > one.values.length,
+    },
   ]);
-  return { lines: new Map(lines), cursor: page.cursor };
+  return { lines: new Map(lines), cursor: page.cursor, since: new Map() };
+}
+
+/** What is held, with the metrics of a page that was read later. */
+export function joined(held: Held, page: Schemas["SeriesPage"]): Held {
+  const { lines, cursor } = fromPage(page);
+  const since = [...lines.values()].map((line): [string, number] => [line.name, cursor]);
+  return { lines: new Map([...held.lines, ...lines]), cursor: held.cursor, since: new Map([...held.since, ...since]) };
+}
+
+/** A line with a stretch of it in more detail. */
+export function spliced(line: Line, detail: Line | undefined): Line {
+  const [first, last] = [detail?.steps[0], detail?.steps.at(-1)];
+  if (!detail || first === undefined || last === undefined) return line;
+  const before = line.steps.flatMap((step, at) => (step < first ? [at] : []));
+  const after = line.steps.flatMap((step, at) => (step > last ? [at] : []));
+  const both = (own: number[], fine: number[]) => [...before.map((at) => own[at] ?? NaN), ...fine, ...after.map((at) => own[at] ?? NaN)];
+  return { ...line, steps: both(line.steps, detail.steps), times: both(line.times, detail.times), values: both(line.values, detail.values) };
 }
 
 /**
@@ -50,12 +79,13 @@ export function grown(held: Held, events: Streamed[], maxPoints = Infinity): Hel
     cursor = at;
     if (event.type !== "metrics") continue;
     for (const [name, value] of Object.entries(event.values)) {
+      if (at <= (held.since.get(name) ?? 0)) continue;
       const key = lineKey(name, attempt, writer);
       let line = lines.get(key);
       if (!line || !fresh.has(key)) {
         line = line
           ? { ...line, steps: [...line.steps], times: [...line.times], values: [...line.values] }
-          : { name, attempt, writer, steps: [], times: [], values: [] };
+          : { name, attempt, writer, steps: [], times: [], values: [], isThinned: false };
         lines.set(key, line);
         fresh.add(key);
       }
@@ -68,7 +98,7 @@ export function grown(held: Held, events: Streamed[], maxPoints = Infinity): Hel
     const line = lines.get(key);
     if (line && line.steps.length > 2 * maxPoints) lines.set(key, thinned(line, maxPoints));
   }
-  return cursor === held.cursor ? held : { lines, cursor };
+  return cursor === held.cursor ? held : { lines, cursor, since: held.since };
 }
 
 /** At most `maxPoints` finite points, the ends and the extremes of each stretch among them; what is not finite stays. */
@@ -91,7 +121,7 @@ export function thinned(line: Line, maxPoints: number): Line {
     kept.push(...[...chosen.add(lowest).add(highest)].sort((a, b) => a - b));
   }
   const pick = (list: number[]) => kept.map((at) => list[at] ?? NaN);
-  return { ...line, steps: pick(line.steps), times: pick(line.times), values: pick(line.values) };
+  return { ...line, steps: pick(line.steps), times: pick(line.times), values: pick(line.values), isThinned: true };
 }
 
 /**
@@ -109,6 +139,11 @@ export function smoothed(values: number[], weight: number): number[] {
     mean += (value - mean) * ((1 - weight) / (1 - left));
     return mean;
   });
+}
+
+/** Lines that did not grow are the same objects. */
+export function areSame(before: readonly Line[], after: readonly Line[]): boolean {
+  return before.length === after.length && before.every((line, index) => line === after[index]);
 }
 
 export interface Figures {
@@ -163,15 +198,46 @@ export function byMetric(lines: Lines, filter: string): [string, Line[]][] {
     if (matches(line.name)) found.set(line.name, [...(found.get(line.name) ?? []), line]);
   }
   for (const own of found.values()) own.sort((a, b) => a.attempt - b.attempt);
+  return inOrder([...found.keys()]).map((name) => [name, found.get(name) ?? []]);
+}
+
+function inOrder(names: string[]): string[] {
   const isMain = (name: string) => (MAIN.includes(name) ? 0 : 1);
-  return [...found].sort(([a], [b]) => isMain(a) - isMain(b) || a.localeCompare(b));
+  return names.sort((a, b) => isMain(a) - isMain(b) || a.localeCompare(b));
+}
+
+/** The metrics in the sections of a page. */
+export function inFamilies<T>(metrics: [string, T][]): [Family, [string, T][]][] {
+  return FAMILIES.map((name): [Family, [string, T][]] => [name, metrics.filter(([metric]) => family(metric) === name)]).filter(([, own]) => own.length > 0);
+}
+
+const FIRST_BATCH = 4;
+const BATCH = 12;
+/** Up to this many stored points one answer holds all metrics without a wait. */
+const POINTS_AT_ONCE = 200_000;
+
+/** Names in the order in which the page shows them, in lists that are asked for one after the other. */
+export function batches(known: { name: string; num_points: number }[]): string[][] {
+  const names = [...new Set(known.map((one) => one.name))];
+  const order = inFamilies(inOrder(names).map((name) => [name, name])).flatMap(([, own]) => own.map(([name]) => name));
+  if (known.reduce((sum, one) => sum + one.num_points, 0) <= POINTS_AT_ONCE) return order.length > 0 ? [order] : [];
+  const found = [order.slice(0, FIRST_BATCH)];
+  for (let at = FIRST_BATCH; at < order.length; at += BATCH) found.push(order.slice(at, at + BATCH));
+  return found;
+}
+
+/** Whether a filter is a regular expression; what is none is matched as text. */
+export function isPattern(filter: string): boolean {
+  try {
+    new RegExp(filter, "i");
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function matcher(filter: string): (name: string) => boolean {
-  try {
-    const pattern = new RegExp(filter, "i");
-    return (name) => pattern.test(name);
-  } catch {
-    return (name) => name.toLowerCase().includes(filter.toLowerCase());
-  }
+  if (!isPattern(filter)) return (name) => name.toLowerCase().includes(filter.toLowerCase());
+  const pattern = new RegExp(filter, "i");
+  return (name) => pattern.test(name);
 }

@@ -1,6 +1,6 @@
 import { yaml } from "@codemirror/lang-yaml";
 import { lintGutter, setDiagnostics, type Diagnostic } from "@codemirror/lint";
-import { Compartment, EditorState } from "@codemirror/state";
+import { Annotation, Compartment, EditorState, Transaction } from "@codemirror/state";
 import { oneDark } from "@codemirror/theme-one-dark";
 import { basicSetup, EditorView } from "codemirror";
 import { useEffect, useRef } from "react";
@@ -13,6 +13,15 @@ interface Props {
   problems: Schemas["ProblemView"][];
   label: string;
 }
+
+/** On changes that do not come from the keyboard. */
+const given = Annotation.define<boolean>();
+
+/** On the dark theme's own ground its comments, keys and line numbers are too faint for WCAG AA. */
+const DARKER_GROUND = EditorView.theme(
+  { "&": { backgroundColor: "#0d1013" }, ".cm-gutters": { backgroundColor: "#0d1013", color: "#a8b2c1" }, ".cm-activeLineGutter": { color: "#d5dbe3" } },
+  { dark: true },
+);
 
 /** A YAML editor that marks problems at their lines. */
 export function YamlEditor({ text, change, problems, label }: Props) {
@@ -35,10 +44,11 @@ export function YamlEditor({ text, change, problems, label }: Props) {
           yaml(),
           lintGutter(),
           colours.current.of([]),
-          EditorView.contentAttributes.of({ "aria-label": label }),
-          EditorView.theme({ "&": { height: "58vh", fontSize: "13px" }, ".cm-scroller": { overflow: "auto" } }),
+          EditorView.contentAttributes.of({ "aria-label": label, tabindex: "0" }),
+          EditorView.theme({ "&": { height: "calc(100vh - 250px)", minHeight: "320px", fontSize: "13px" }, ".cm-scroller": { overflow: "auto" } }),
           EditorView.updateListener.of((update) => {
-            if (update.docChanged) changed.current(update.state.doc.toString());
+            const isTyped = update.transactions.some((one) => one.docChanged && !one.annotation(given));
+            if (isTyped) changed.current(update.state.doc.toString());
           }),
         ],
       }),
@@ -47,12 +57,13 @@ export function YamlEditor({ text, change, problems, label }: Props) {
     return () => made.destroy();
   }, [label]);
   useEffect(() => {
-    editor.current?.dispatch({ effects: colours.current.reconfigure(isDark ? oneDark : []) });
+    editor.current?.dispatch({ effects: colours.current.reconfigure(isDark ? [DARKER_GROUND, oneDark] : []) });
   }, [isDark, label]);
   useEffect(() => {
     const view = editor.current;
     if (view && view.state.doc.toString() !== text) {
-      view.dispatch({ changes: { from: 0, to: view.state.doc.length, insert: text } });
+      const isFirst = view.state.doc.length === 0;
+      view.dispatch({ changes: smallest(view.state.doc.toString(), text), annotations: [given.of(true), Transaction.addToHistory.of(!isFirst)] });
     }
   }, [text, label]);
   useEffect(() => {
@@ -65,4 +76,14 @@ export function YamlEditor({ text, change, problems, label }: Props) {
     view.dispatch(setDiagnostics(view.state, marks));
   }, [problems, label]);
   return <div ref={box} data-testid="launch-editor" style={{ border: "1px solid rgba(128,128,128,0.3)", borderRadius: 6, overflow: "hidden" }} />;
+}
+
+/** What lies between the beginnings and the ends that both texts share: the cursor stays where it is. */
+function smallest(before: string, after: string): { from: number; to: number; insert: string } {
+  const most = Math.min(before.length, after.length);
+  let from = 0;
+  while (from < most && before[from] === after[from]) from += 1;
+  let same = 0;
+  while (same < most - from && before[before.length - 1 - same] === after[after.length - 1 - same]) same += 1;
+  return { from, to: before.length - same, insert: after.slice(from, after.length - same) };
 }
