@@ -16,6 +16,7 @@ from finery.core.rundir import RunDir, SupervisorRecord
 from finery.core.settings import Settings
 from finery.core.spec import parse
 from finery.jobs import service as jobs
+from finery.jobs import submitting
 from finery.jobs.specs import JobSpec
 
 SPEC = {
@@ -25,14 +26,14 @@ SPEC = {
 }
 
 
-def make_runs(db: Database, settings: Settings, number: int) -> list[RunDir]:
+def make_runs(db: Database, settings: Settings, number: int, raw: dict[str, Any] = SPEC) -> list[RunDir]:
     """Running jobs with an attempt each: this process stands in for their supervisors."""
-    spec = parse(JobSpec, SPEC)
+    spec = parse(JobSpec, raw)
     record = SupervisorRecord(supervisor=processes.identify(), child=processes.identify())
     made = []
     for _ in range(number):
         with db.session() as session:
-            job = jobs.submit(session, spec, inputs={}, code=None, now=datetime.now(UTC))
+            job = submitting.submit(session, spec, inputs={}, code=None, now=datetime.now(UTC))
             job.state = "running"
             attempt = jobs.begin_attempt(
                 session,

@@ -29,7 +29,9 @@ from finery.core.errors import Conflict
 from finery.core.git import git_state
 from finery.core.rundir import ExitRecord
 from finery.core.rundir import Run as RunHandle
+from finery.runtime.resources import ResourceWatch
 
+_RESOURCE_INTERVAL_SECONDS = 10.0
 _current: "Run | None" = None
 
 
@@ -48,6 +50,7 @@ class Run:
         self._skipped: set[str] = set()
         self._is_finished = False
         self._output = _Output(self._run.dir.stdout)
+        self._watch = ResourceWatch(self._run.dir, os.getpid(), interval=_RESOURCE_INTERVAL_SECONDS)
         self._run.status("running", "reporting")
 
     def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
@@ -81,6 +84,7 @@ class Run:
             return
         self._is_finished = True
         self._output.close()
+        self._watch.stop()
         self._run.status("failed" if code else "completed", cause)
         self._run.events.close()
         now = time.time()

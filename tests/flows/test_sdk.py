@@ -33,7 +33,7 @@ def newest(server: Server) -> int:
 
 
 def test_a_script_reports_metrics_settings_output_and_its_end(server: Server) -> None:
-    run(server, "finery.finish()")
+    run(server, "time.sleep(1.5); finery.finish()")
 
     job = server.await_state(newest(server), "completed")
     series = server.client.get(f"/jobs/{job['id']}/series", names=["loss"])["series"][0]
@@ -45,6 +45,8 @@ def test_a_script_reports_metrics_settings_output_and_its_end(server: Server) ->
     assert series["steps"] == list(range(20))
     assert job["spec"]["task"]["config"]["learning_rate"] == 0.5
     assert "printed by the script" in server.log(job["id"])
+    used = {one["name"]: one["values"] for one in server.client.get(f"/jobs/{job['id']}/resources")["series"]}
+    assert max(used["memory_bytes"]) > 10 << 20
     found = server.client.get("/jobs", query="task.config.learning_rate>0.4 task.project:sums")
     assert [row["id"] for row in found["jobs"]] == [job["id"]]
     server.assert_every_event_is_there_once(job["id"])

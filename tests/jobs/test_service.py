@@ -12,7 +12,7 @@ from finery.core.errors import Conflict, InvalidSpec, NotFound
 from finery.core.events import validate_event
 from finery.core.rundir import ExitRecord
 from finery.core.spec import parse
-from finery.jobs import listing, service
+from finery.jobs import listing, service, submitting
 from finery.jobs.scheduling import Free
 from finery.jobs.specs import JobSpec, PipelineSpec
 from finery.jobs.tables import Attempt, Job
@@ -38,7 +38,7 @@ def spec(name: str = "a", base: str = "tiny-char", **changes: Any) -> JobSpec:
 
 def submit(db: Database, **changes: Any) -> int:
     with db.session() as session:
-        return service.submit(session, spec(**changes), inputs={}, code=None, now=NOW).id
+        return submitting.submit(session, spec(**changes), inputs={}, code=None, now=NOW).id
 
 
 def begin(db: Database, tmp_path: Path) -> tuple[int, int]:
@@ -143,7 +143,7 @@ def test_names_within_a_pipeline_become_ids(db: Database) -> None:
         ],
     }
     with db.session() as session:
-        made = service.submit_pipeline(session, parse(PipelineSpec, raw), inputs=[{}, {}], code=None, now=NOW)
+        made = submitting.submit_pipeline(session, parse(PipelineSpec, raw), inputs=[{}, {}], code=None, now=NOW)
 
     assert made[1].after == [made[0].id]
     assert made[1].spec["task"]["model"]["base"] == f"job:{made[0].id}/last"

@@ -9,7 +9,7 @@ from finery.core import documents, refs
 from finery.core.db import Database
 from finery.core.errors import FineryError, InvalidSpec, Problem
 from finery.core.rundir import ResolvedInput
-from finery.jobs import checking, service
+from finery.jobs import checking, service, submitting
 from finery.jobs.resolving import Resolver
 from finery.jobs.specs import DryRunJob, DryRunView, JobSpec, PipelineSpec, ProblemView, ResolvedView, TrainJob
 from finery.models import resolving as models
@@ -64,7 +64,7 @@ class _Rehearsal:
             self._complain(f"{prefix}{_DATA[spec.kind]}", error)
         try:
             with self._db.read() as session:
-                service.existing(session, [item for item in spec.after if item not in self._earlier])
+                submitting.existing(session, [item for item in spec.after if item not in self._earlier])
         except FineryError as error:
             self._complain(f"{prefix}after", error)
         self._earlier.add(spec.name)
@@ -88,7 +88,7 @@ class _Rehearsal:
         if ref.job in self._earlier:
             return later
         with self._db.read() as session:
-            if service.checkpoint_jobs(session, spec):
+            if submitting.checkpoint_jobs(session, spec):
                 return later
             row = service.find_checkpoints(session, ref)[0]
         return later.model_copy(update={"availability": "ready", "num_bytes": row.num_bytes})

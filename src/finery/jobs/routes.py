@@ -13,7 +13,7 @@ from finery.core import checkpoints
 from finery.core.errors import Conflict
 from finery.core.rundir import RunDir, RunSpec, SupervisorRecord
 from finery.core.web import Caller, ClockDep, DatabaseDep, Db, Objects, SettingsDep
-from finery.jobs import checking, forms, listing, rehearsing, service, views
+from finery.jobs import checking, forms, listing, rehearsing, service, submitting, views
 from finery.jobs.files import read_log, read_provenance
 from finery.jobs.recipes import RecipeBook
 from finery.jobs.resolving import Resolver
@@ -62,7 +62,7 @@ def submit(
     """Queue one job. References are resolved and pinned first."""
     inputs = Resolver(database, objects, settings).inputs(body.spec, allow_paths=False)
     with database.session() as session:
-        job = service.submit(session, body.spec, inputs=inputs, code=body.code, now=clock.now())
+        job = submitting.submit(session, body.spec, inputs=inputs, code=body.code, now=clock.now())
     return views.job_view(job, [])
 
 
@@ -75,7 +75,7 @@ def begin_external(body: BeginSpec, db: Db, settings: SettingsDep, clock: ClockD
             f"the script runs on {body.process.host} and this server on {host}; a script reports to the server of its "
             "own machine. Report there, or import the run later: `finery jobs import`"
         )
-    job, attempt = service.begin_external(
+    job, attempt = submitting.begin_external(
         db,
         body.spec,
         code=body.code,
@@ -98,7 +98,7 @@ def submit_pipeline(
     resolver = Resolver(database, objects, settings)
     inputs = [resolver.inputs(spec, allow_paths=False) for spec in body.spec.jobs]
     with database.session() as session:
-        made = service.submit_pipeline(session, body.spec, inputs=inputs, code=body.code, now=clock.now())
+        made = submitting.submit_pipeline(session, body.spec, inputs=inputs, code=body.code, now=clock.now())
     return PipelineView(name=made[0].pipeline or "", jobs=[views.job_view(job, []) for job in made])
 
 

@@ -2,6 +2,7 @@ import { Modal } from "antd";
 import { useT, type Key } from "./i18n";
 
 const KEYS: [string[], Key][] = [
+  [["Ctrl", "K"], "help.palette"],
   [["/"], "help.search"],
   [["j", "k"], "help.move"],
   [["g", "o"], "help.home"],

@@ -12,6 +12,7 @@ import { Help } from "./Help";
 import { useKeys } from "./keys";
 import type { Language } from "./i18n";
 import { useT } from "./i18n";
+import { Palette } from "./Palette";
 import type { Theme } from "./preferences";
 import { StaleBanner } from "./StaleBanner";
 
@@ -44,6 +45,7 @@ export function Shell(props: Props) {
   const location = useLocation();
   const navigate = useNavigate();
   const [isHelpOpen, setHelpOpen] = useState(false);
+  const [isPaletteOpen, setPaletteOpen] = useState(false);
   useKeys({
     "g o": () => void navigate("/"),
     "g r": () => void navigate("/runs"),
@@ -51,6 +53,7 @@ export function Shell(props: Props) {
     "g d": () => void navigate("/datasets"),
     "g e": () => void navigate("/evaluate"),
     "?": () => setHelpOpen(true),
+    "mod k": () => setPaletteOpen(true),
     "/": focusSearch,
   });
   const isLogin = location.pathname === "/login";
@@ -106,6 +109,7 @@ export function Shell(props: Props) {
           </ErrorBoundary>
         </Layout.Content>
       </Layout>
+      {!isLogin && !isShared && !isStranger && <Palette isOpen={isPaletteOpen} close={() => setPaletteOpen(false)} />}
       <Help isOpen={isHelpOpen} close={() => setHelpOpen(false)} />
     </Layout>
   );

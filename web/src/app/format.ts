@@ -12,13 +12,22 @@ function both<T>(make: (language: Language) => T): Record<Language, T> {
   return { en: make("en"), zh: make("zh") };
 }
 
-/** Four significant digits unless told otherwise; what is not finite stays its own name. */
+const LARGE: [number, string][] = [
+  [1e12, "T"],
+  [1e9, "G"],
+  [1e6, "M"],
+];
+const TOO_LARGE = 1e15;
+
+/** Four significant digits unless told otherwise, with an SI prefix from a million on; what is not finite stays its own name. */
 export function number(value: number | string | null | undefined, digits = 4): string {
   if (value === null || value === undefined) return "–";
   if (typeof value === "string") return value;
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size >= 1e6 || size < 1e-4) return value.toExponential(digits - 1).replace(/\.?0+e/, "e").replace("e+", "e");
+  const [unit, prefix] = LARGE.find(([least]) => size >= least) ?? [1, ""];
+  if (prefix && size < TOO_LARGE) return `${Number((value / unit).toPrecision(digits))}${prefix}`;
+  if (size >= TOO_LARGE || size < 1e-4) return value.toExponential(digits - 1).replace(/\.?0+e/, "e").replace("e+", "e");
   return SHORT.format(Number(value.toPrecision(digits)));
 }
 

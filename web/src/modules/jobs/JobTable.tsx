@@ -1,6 +1,6 @@
 import { Table } from "antd";
 import type { SorterResult } from "antd/es/table/interface";
-import { useMemo, type UIEvent } from "react";
+import { cloneElement, isValidElement, useMemo, type ReactNode, type UIEvent } from "react";
 import type { Job } from "../../api/client";
 import { useLanguage, useT } from "../../app/i18n";
 import { columnsIn } from "./columns";
@@ -59,10 +59,15 @@ export function JobTable({ jobs, current, view, change, showMore }: Props) {
         preserveSelectedRowKeys: true,
         columnWidth: 34,
         onChange: (keys) => change({ picked: keys.map(Number) }),
-        getCheckboxProps: (job) => ({ "aria-label": t("runs.pick", { name: job.name }) }) as object,
+        renderCell: (_, job, __, box) => named(box, t("runs.pick", { name: job.name })),
       }}
     />
   );
+}
+
+/** The checkbox with a label; `getCheckboxProps` would be asked for every loaded row whenever one has changed. */
+function named(box: ReactNode, label: string): ReactNode {
+  return isValidElement<{ "aria-label": string }>(box) ? cloneElement(box, { "aria-label": label }) : box;
 }
 
 function sortOf(sorter: SorterResult<Job>): string {

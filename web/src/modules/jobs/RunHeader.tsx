@@ -21,7 +21,7 @@ export function RunHeader({ job }: { job: JobDetail }) {
     [t("runs.data"), job.data],
     [t("run.engine"), task?.engine === "auto" ? null : (task?.engine ?? null)],
     [t("run.host"), job.attempts.at(-1)?.host ?? null],
-    [t("run.seed"), String(job.seed)],
+    [t("run.seed"), job.kind === "external" ? null : String(job.seed)],
     [t("run.took"), took(job)],
     [t("run.priority"), job.priority === "normal" ? null : job.priority],
     [t("run.pipeline"), job.pipeline],

@@ -39,9 +39,9 @@ export function VerbButtons({ job }: { job: JobDetail }) {
           </Button>
         </Tooltip>
       ))}
-      <Tooltip title={t("run.copy.why")}>
+      {job.kind !== "external" && <Tooltip title={t("run.copy.why")}>
         <Button data-testid="launch-copy" onClick={() => void navigate("/launch", { state: { text: specYaml(job.spec) } })}>{t("run.copy")}</Button>
-      </Tooltip>
+      </Tooltip>}
       <Tooltip title={t("share.button.why")}><Button data-testid="share" onClick={() => setSharing(true)}>{t("share.button")}</Button></Tooltip>
       <ShareDialog job={job} isOpen={isSharing} close={() => setSharing(false)} />
       <SetDialog isOpen={isSetting} close={() => setSetting(false)} apply={(values) => ask.mutate({ verb: "set", values })} />
