@@ -7,6 +7,7 @@ from fastapi.routing import APIRoute
 
 from finery.api import failures, live, sharing, static
 from finery.api.auth import Guard, ensure_token
+from finery.api.feeds import Feeds
 from finery.api.headers import SafeHeaders
 from finery.api.limits import BodyLimit
 from finery.api.routes import router as server
@@ -41,6 +42,7 @@ def create_app(
     app.state.db = db or Database(settings.url)
     app.state.clock = clock or SystemClock()
     app.state.objects = ObjectStore(settings.objects)
+    app.state.feeds = Feeds(app.state.db)
     for router in (
         server,
         sharing.router,

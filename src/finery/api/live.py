@@ -1,7 +1,6 @@
 """The live stream: events of a job, and job rows that changed, over a websocket that goes on from a cursor.
 
-Reads the database a few times a second in a thread; a slow client delays only itself, because each connection asks for
-what comes after the last message it has taken.
+A slow client delays only itself, because each connection asks for what comes after the last message it has taken.
 """
 
 import asyncio
@@ -10,17 +9,15 @@ from datetime import datetime, timedelta
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from starlette.concurrency import run_in_threadpool
 
-from finery.api.specs import LiveEvent, LiveJob
+from finery.api.feeds import POLL_SECONDS, Feed
+from finery.api.specs import LiveJob
 from finery.core.clock import Clock
 from finery.core.db import Database
 from finery.core.errors import NotFound
 from finery.jobs import service as jobs
 from finery.jobs import views
-from finery.monitoring import service as monitoring
 
 router = APIRouter()
-_POLL_SECONDS = 0.25
-_BATCH = 2000
 _OVERLAP = timedelta(seconds=2)
 """Two writers may commit out of the order of their clocks; a row is looked at again for this long."""
 
@@ -28,24 +25,23 @@ _OVERLAP = timedelta(seconds=2)
 @router.websocket("/jobs/{job_id}/live")
 async def follow_job(socket: WebSocket, job_id: int, after: int = 0) -> None:
     """Events of one job after a cursor, as they come, and its row whenever it changes."""
-    db: Database = socket.app.state.db
     await socket.accept()
+    feed: Feed = socket.app.state.feeds.of(job_id)
     shown = ""
     cursor = max(after, 0)
     try:
         while True:
             try:
-                messages, cursor, row = await run_in_threadpool(_poll_job, db, job_id, cursor)
+                messages, cursor = await feed.after(cursor)
             except NotFound as error:
                 await socket.close(4404, str(error))
                 return
             for message in messages:
                 await socket.send_text(message)
-            if row != shown:
-                await socket.send_text(row)
-                shown = row
-            if len(messages) < _BATCH:
-                await _wait(socket)
+            if feed.row != shown:
+                shown = feed.row
+                await socket.send_text(shown)
+            await _wait(socket, feed.seconds_to_next(cursor))
     except (WebSocketDisconnect, RuntimeError):
         return
 
@@ -66,27 +62,17 @@ async def follow_all(socket: WebSocket) -> None:
                     await socket.send_text(row)
             shown = rows
             since = max(since, newest)
-            await _wait(socket)
+            await _wait(socket, POLL_SECONDS)
     except (WebSocketDisconnect, RuntimeError):
         return
 
 
-async def _wait(socket: WebSocket) -> None:
+async def _wait(socket: WebSocket, seconds: float) -> None:
     """Sleep until the next poll, or end at once when the client has gone."""
     try:
-        await asyncio.wait_for(socket.receive_text(), timeout=_POLL_SECONDS)
+        await asyncio.wait_for(socket.receive_text(), timeout=seconds)
     except TimeoutError:
         return
-
-
-def _poll_job(db: Database, job_id: int, after: int) -> tuple[list[str], int, str]:
-    with db.read() as session:
-        job = jobs.get(session, job_id)
-        found = monitoring.events_after(session, job_id, after, _BATCH) if job.cursor > after else []
-        wishes = jobs.open_requests(session, [job_id]).get(job_id, [])
-    messages = [LiveEvent(kind="event", event=item).model_dump_json() for item in found]
-    row = LiveJob(kind="job", job=views.job_view(job, wishes)).model_dump_json()
-    return messages, found[-1].cursor if found else after, row
 
 
 def _poll_rows(db: Database, since: datetime) -> tuple[dict[int, str], datetime]:

@@ -7,6 +7,7 @@ const WHOLE = new Intl.NumberFormat("en");
 const LOCALE: Record<Language, string> = { en: "en-GB", zh: "zh-CN" };
 const AGO = both((language) => new Intl.RelativeTimeFormat(language, { numeric: "auto", style: "short" }));
 const CLOCK = both((language) => new Intl.DateTimeFormat(LOCALE[language], { hour: "2-digit", minute: "2-digit" }));
+const MOMENT = both((language) => new Intl.DateTimeFormat(LOCALE[language], { year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric", second: "numeric" }));
 
 function both<T>(make: (language: Language) => T): Record<Language, T> {
   return { en: make("en"), zh: make("zh") };
@@ -80,7 +81,7 @@ export function relative(moment: string, now: number, language: Language): strin
 }
 
 export function absolute(moment: string, language: Language): string {
-  return new Date(moment).toLocaleString(LOCALE[language]);
+  return MOMENT[language].format(new Date(moment));
 }
 
 export function clock(milliseconds: number, language: Language): string {

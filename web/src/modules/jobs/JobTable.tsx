@@ -16,7 +16,7 @@ interface Props {
   showMore: () => void;
 }
 
-const ALL_ROWS_UP_TO = 200;
+const ALL_ROWS_UP_TO = 60;
 const HEIGHT_OF_THE_REST = 210;
 const NEAR_THE_END = 1200;
 const FIXED_WIDTH = 1060;
