@@ -163,10 +163,12 @@ def test_a_port_in_use_is_one_clear_error(folder: Path) -> None:
 
 
 def test_check_shows_every_default_and_config_and_overrides_work(folder: Path) -> None:
-    done = finery(folder, "check", "--config", "job.yaml", "--set", "task.optim.steps=9", "--json")
-
-    spec = json.loads(done.stdout)["spec"]
-    assert spec["task"]["optim"]["steps"] == 9
+    override = "task.optim.steps=9"
+    ways = (["job.yaml", override], ["--config", "job.yaml", override], ["--config", "job.yaml", "--set", override])
+    for arguments in ways:
+        done = finery(folder, "check", *arguments, "--json")
+        spec = json.loads(done.stdout)["spec"]
+        assert spec["task"]["optim"]["steps"] == 9, arguments
     assert spec["task"]["optim"]["beta1"] == 0.9
     assert_nothing_was_begun(folder)
 
@@ -179,6 +181,30 @@ def test_check_marks_what_is_a_default(folder: Path) -> None:
     assert "task.batch_size = 4" in lines
     assert "task.optim.beta1 = 0.9   (default)" in lines
     assert lines[-1] == "job.yaml is valid: 1 job."
+
+
+def test_an_argument_that_is_no_override_is_a_usage_error(folder: Path) -> None:
+    done = finery(folder, "check", "job.yaml", "other.yaml")
+
+    assert done.returncode == 2
+    assert "other.yaml" in done.stderr
+
+
+def test_a_database_that_does_not_answer_is_one_line_without_its_password(folder: Path) -> None:
+    url = "postgresql+psycopg://user:hidden-word@127.0.0.1:9/finery"
+    done = subprocess.run(
+        [sys.executable, "-m", "finery.cli.main", "up", "--port", "0"],
+        cwd=folder,
+        env={**environment(folder), "FINERY_DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert done.returncode == 4, done.stderr
+    assert "127.0.0.1:9" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert "hidden-word" not in done.stderr + done.stdout
 
 
 def test_an_override_of_no_field_is_a_usage_error(folder: Path) -> None:

@@ -5,20 +5,18 @@ entry of guests, who may read the one run that a link was made for (sharing.py).
 of the web UI. Host and Origin are checked on every request and on the websocket.
 """
 
-import hashlib
 import hmac
 import os
 import re
 import secrets
 from datetime import datetime, timedelta
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from finery.api import sharing
+from finery.api import cookies, sharing
 from finery.api.failures import refuse
 from finery.api.tables import BrowserSession, LoginCode
 from finery.core.clock import Clock
@@ -52,7 +50,7 @@ def new_code(session: Session, *, now: datetime) -> str:
     """Make a one-time code for a login link."""
     session.execute(delete(LoginCode).where(LoginCode.expires_at < now))
     code = secrets.token_urlsafe(24)
-    session.add(LoginCode(sha256=_digest(code), expires_at=now + CODE_LIFETIME))
+    session.add(LoginCode(sha256=cookies.digest(code), expires_at=now + CODE_LIFETIME))
     return code
 
 
@@ -62,17 +60,19 @@ def exchange(session: Session, code: str, *, now: datetime) -> str:
     Raises:
         Unauthorized: the code is unknown, was used or has expired.
     """
-    used = session.execute(delete(LoginCode).where(LoginCode.sha256 == _digest(code), LoginCode.expires_at >= now))
+    used = session.execute(
+        delete(LoginCode).where(LoginCode.sha256 == cookies.digest(code), LoginCode.expires_at >= now)
+    )
     if used.rowcount != 1:  # type: ignore[attr-defined]
         raise Unauthorized("this login link was used or has expired; `finery login-link` prints a new one")
     secret = secrets.token_urlsafe(32)
-    session.add(BrowserSession(sha256=_digest(secret), created_at=now, expires_at=now + SESSION_LIFETIME))
+    session.add(BrowserSession(sha256=cookies.digest(secret), created_at=now, expires_at=now + SESSION_LIFETIME))
     return secret
 
 
 def end(session: Session, secret: str) -> None:
     """Log a browser out."""
-    session.execute(delete(BrowserSession).where(BrowserSession.sha256 == _digest(secret)))
+    session.execute(delete(BrowserSession).where(BrowserSession.sha256 == cookies.digest(secret)))
 
 
 class Guard:
@@ -128,11 +128,11 @@ class Guard:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return "token" if hmac.compare_digest(given.strip().encode(), self._token) else None
-        secret = session_secret(headers.get("cookie", ""))
+        secret = cookies.value(headers.get("cookie", ""), COOKIE)
         if not secret:
             return None
         with self._db.read() as session:
-            row = session.get(BrowserSession, _digest(secret))
+            row = session.get(BrowserSession, cookies.digest(secret))
             return "browser" if row is not None and row.expires_at >= self._clock.now() else None
 
     def _guest(self, verb: str, path: str, headers: dict[str, str]) -> str | None:
@@ -140,19 +140,6 @@ class Guard:
             return None
         with self._db.read() as session:
             return "guest" if sharing.may_read(session, path, headers, now=self._clock.now()) else None
-
-
-def session_secret(cookie_header: str) -> str | None:
-    """The secret of the session cookie, if there is one."""
-    try:
-        cookies = SimpleCookie(cookie_header)
-    except CookieError:
-        return None
-    return cookies[COOKIE].value if COOKIE in cookies else None
-
-
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def _host(authority: str) -> str:

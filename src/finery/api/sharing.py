@@ -4,12 +4,10 @@ The key of a link is exchanged for cookies whose path is the run's, so that a br
 guest may read is a list of paths; anything that is not on it is refused like a stranger's request.
 """
 
-import hashlib
 import re
 import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from http.cookies import CookieError, SimpleCookie
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -17,6 +15,7 @@ from pydantic import Field
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from finery.api import cookies
 from finery.api.tables import Share
 from finery.core.errors import NotFound, Unauthorized
 from finery.core.spec import Spec, View
@@ -74,7 +73,9 @@ def make_share(body: ShareSpec, request: Request, db: Db, clock: ClockDep) -> Ne
     jobs.get(db, body.job_id)
     key = secrets.token_urlsafe(24)
     now = clock.now()
-    share = Share(job_id=body.job_id, sha256=_digest(key), created_at=now, expires_at=now + timedelta(days=body.days))
+    share = Share(
+        job_id=body.job_id, sha256=cookies.digest(key), created_at=now, expires_at=now + timedelta(days=body.days)
+    )
     db.add(share)
     db.flush()
     link = f"{str(request.base_url).rstrip('/')}/shared/{body.job_id}#key={key}"
@@ -99,7 +100,9 @@ def withdraw_share(share_id: Annotated[int, Path(ge=1, lt=2**31)], db: Db) -> No
 @router.post("/guests", status_code=204)
 def enter(body: GuestSpec, request: Request, response: Response, db: Db, clock: ClockDep) -> None:
     """Exchange the key of a link for cookies that open one run for reading. The link works until it ends."""
-    share = db.scalars(select(Share).where(Share.sha256 == _digest(body.key), Share.job_id == body.job_id)).first()
+    share = db.scalars(
+        select(Share).where(Share.sha256 == cookies.digest(body.key), Share.job_id == body.job_id)
+    ).first()
     if share is None or share.expires_at < clock.now():
         raise Unauthorized("this link has ended or was withdrawn; ask who gave it to you for a new one")
     for path in _COOKIE_PATHS:
@@ -124,25 +127,13 @@ def may_read(session: Session, path: str, headers: Mapping[str, str], *, now: da
         now: A link that ended before is closed.
     """
     asked = _READABLE.fullmatch(path)
-    key = _key(headers.get("cookie", ""))
+    key = cookies.value(headers.get("cookie", ""), COOKIE)
     if asked is None or key is None:
         return False
-    share = session.scalars(select(Share).where(Share.sha256 == _digest(key))).first()
+    share = session.scalars(select(Share).where(Share.sha256 == cookies.digest(key))).first()
     return share is not None and share.job_id == int(asked[1] or asked[2]) and share.expires_at >= now
-
-
-def _key(cookie_header: str) -> str | None:
-    try:
-        cookies = SimpleCookie(cookie_header)
-    except CookieError:
-        return None
-    return cookies[COOKIE].value if COOKIE in cookies else None
 
 
 def _fields(share: Share) -> dict[str, object]:
     names = ("id", "job_id", "created_at", "expires_at")
     return {name: getattr(share, name) for name in names}
-
-
-def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()

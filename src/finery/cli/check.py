@@ -12,25 +12,34 @@ from finery.jobs import checking
 from finery.jobs.specs import PipelineSpec
 
 FileArgument = Annotated[Path | None, typer.Argument(help="Job file (YAML or JSON).", show_default=False)]
+OverridesArgument = Annotated[
+    list[str] | None, typer.Argument(help="Fields to override: task.optim.learning_rate=1e-5", show_default=False)
+]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Job file; the same as the argument.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", "-s", help="Override a field: task.optim.learning_rate=1e-5. Repeatable.")
+    list[str] | None, typer.Option("--set", "-s", help="Override a field; the same as an argument. Repeatable.")
 ]
 
 
-def read(file: Path | None, config: Path | None, overrides: list[str] | None) -> tuple[documents.Document, str]:
+def read(file: Path | None, config: Path | None, overrides: list[str]) -> tuple[documents.Document, str]:
     """The document that the user means, with overrides applied, and its name."""
+    if config is not None and file is not None:  # the file was named already: the first argument is an override too
+        overrides, file = [str(file), *overrides], None
     path = file or config
     if path is None:
         raise typer.BadParameter("name a job file: `finery run job.yaml`")
-    return documents.override(documents.load(path), overrides or []), path.name
+    return documents.override(documents.load(path), overrides), path.name
 
 
 def check(
-    file: FileArgument = None, config: ConfigOption = None, set_: SetOption = None, as_json: JsonOption = False
+    file: FileArgument = None,
+    overrides: OverridesArgument = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Check a job file and show it complete, with every default."""
-    document, name = read(file, config, set_)
+    document, name = read(file, config, [*(overrides or []), *(set_ or [])])
     spec = checking.read(document, name=name)
     if as_json:
         console.emit({"is_valid": True, "spec": spec.model_dump(mode="json")})

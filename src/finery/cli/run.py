@@ -16,7 +16,7 @@ import typer
 
 from finery import migrations
 from finery.cli import exits
-from finery.cli.check import ConfigOption, FileArgument, SetOption, read
+from finery.cli.check import ConfigOption, FileArgument, OverridesArgument, SetOption, read
 from finery.core import checkpoints, console, processes, refs
 from finery.core.console import JsonOption
 from finery.core.db import Database
@@ -41,6 +41,7 @@ ResumeOption = Annotated[
 
 def run(
     file: FileArgument = None,
+    overrides: OverridesArgument = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     resume: ResumeOption = None,
@@ -55,7 +56,9 @@ def run(
     Ctrl-C saves a checkpoint and stops; a second one kills.
     """
     settings = Settings()
-    path, spec = _resumed(resume, settings) if resume else _fresh(file, config, set_, settings)
+    path, spec = (
+        _resumed(resume, settings) if resume else _fresh(file, config, [*(overrides or []), *(set_ or [])], settings)
+    )
     if dry_run:
         console.emit(spec.model_dump(mode="json"))
         return
@@ -171,9 +174,7 @@ class Follower:
             processes.kill_group(record.child, signal.SIGKILL)
 
 
-def _fresh(
-    file: Path | None, config: Path | None, overrides: list[str] | None, settings: Settings
-) -> tuple[Path, RunSpec]:
+def _fresh(file: Path | None, config: Path | None, overrides: list[str], settings: Settings) -> tuple[Path, RunSpec]:
     document, name = read(file, config, overrides)
     spec = checking.read(document, name=name)
     if isinstance(spec, PipelineSpec):

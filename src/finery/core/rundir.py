@@ -14,7 +14,6 @@ and never touches the database.
 
 import fcntl
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -492,11 +491,3 @@ def last_event_time(run_dir: RunDir, writers: Iterable[str] = ("rank0",)) -> flo
         if stat.st_size:
             times.append(stat.st_mtime)
     return max(times)
-
-
-def signal_name(number: int) -> str:
-    """SIGKILL for 9."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -27,12 +27,17 @@ app.command("watch")(watching.watch)
 @app.command()
 def submit(
     file: Annotated[Path, typer.Argument(help="Job file (YAML or JSON).")],
-    set_: Annotated[list[str] | None, typer.Option("--set", "-s", help="Override a field: a.b=1. Repeatable.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Fields to override: task.optim.learning_rate=1e-5", show_default=False)
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="Override a field; the same as an argument. Repeatable.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; the exit code is the job's.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Queue a job or a pipeline. Local files that it names are uploaded by content."""
-    document = documents.override(documents.load(file), set_ or [])
+    document = documents.override(documents.load(file), [*(overrides or []), *(set_ or [])])
     checking.read(document, name=file.name)
     with connect() as client:
         made = uploading.submit(client, document.value, base=file.resolve().parent)

@@ -7,9 +7,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import OperationalError
 
 from finery.core.db import Database
-from finery.core.errors import Conflict
+from finery.core.errors import Conflict, Unavailable
 
 
 def config() -> Config:
@@ -24,13 +25,18 @@ def upgrade(db: Database, *, lock: Path) -> None:
 
     Raises:
         Conflict: the database was written by a newer Finery.
+        Unavailable: the database does not answer.
     """
     scripts = ScriptDirectory.from_config(config())
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        with db.engine.connect() as connection:
-            present = MigrationContext.configure(connection).get_current_revision()
+        try:
+            with db.engine.connect() as connection:
+                present = MigrationContext.configure(connection).get_current_revision()
+        except OperationalError as error:
+            where = db.engine.url.render_as_string(hide_password=True)
+            raise Unavailable(f"the database {where} does not answer: {str(error.orig).strip()}") from error
         if present == scripts.get_current_head():
             return
         if present is not None and present not in {script.revision for script in scripts.walk_revisions()}:

@@ -27,7 +27,6 @@ from finery.core.rundir import (
     append_line,
     last_event_time,
     read_commands,
-    signal_name,
 )
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ class Supervisor:
         append_line(self._dir.control, command.model_dump())
 
     def _record(self, returncode: int, oom_kills: int) -> None:
-        killed_by = signal_name(-returncode) if returncode < 0 else None
+        killed_by = _signal_name(-returncode) if returncode < 0 else None
         record = ExitRecord(
             code=returncode if returncode >= 0 else None,
             signal=killed_by,
@@ -154,6 +153,13 @@ def _kill_group(pgid: int, number: signal.Signals) -> None:
 def _kill_rest(pgid: int) -> None:
     """End what the child has left behind in its process group, such as data loaders."""
     _kill_group(pgid, signal.SIGKILL)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def main(arguments: list[str]) -> int:
