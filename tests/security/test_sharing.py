@@ -1,13 +1,18 @@
 """A link to one run opens that run for reading, and nothing else. Tried on every route of the table."""
 
+import contextlib
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
 
 from finery.api import sharing
+from finery.api.auth import RECHECK_SECONDS
 from finery.core.clock import FakeClock
 from tests.security.conftest import Live, Offline, begin, finish, knock, operations, sockets
 
@@ -58,6 +63,15 @@ def key_of(share: Mapping[str, Any]) -> str:
     return str(share["link"]).partition("#key=")[2]
 
 
+def until_closed(socket: ClientConnection) -> str:
+    """All that is still said on a connection."""
+    heard = []
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            heard.append(str(socket.recv(timeout=10)))
+    return "".join(heard)
+
+
 def test_a_guest_reads_one_run_and_is_a_stranger_everywhere_else(server: Live) -> None:
     guest = Guest(server, key_of(shared(server)))
 
@@ -97,6 +111,22 @@ def test_a_guest_follows_the_websocket_of_that_run_alone(server: Live) -> None:
     assert answers.pop("/api/jobs/1/live") == 101
     assert len(answers) == 2
     assert set(answers.values()) == {403}
+
+
+def test_an_open_websocket_is_told_nothing_more_once_the_link_is_withdrawn(server: Live) -> None:
+    share = shared(server)
+    address = f"ws://127.0.0.1:{server.port}/api/jobs/1/live"
+    cookie = {"Cookie": f"{sharing.COOKIE}={key_of(share)}"}
+    with connect(address, additional_headers=cookie, proxy=None) as socket:
+        assert '"kind":"event"' in socket.recv(timeout=10)
+        server.client.delete(f"/shares/{share['id']}")
+        time.sleep(RECHECK_SECONDS + 0.1)
+        server.client.patch("/jobs/1", {"notes": "written after the end"})
+
+        rest = until_closed(socket)
+
+    assert socket.close_code == 4403
+    assert "written after the end" not in rest
 
 
 def test_a_link_ends_with_time_and_when_it_is_withdrawn(server: Live, clock: FakeClock) -> None:

@@ -168,6 +168,45 @@ def test_a_run_shows_its_machine_its_checkpoints_and_its_rollouts(page: Page, se
     expect(page.get_by_test_id("sample-row").first).to_contain_text("What is")
 
 
+def test_charts_are_filtered_enlarged_zoomed_and_saved(page: Page, seeded: Seeded) -> None:
+    page.goto(f"/runs/{seeded.fast}?tab=charts")
+    expect(page.get_by_test_id("chart-loss")).to_be_visible()
+    page.get_by_text("Tokens", exact=True).click()
+    expect(page).to_have_url(re.compile("x=tokens"))
+
+    page.locator("[data-testid=metric-filter] input, input[data-testid=metric-filter]").first.fill("^(loss|grad)")
+    expect(page.locator("[data-testid^=chart-]")).to_have_count(2)
+    chart = page.get_by_test_id("chart-loss")
+    chart.focus()
+    page.keyboard.press("+")
+    expect(page.get_by_test_id("show-all")).to_be_visible()
+    page.keyboard.press("0")
+    expect(page.get_by_test_id("show-all")).to_have_count(0)
+
+    for button, ending in (("loss: save every point as CSV", ".csv"), ("loss: save as PNG", ".png")):
+        with page.expect_download() as saved:
+            page.get_by_label(button).click()
+        assert saved.value.suggested_filename.endswith(ending)
+        content = Path(saved.value.path()).read_bytes()
+        assert content.count(b"\n") == 13 if ending == ".csv" else content.startswith(b"\x89PNG")
+
+    page.get_by_label("loss: full screen").click()
+    expect(page.get_by_test_id("full-chart")).to_be_visible()
+    page.reload()
+    expect(page.get_by_test_id("full-chart")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_test_id("full-chart")).to_have_count(0)
+
+
+def test_everything_opens_by_name(page: Page, seeded: Seeded) -> None:
+    page.goto("/datasets")
+    page.keyboard.press("Control+k")
+    page.get_by_label("Open").last.fill("rollouts")
+    expect(page.get_by_text(f"rollouts #{seeded.grpo}")).to_be_visible()
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/runs/{seeded.grpo}")
+
+
 def test_a_shared_run_can_be_read_by_a_stranger_and_nothing_else(page: Page, browser: Browser, seeded: Seeded) -> None:
     page.goto(f"/runs/{seeded.fast}")
     page.get_by_test_id("share").click()

@@ -9,12 +9,13 @@ import hmac
 import os
 import re
 import secrets
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from finery.api import cookies, sharing
 from finery.api.failures import refuse
@@ -27,6 +28,8 @@ from finery.core.settings import Settings
 COOKIE = "finery_session"
 CODE_LIFETIME = timedelta(minutes=15)
 SESSION_LIFETIME = timedelta(days=30)
+RECHECK_SECONDS = 2.0
+"""A websocket is asked again whether it may be told things at most so often."""
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _OPEN = frozenset({("POST", "/api/login"), ("POST", "/api/guests")})
@@ -93,11 +96,31 @@ class Guard:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refusal = self._refusal(scope, headers)
         if refusal is None:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, self._watched(scope, headers, send))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 4403, "reason": refusal[2][:100]})
         else:
             await refuse(send, *refusal)
+
+    def _watched(self, scope: Scope, headers: dict[str, str], send: Send) -> Send:
+        """A websocket outlives the request that opened it: who has been logged out since then is told no more."""
+        if scope["type"] != "websocket":
+            return send
+        checked_at = time.monotonic()
+        is_closed = False
+
+        async def send_while_allowed(message: Message) -> None:
+            nonlocal checked_at, is_closed
+            if message["type"] == "websocket.send" and time.monotonic() - checked_at > RECHECK_SECONDS:
+                checked_at = time.monotonic()
+                refusal = self._refusal(scope, headers)
+                if refusal is not None and not is_closed:
+                    is_closed = True
+                    await send({"type": "websocket.close", "code": 4403, "reason": refusal[2][:100]})
+            if not is_closed:
+                await send(message)
+
+        return send_while_allowed
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str] | None:
         names = [name.lower() for name, _ in scope["headers"]]
