@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from finery.api import static
 from tests.conftest import need
 from tests.flows.conftest import Server, server  # noqa: F401 - the fixture
+
+expect.set_options(timeout=20_000)  # tests run side by side on machines that others use too
 
 ARGUMENTS = [
     "--no-sandbox",
