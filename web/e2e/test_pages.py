@@ -200,6 +200,7 @@ def test_charts_are_filtered_enlarged_zoomed_and_saved(page: Page, seeded: Seede
 
 def test_everything_opens_by_name(page: Page, seeded: Seeded) -> None:
     page.goto("/datasets")
+    expect(page.get_by_role("heading", name="Datasets")).to_be_visible()
     page.keyboard.press("Control+k")
     page.get_by_label("Open").last.fill("rollouts")
     expect(page.get_by_text(f"rollouts #{seeded.grpo}")).to_be_visible()

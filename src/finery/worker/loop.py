@@ -28,7 +28,7 @@ from finery.worker.transport import LocalTransport
 
 log = logging.getLogger(__name__)
 
-_TICK_SECONDS = 0.2
+TICK_SECONDS = 0.2
 _SEEN_EVERY_SECONDS = 2.0
 _YIELD_SECONDS = 0.002
 """Pause after an ingest transaction, in which those who wait at the database's gate get in."""
@@ -62,7 +62,7 @@ class Worker:
             except Exception:  # the loop outlives a failed turn; the traceback says what it was
                 log.exception("a turn of the worker failed")
                 time.sleep(1.0)
-            time.sleep(_TICK_SECONDS)
+            time.sleep(TICK_SECONDS)
 
     def tick(self) -> None:
         """One turn."""
@@ -72,7 +72,7 @@ class Worker:
         checked_at = time.monotonic()
         for attempt in self._live():
             self._follow(attempt)
-            if time.monotonic() - checked_at > _TICK_SECONDS:  # many runs at full speed must not delay a wish
+            if time.monotonic() - checked_at > TICK_SECONDS:  # many runs at full speed must not delay a wish
                 self._obey()
                 self._start_what_waits()
                 checked_at = time.monotonic()

@@ -1858,11 +1858,19 @@ export interface components {
             /**
              * Loss Type
              * @description How token losses are averaged: per completion (grpo), by a constant length (dr_grpo, arXiv:2503.20783), over
-             *     all tokens of the step (dapo, arXiv:2503.14476), over all tokens of a micro batch (bnpo).
+             *     all tokens of the step (dapo, arXiv:2503.14476), over all tokens of a micro batch (bnpo). Others change the
+             *     clipping: of the ratio's weight alone (cispo, arXiv:2506.13585), by a soft gate (sapo, arXiv:2511.20347), per
+             *     completion scaled by its length (luspo, arXiv:2602.05261), by a smooth kernel (vespo, arXiv:2602.10693).
              * @default dapo
              * @enum {string}
              */
-            loss_type?: "grpo" | "dr_grpo" | "dapo" | "bnpo";
+            loss_type?: "grpo" | "dr_grpo" | "dapo" | "bnpo" | "cispo" | "sapo" | "luspo" | "vespo";
+            /**
+             * Mask Truncated
+             * @description Whether completions that ran into `rollout.max_new_tokens` carry no loss (overlong filtering of DAPO).
+             * @default false
+             */
+            mask_truncated?: boolean;
             /**
              * Micro Batch Size
              * @description Completions per forward and backward pass; None takes all of a step. Does not change the mathematics.
@@ -1903,6 +1911,13 @@ export interface components {
              * @default 8
              */
             prompts_per_step?: number;
+            /**
+             * Ratio Level
+             * @description Whether probability ratios are clipped per token or per completion (GSPO, arXiv:2507.18071).
+             * @default token
+             * @enum {string}
+             */
+            ratio_level?: "token" | "sequence";
             /** Rewards */
             rewards: components["schemas"]["RewardSpec"][];
             /**
@@ -2874,7 +2889,7 @@ export interface components {
         RewardSpec: {
             /**
              * Name
-             * @description Name in the reward registry: `math_equal`, `exact`, `format`.
+             * @description Name in the reward registry: `math_equal`, `exact`, `choice`, `format`, `length`, `repetition`.
              */
             name: string;
             /**

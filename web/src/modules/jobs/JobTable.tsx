@@ -4,14 +4,14 @@ import { cloneElement, isValidElement, useMemo, type ReactNode, type UIEvent } f
 import type { Job } from "../../api/client";
 import { useLanguage, useT } from "../../app/i18n";
 import { columnsIn } from "./columns";
-import type { View } from "./useView";
+import { picking, type ChangeView, type View } from "./useView";
 
 interface Props {
   jobs: Job[];
   /** Row that the keyboard stands on. */
   current: number | null;
   view: View;
-  change: (changes: Partial<View>) => void;
+  change: ChangeView;
   /** Called when the end of what is loaded comes near. */
   showMore: () => void;
 }
@@ -58,7 +58,7 @@ export function JobTable({ jobs, current, view, change, showMore }: Props) {
         selectedRowKeys: view.picked,
         preserveSelectedRowKeys: true,
         columnWidth: 34,
-        onChange: (keys) => change({ picked: keys.map(Number) }),
+        onChange: (keys) => change(picking(view.picked, keys.map(Number))),
         renderCell: (_, job, __, box) => named(box, t("runs.pick", { name: job.name })),
       }}
     />

@@ -7,13 +7,13 @@ import { STATE_STATUS } from "../../ui/colours";
 import { FilterBuilder } from "./FilterBuilder";
 import { withCondition } from "./query";
 import { SavedViews } from "./SavedViews";
-import type { View } from "./useView";
+import type { ChangeView, View } from "./useView";
 
 const SEARCH_AFTER_MS = 250;
 
 interface Props {
   view: View;
-  change: (changes: Partial<View>) => void;
+  change: ChangeView;
   address: string;
 }
 

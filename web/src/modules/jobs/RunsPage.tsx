@@ -36,7 +36,7 @@ export default function RunsPage() {
     setCurrent(next.id);
     document.querySelector(`[data-testid=job-row-${next.id}]`)?.scrollIntoView({ block: "nearest" });
   };
-  const pick = (id: number) => change({ picked: view.picked.includes(id) ? view.picked.filter((other) => other !== id) : [...view.picked, id] });
+  const pick = (id: number) => change(({ picked }) => ({ picked: picked.includes(id) ? picked.filter((other) => other !== id) : [...picked, id] }));
   useKeys({
     j: () => move(1),
     k: () => move(-1),

@@ -4,7 +4,7 @@ import { Link } from "react-router";
 import type { Job } from "../../api/client";
 import { useT } from "../../app/i18n";
 import { useEdit } from "./useEdit";
-import type { View } from "./useView";
+import type { ChangeView, View } from "./useView";
 
 const ENDED = ["completed", "failed", "cancelled"];
 const MOST_COMPARED = 20;
@@ -12,7 +12,7 @@ const MOST_COMPARED = 20;
 interface Props {
   jobs: Job[];
   view: View;
-  change: (changes: Partial<View>) => void;
+  change: ChangeView;
 }
 
 /** What can be done with the runs that are picked. */

@@ -1,6 +1,6 @@
 /** What the run table shows: all of it lives in the address, so that a link or a saved view is the same table. */
 import { useCallback, useMemo } from "react";
-import { useSearchParams } from "react-router";
+import { useView as useAddress } from "../../app/useView";
 
 const list = (text: string | null) => (text ? text.split(",").filter(Boolean) : []);
 
@@ -21,26 +21,35 @@ const NAMES: Record<keyof View, string> = {
   query: "q", states: "state", sort: "sort", columns: "columns", group: "group", metric: "metric", baseline: "baseline", picked: "pick", isArchive: "archive",
 };
 
-export function useView(): [View, (changes: Partial<View>) => void, string] {
-  const [address, setAddress] = useSearchParams();
+export type ChangeView = (changes: Partial<View> | ((newest: View) => Partial<View>)) => void;
+
+export function useView(): [View, ChangeView, string] {
+  const [address, setAddress] = useAddress();
   const text = address.toString();
   const view = useMemo(() => readView(new URLSearchParams(text)), [text]);
-  const change = useCallback(
-    (changes: Partial<View>) =>
-      setAddress(
-        (before) => {
-          for (const [name, value] of Object.entries(changes)) {
-            const shown = Array.isArray(value) ? value.join(",") : value === null || value === false ? "" : value === true ? "1" : String(value);
-            if (shown) before.set(NAMES[name as keyof View], shown);
-            else before.delete(NAMES[name as keyof View]);
-          }
-          return before;
-        },
-        { replace: true },
-      ),
+  const change = useCallback<ChangeView>(
+    (changes) =>
+      setAddress((newest) => {
+        const wanted = typeof changes === "function" ? changes(readView(newest)) : changes;
+        return Object.fromEntries(Object.entries(wanted).map(([name, value]) => [NAMES[name as keyof View], written(value)]));
+      }),
     [setAddress],
   );
   return [view, change, text];
+}
+
+/** What a table that was drawn with `before` picked, and now says `after`, has changed: applied to the newest picks. */
+export function picking(before: number[], after: number[]): (newest: View) => Partial<View> {
+  const added = after.filter((id) => !before.includes(id));
+  return ({ picked }) => ({
+    picked: [...picked.filter((id) => after.includes(id) || !before.includes(id)), ...added.filter((id) => !picked.includes(id))],
+  });
+}
+
+function written(value: View[keyof View]): string {
+  if (Array.isArray(value)) return value.join(",");
+  if (typeof value === "boolean") return value ? "1" : "";
+  return value === null ? "" : String(value);
 }
 
 export function readView(address: URLSearchParams): View {
