@@ -53,9 +53,21 @@ def test_micro_batches_do_not_change_supervised_training(bench: Bench, micro_bat
     _assert_same_training(bench, SFT, {**SFT, "micro_batch_size": micro_batch_size}, SFT_ROWS)
 
 
-@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo"])
-def test_micro_batches_do_not_change_grpo(bench: Bench, loss_type: str) -> None:
-    task = {**GRPO, "loss_type": loss_type, "kl_coef": 0.1}
+@pytest.mark.parametrize(
+    ("loss_type", "ratio_level"),
+    [
+        ("dapo", "token"),
+        ("grpo", "token"),
+        ("grpo", "sequence"),
+        ("dr_grpo", "token"),
+        ("cispo", "token"),
+        ("sapo", "token"),
+        ("luspo", "sequence"),
+        ("vespo", "token"),
+    ],
+)
+def test_micro_batches_do_not_change_grpo(bench: Bench, loss_type: str, ratio_level: str) -> None:
+    task = {**GRPO, "loss_type": loss_type, "ratio_level": ratio_level, "kl_coef": 0.1}
 
     _assert_same_training(bench, task, {**task, "micro_batch_size": 2}, GRPO_ROWS)
 

@@ -66,13 +66,82 @@ def test_format_wants_the_whole_completion_to_match(completion: str, params: dic
     assert score("format", completion, "unused", **params) == expected
 
 
+@pytest.mark.parametrize(
+    ("completion", "answer", "expected"),
+    [
+        ("B", "B", 1.0),
+        (" (b)", "B", 0.0),
+        ("The answer is (B).", "B", 1.0),
+        ("The answer is B because of C", "B", 1.0),
+        ("\\boxed{C}", "C", 1.0),
+        ("B) Paris", "B", 1.0),
+        ("B. Paris", "b", 1.0),
+        ("**D**", "D", 1.0),
+        ("Of (A) and (C), only the second holds: (C)", "C", 1.0),
+        ("\u7b54\u6848\uff1aA", "A", 1.0),
+        ("<think>surely (A)</think>It is (D)", "D", 1.0),
+        ("A man walks into a bar", "A", 0.0),
+        ("I think that Douglas is right", "D", 0.0),
+        ("The answer is E", "E", 0.0),
+        ("", "A", 0.0),
+    ],
+)
+def test_choice_wants_the_letter_that_was_chosen(completion: str, answer: str, expected: float) -> None:
+    assert score("choice", completion, answer) == expected
+
+
+def test_choice_knows_the_options_that_it_is_told() -> None:
+    assert score("choice", "The answer is E", "E", letters="ABCDE") == 1.0
+    with pytest.raises(InvalidSpec, match="letters"):
+        rewards.registry.params("choice", {"letters": "abc"})
+
+
+@pytest.mark.parametrize(
+    ("completion", "params", "expected"),
+    [
+        ("x" * 10, {"min": 5, "max": 10}, 1.0),
+        ("x" * 11, {"min": 5, "max": 10}, 0.0),
+        ("x" * 4, {"min": 5, "max": 10}, 0.0),
+        ("x" * 12, {"max": 10, "slack": 4}, 0.5),
+        ("x" * 3, {"min": 5, "max": 10, "slack": 4}, 0.5),
+        ("x" * 20, {"max": 10, "slack": 4}, 0.0),
+        ("  padded  ", {"min": 6, "max": 6}, 1.0),
+        ("one two three", {"unit": "words", "max": 3}, 1.0),
+        ("\u4f60\u597d\u5417", {"unit": "words", "max": 2}, 0.0),
+    ],
+)
+def test_length_falls_outside_the_wanted_range(completion: str, params: dict[str, Any], expected: float) -> None:
+    assert score("length", completion, "unused", **params) == expected
+
+
+def test_length_refuses_a_range_that_is_none() -> None:
+    with pytest.raises(InvalidSpec, match=r"min \(9\) must not be above max \(3\)"):
+        rewards.registry.params("length", {"min": 9, "max": 3})
+
+
+@pytest.mark.parametrize(
+    ("completion", "params", "expected"),
+    [
+        ("every word is another", {}, 0.0),
+        ("a b c a b c", {}, 3 / 4 - 1),
+        ("no no no no", {"ngram": 1}, 1 / 4 - 1),
+        ("\u597d\u597d\u597d\u597d", {"ngram": 2}, 1 / 3 - 1),
+        ("abab", {"ngram": 2, "unit": "characters"}, 2 / 3 - 1),
+        ("too short", {}, 0.0),
+        ("", {}, 0.0),
+    ],
+)
+def test_repetition_takes_away_what_was_said_before(completion: str, params: dict[str, Any], expected: float) -> None:
+    assert score("repetition", completion, "unused", **params) == pytest.approx(expected)
+
+
 def test_format_refuses_a_pattern_that_is_none() -> None:
     with pytest.raises(InvalidSpec, match="no regular expression"):
         rewards.registry.params("format", {"pattern": "("})
 
 
 def test_an_unknown_reward_is_answered_with_those_that_exist() -> None:
-    with pytest.raises(InvalidSpec, match="exact, format, math_equal"):
+    with pytest.raises(InvalidSpec, match="choice, exact, format, length, math_equal, repetition"):
         rewards.registry.get("exactly")
 
 

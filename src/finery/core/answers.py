@@ -85,6 +85,31 @@ def extract_answer(text: str) -> str | None:
     return _show(found) if found else None
 
 
+def extract_choice(text: str, letters: str = "ABCD") -> str | None:
+    """The letter that a completion chooses, or None when there is none.
+
+    The first of these that is found: a letter that the text marks as its answer (as in `extract_answer`, bare, in
+    brackets or followed by the option's words), a text that begins with a letter and its option (`B) Paris`), the last
+    letter that stands alone in brackets or bold. A capital that only begins a sentence ("A man ...") is no choice.
+
+    Args:
+        text: The completion.
+        letters: Capital letters of the options.
+    """
+    said = _tail(text).strip()
+    letter = f"[{re.escape(letters)}]"
+    option = re.compile(
+        rf"\s*[*_`\"'(\[]*({letter})(?:[)\].:*_`\"',]|\s*$|\s+[-\u2013\u2014]|\s+(?:is|because|since)\b)"
+    )
+    marked = _last_boxed(said) or _last_marked(_HASHES, said) or _last_phrase(said)
+    for candidate in (marked, said):
+        found = option.match(candidate) if candidate else None
+        if found:
+            return found[1]
+    alone = re.findall(rf"[(\[*]({letter})[)\]*]|(?<![\w'])({letter})\s*$", said)
+    return (alone[-1][0] or alone[-1][1]) if alone else None
+
+
 def exact_equal(answer: str, target: str, *, ignore_case: bool = False) -> bool:
     """Whether two texts are the same but for white space at the ends and the amount of it between words."""
     one, other = " ".join(answer.split()), " ".join(target.split())
@@ -150,6 +175,14 @@ def _last_boxed(text: str) -> str | None:
         if answer is not None:
             return answer
     return None
+
+
+def _last_phrase(text: str) -> str | None:
+    """What stands behind the last "answer is", as it was written."""
+    found = None
+    for match in _PHRASE.finditer(text):
+        found = text[match.end() : match.end() + MAX_ANSWER].partition("\n")[0]
+    return found
 
 
 def _last_marked(pattern: re.Pattern[str], text: str) -> str | None:

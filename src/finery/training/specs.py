@@ -45,7 +45,7 @@ class RewardSpec(Spec):
     """One part of the reward."""
 
     name: str
-    """Name in the reward registry: `math_equal`, `exact`, `format`."""
+    """Name in the reward registry: `math_equal`, `exact`, `choice`, `format`, `length`, `repetition`."""
     weight: float = 1.0
     params: dict[str, Any] = {}
     """Checked against the reward's params model."""
@@ -102,9 +102,17 @@ class GrpoSpec(Spec):
     """Completions per forward and backward pass; None takes all of a step. Does not change the mathematics."""
     num_iterations: int = Field(1, ge=1, json_schema_extra=ADVANCED)
     """Optimizer steps on each batch of rollouts (mu in the paper)."""
-    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = Field("dapo", json_schema_extra=ADVANCED)
+    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = Field(
+        "dapo", json_schema_extra=ADVANCED
+    )
     """How token losses are averaged: per completion (grpo), by a constant length (dr_grpo, arXiv:2503.20783), over
-    all tokens of the step (dapo, arXiv:2503.14476), over all tokens of a micro batch (bnpo)."""
+    all tokens of the step (dapo, arXiv:2503.14476), over all tokens of a micro batch (bnpo). Others change the
+    clipping: of the ratio's weight alone (cispo, arXiv:2506.13585), by a soft gate (sapo, arXiv:2511.20347), per
+    completion scaled by its length (luspo, arXiv:2602.05261), by a smooth kernel (vespo, arXiv:2602.10693)."""
+    ratio_level: Literal["token", "sequence"] = Field("token", json_schema_extra=ADVANCED)
+    """Whether probability ratios are clipped per token or per completion (GSPO, arXiv:2507.18071)."""
+    mask_truncated: bool = Field(False, json_schema_extra=ADVANCED)
+    """Whether completions that ran into `rollout.max_new_tokens` carry no loss (overlong filtering of DAPO)."""
     scale_rewards: Literal["group", "batch", "none"] = Field("group", json_schema_extra=ADVANCED)
     """Standard deviation that advantages are divided by."""
     kl_coef: float = Field(0.0, ge=0)
@@ -127,6 +135,19 @@ class GrpoSpec(Spec):
         )
         return self
 
+    @model_validator(mode="after")
+    def _ratio_fits_the_loss(self) -> Self:
+        if self.loss_type == "luspo" and self.ratio_level != "sequence":
+            raise ValueError("loss_type luspo is one of whole completions; set ratio_level: sequence")
+        if self.loss_type in _TOKEN_LOSSES and self.ratio_level == "sequence":
+            raise ValueError(
+                f"loss_type {self.loss_type} adds up tokens, so that a completion's ratio would count once for each of "
+                "its tokens; with ratio_level: sequence set loss_type: grpo, sapo or luspo"
+            )
+        return self
+
+
+_TOKEN_LOSSES = ("bnpo", "dr_grpo", "dapo", "cispo", "vespo")
 
 TrainTask = Annotated[SftSpec | GrpoSpec, Field(discriminator="algorithm")]
 """Closed set: a new algorithm is one spec here and one entry in each engine's table."""
