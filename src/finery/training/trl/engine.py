@@ -1,15 +1,20 @@
 """Entry of the engine `trl`: one task, from a run directory to trained weights."""
 
 import warnings
+from importlib import import_module
+from typing import Final
 
 import transformers
 
 from finery.core import checkpoints
 from finery.core.hooks import Decision
 from finery.core.rundir import Run, Stopped
-from finery.training.specs import GrpoSpec, TrainTask
-from finery.training.trl import grpo, setup, sft
+from finery.training.specs import TrainTask
+from finery.training.trl import setup
 from finery.training.trl.steps import StepCallback, remove_native
+
+TRAINERS: Final = {"sft": "sft", "grpo": "grpo"}
+"""Algorithm -> module beside this one; its `make_trainer(task, run, loaded)` gives a trainer ready to start or resume."""
 
 
 def execute(task: TrainTask, run: Run) -> None:
@@ -24,10 +29,7 @@ def execute(task: TrainTask, run: Run) -> None:
     checkpoints.remove_debris(run.dir.checkpoints)
     monitoring = run.spec.job["monitoring"]
     loaded = setup.load(task, run)
-    if isinstance(task, GrpoSpec):
-        trainer = grpo.make_trainer(task, run, loaded, monitoring=monitoring)
-    else:
-        trainer = sft.make_trainer(task, run, loaded)
+    trainer = import_module(f"finery.training.trl.{TRAINERS[task.algorithm]}").make_trainer(task, run, loaded)
     trainer.finery_run = run
     trainer.keep_last = monitoring["keep_checkpoints"]
     steps = StepCallback(run, monitoring["checkpoint_interval"])

@@ -9,7 +9,7 @@ Relies on these internals of TRL 1.16: `_tokenize_prompts(prompts)` gives (promp
 import dataclasses
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,22 +18,14 @@ from torch import Tensor
 from transformers import DynamicCache
 from trl import GRPOConfig, GRPOTrainer
 
-from finery.core.errors import FineryError
 from finery.core.rundir import Run
 from finery.models import chat
 from finery.models.generation import Sampling, generate
-from finery.training import rewards
-from finery.training.specs import GrpoSpec, RewardSpec
+from finery.training import scoring
+from finery.training.specs import GrpoSpec
 from finery.training.trl import rows as data
 from finery.training.trl import setup
 from finery.training.trl.steps import ExactTrainer
-
-
-class RewardFailed(FineryError):
-    """A reward raised or gave something that is no finite number."""
-
-    code = "reward_failed"
-
 
 _UNUSED = frozenset(
     {
@@ -115,7 +107,7 @@ class FineryGrpoTrainer(ExactTrainer, GRPOTrainer):
     ) -> Tensor:
         started = time.perf_counter()
         rows = [self.rows[int(row)] for row in prompts]
-        columns = [_scored(spec, completions, rows) for spec in self.task.rewards]
+        columns = scoring.score(self.task.rewards, completions, rows)
         self._metrics["train"]["seconds_rewarding"].append(time.perf_counter() - started)
         self._rewards = torch.tensor(columns, dtype=torch.float32, device=self.accelerator.device).T
         return self._rewards
@@ -177,7 +169,7 @@ class FineryGrpoTrainer(ExactTrainer, GRPOTrainer):
         return logprobs, entropies if compute_entropy else None, None
 
 
-def make_trainer(task: GrpoSpec, run: Run, loaded: setup.Loaded, *, monitoring: Mapping[str, Any]) -> FineryGrpoTrainer:
+def make_trainer(task: GrpoSpec, run: Run, loaded: setup.Loaded) -> FineryGrpoTrainer:
     """A trainer that is ready to start or to resume."""
     rows = data.read_rows(run, task.data.train)
     num_generations = math.ceil(task.optim.steps / task.num_iterations)
@@ -195,6 +187,7 @@ def make_trainer(task: GrpoSpec, run: Run, loaded: setup.Loaded, *, monitoring: 
     trainer.prompt_ids = data.prompts(rows, loaded.tokenizer, max_tokens=task.data.max_prompt_tokens)
     trainer.stop_ids = chat.stop_ids(loaded.tokenizer)
     trainer.sampler = torch.Generator(trainer.accelerator.device).manual_seed(run.seed)
+    monitoring = run.spec.job["monitoring"]
     trainer.sample_interval = monitoring["sample_interval"]
     trainer.samples_per_step = monitoring["samples_per_step"]
     return trainer
@@ -305,23 +298,6 @@ def _arguments(task: GrpoSpec, run: Run) -> dict[str, Any]:
         "use_vllm": False,
         "log_completions": False,
     }
-
-
-def _scored(spec: RewardSpec, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Scores of one reward, checked."""
-    entry = rewards.registry.get(spec.name)
-    try:
-        found = entry.target(completions, rows, rewards.registry.params(spec.name, spec.params))
-    except FineryError:
-        raise
-    except Exception as error:
-        raise RewardFailed(f"the reward {spec.name} raised {type(error).__name__}: {error}") from error
-    if len(found) != len(completions):
-        raise RewardFailed(f"the reward {spec.name} gave {len(found)} scores for {len(completions)} completions")
-    for text, score in zip(completions, found, strict=True):
-        if not math.isfinite(score):
-            raise RewardFailed(f"the reward {spec.name} gave {score} for the completion {text[:200]!r}")
-    return found
 
 
 def _named(name: str) -> Any:

@@ -1,0 +1,32 @@
+"""Spec of supervised fine-tuning."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from finery.core.spec import ADVANCED, Spec
+from finery.models.specs import ModelSpec
+from finery.training.specs.base import DataSpec, EngineName, OptimSpec, check_micro_batch
+
+
+class SftSpec(Spec):
+    """Supervised fine-tuning: cross entropy on the response's tokens."""
+
+    algorithm: Literal["sft"]
+    engine: EngineName = Field("auto", json_schema_extra=ADVANCED)
+    model: ModelSpec
+    data: DataSpec
+    optim: OptimSpec = OptimSpec()
+    batch_size: int = Field(8, ge=1)
+    """Rows per optimizer step."""
+    micro_batch_size: int | None = Field(None, ge=1, json_schema_extra=ADVANCED)
+    """Rows per forward and backward pass; None takes the whole batch. Does not change the mathematics."""
+    loss_on: Literal["response", "all"] = Field("response", json_schema_extra=ADVANCED)
+    """Which tokens carry loss."""
+    native: dict[str, Any] = Field({}, json_schema_extra=ADVANCED)
+    """Overrides under the engine's own names (TRL's SFTConfig), checked against its config class."""
+
+    @model_validator(mode="after")
+    def _batches_divide(self) -> Self:
+        check_micro_batch(self.batch_size, self.micro_batch_size, "batch_size")
+        return self
