@@ -14,7 +14,7 @@ from finery.training.trl import setup
 from finery.training.trl.steps import StepCallback, remove_native
 
 TRAINERS: Final = {"sft": "sft", "grpo": "grpo"}
-"""Algorithm -> module beside this one; its `make_trainer(task, run, loaded)` gives a trainer ready to start or resume."""
+"""Algorithm -> module beside this one; its `make_trainer(task, run, loaded)` gives one ready to start or to resume."""
 
 
 def execute(task: TrainTask, run: Run) -> None:
