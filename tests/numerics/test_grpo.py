@@ -9,7 +9,7 @@ import torch
 from finery.core.spec import Spec
 from finery.models import loading
 from finery.training import rewards
-from finery.training.trl.grpo import completion_logprobs
+from finery.training.trl.logprobs import completion_logprobs
 from tests.training import driver
 from tests.training.driver import GRPO_ROWS, Bench
 

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import DynamicCache
 from trl import GRPOConfig, GRPOTrainer
 
 from finery.core.rundir import Run
@@ -25,6 +24,7 @@ from finery.training import scoring
 from finery.training.specs import GrpoSpec
 from finery.training.trl import rows as data
 from finery.training.trl import setup
+from finery.training.trl.logprobs import completion_logprobs
 from finery.training.trl.steps import ExactTrainer
 
 _UNUSED = frozenset(
@@ -191,83 +191,6 @@ def make_trainer(task: GrpoSpec, run: Run, loaded: setup.Loaded) -> FineryGrpoTr
     trainer.sample_interval = monitoring["sample_interval"]
     trainer.samples_per_step = monitoring["samples_per_step"]
     return trainer
-
-
-def completion_logprobs(
-    model: torch.nn.Module,
-    ids_BT: Tensor,
-    mask_BT: Tensor,
-    num_completion: int,
-    temperature: float,
-    entropy_has_grad: bool,
-) -> tuple[Tensor, Tensor]:
-    """Log-probability of the last `num_completion` tokens of each row, and the entropy where each was drawn.
-
-    Equal rows are computed once, and so are equal prompts: their KV cache, with its gradient, is shared by the rows
-    that begin with them.
-
-    Dimensions: B rows, T tokens, R distinct rows, P distinct prompts, C completion tokens, V vocabulary.
-
-    Args:
-        model: Causal language model.
-        ids_BT: Prompts padded on the left, completions on the right.
-        mask_BT: 1 where a token counts.
-        num_completion: C.
-        temperature: Logits are divided by it, as when the tokens were drawn.
-        entropy_has_grad: Whether the entropy is part of the loss.
-
-    Returns:
-        Log-probabilities and entropies in nats, each (B, C).
-    """
-    num_prompt = ids_BT.shape[1] - num_completion
-    both_R2T, row_B = torch.stack([ids_BT * mask_BT, mask_BT], dim=1).unique(dim=0, return_inverse=True)
-    ids_RT, mask_RT = both_R2T.unbind(dim=1)
-    both_P2T, prompt_R = both_R2T[..., :num_prompt].unique(dim=0, return_inverse=True)
-    prompt_ids_PT, prompt_mask_PT = both_P2T.unbind(dim=1)
-    positions_RT = (mask_RT.cumsum(dim=1) - 1).clamp(min=0)
-
-    cache = DynamicCache()
-    first_PV = (
-        model(
-            input_ids=prompt_ids_PT,
-            attention_mask=prompt_mask_PT,
-            position_ids=(prompt_mask_PT.cumsum(dim=1) - 1).clamp(min=0),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        .logits[:, -1]
-        .float()
-        / temperature
-    )
-    first_total_P, first_entropy_P = _total_and_entropy(first_PV, entropy_has_grad)
-    targets_RC = ids_RT[:, num_prompt:]
-    logprobs = [(first_PV[prompt_R, targets_RC[:, 0]] - first_total_P[prompt_R])[:, None]]
-    entropies = [first_entropy_P[prompt_R][:, None]]
-    if num_completion > 1:
-        cache.batch_select_indices(prompt_R)
-        logits_RCV = (
-            model(
-                input_ids=targets_RC[:, :-1],
-                attention_mask=mask_RT[:, :-1],
-                position_ids=positions_RT[:, num_prompt:-1],
-                past_key_values=cache,
-                use_cache=True,
-            ).logits.float()
-            / temperature
-        )
-        total_RC, entropy_RC = _total_and_entropy(logits_RCV, entropy_has_grad)
-        logprobs.append(logits_RCV.gather(2, targets_RC[:, 1:, None])[..., 0] - total_RC)
-        entropies.append(entropy_RC)
-    return torch.cat(logprobs, dim=1)[row_B], torch.cat(entropies, dim=1)[row_B]
-
-
-def _total_and_entropy(logits: Tensor, entropy_has_grad: bool) -> tuple[Tensor, Tensor]:
-    """log sum exp and entropy over the last dimension."""
-    total = logits.logsumexp(dim=-1)
-    with torch.set_grad_enabled(entropy_has_grad and torch.is_grad_enabled()):
-        entropy = total - ((logits - total[..., None]).exp() * logits).sum(dim=-1)
-    return total, entropy
 
 
 def _arguments(task: GrpoSpec, run: Run) -> dict[str, Any]:
