@@ -1,0 +1,126 @@
+"""What does this engine save beside the stock TRL trainer? `python benchmarks/training.py [--only NAME] [--steps 3]`
+
+Each side is a process of its own, one after the other, since their memory would not fit side by side: the same model,
+rows, seed, batch and learning rate, the same number of samples. The stock side is TRL's trainer as its documentation
+uses it, in a plain environment and in float32 and bfloat16 both: the faster one counts. Memory is the peak resident size
+of the process. Prints a table per case and, as its last line, a JSON object.
+
+Cases: `grpo_cpu` (SmolLM2-135M, 8 prompts x 4 completions x 48 tokens), `sft_packed` (SmolLM2-135M on rows of
+instructions, useful tokens a second), `learning` (the tiny model, final reward over several seeds).
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import training_sides as sides
+
+from finery.core.environment import child_environment
+from finery.models import loading, resolving
+
+WARM_UP = 1
+T_95 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 8: 2.365, 10: 2.262}
+"""Two-sided 95 % points of Student's t by number of pairs."""
+
+
+def run_side(name: str, case: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """One side in a process of its own: seconds and tokens of each step, peak memory in bytes, what it logged."""
+    own = folder / name
+    own.mkdir()
+    (own / "case.json").write_text(json.dumps(case))
+    plain = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "OMP_", "MKL_"))}
+    environment = child_environment(plain, cpu_threads=case["threads"]) if name == "ours" else plain
+    if case["threads"] and name != "ours":
+        environment = {**plain, "OMP_NUM_THREADS": str(case["threads"])}
+    with open(own / "log.txt", "wb") as log:
+        code = subprocess.call([sys.executable, sides.__file__, name, str(own)], stdout=log, stderr=log, env=environment)
+    if code:
+        raise SystemExit(f"{name} ended with {code}:\n{(own / 'log.txt').read_text()[-3000:]}")
+    found: dict[str, Any] = json.loads((own / "result.json").read_text())
+    return found
+
+
+def grpo_cpu(args: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """GRPO at the size of STACK: where the vocabulary is most of the memory."""
+    rows = folder / "rows.jsonl"
+    stream = random.Random(args.seed)
+    lines = []
+    for _ in range(64):
+        a, b = stream.randrange(10, 100), stream.randrange(10, 100)
+        lines.append(json.dumps({"prompt": f"What is {a} + {b}? Explain your answer.", "answer": str(a + b)}) + "\n")
+    rows.write_text("".join(lines))
+    case = {
+        "model": "smollm2-135m-instruct",
+        "home": str(args.home),
+        "seed": args.seed,
+        "threads": None,
+        "steps": WARM_UP + args.steps,
+        "task": {
+            "algorithm": "grpo",
+            "data": {"train": str(rows)},
+            "rewards": [{"name": "length", "params": {"max": 60, "slack": 200}}],
+            "optim": {"learning_rate": 1e-6, "steps": WARM_UP + args.steps},
+            "rollout": {"completions_per_prompt": 4, "max_new_tokens": 48},
+            "prompts_per_step": 8,
+            "micro_batch_size": 8,
+        },
+    }
+    loading.materialize(resolving.resolve(case["model"], home=args.home), case["model"])
+    found = {name: run_side(name, case, folder) for name in ("stock_fp32", "stock_bf16", "ours")}
+    print("GRPO, SmolLM2-135M, 8 prompts x 4 completions x 48 tokens")
+    return compared("grpo_cpu", found, samples=32)
+
+
+def compared(case: str, found: dict[str, dict[str, Any]], *, samples: int) -> dict[str, float]:
+    """Print one row per side; ratios of ours to the faster stock side."""
+    seconds = {name: statistics.median(side["seconds"][WARM_UP:]) for name, side in found.items()}
+    memory = {name: side["peak_bytes"] for name, side in found.items()}
+    print(f"{'side':12} {'s/step':>8} {'samples/s':>10} {'tokens/step':>12} {'peak GiB':>9} {'speed':>6} {'memory':>7}")
+    stock = min((name for name in found if name != "ours"), key=lambda name: seconds[name])
+    for name, side in found.items():
+        print(
+            f"{name:12} {seconds[name]:8.2f} {samples / seconds[name]:10.2f} "
+            f"{statistics.mean(side['tokens'][WARM_UP:]):12.0f} {memory[name] / 2**30:9.2f} "
+            f"{seconds[stock] / seconds[name]:6.2f} {memory[name] / memory[stock]:7.2f}"
+        )
+    gaps = [value for value in found["ours"].get("logprob_gap", []) if value is not None]
+    if gaps:
+        print(f"mean |log-probability when drawn - when trained| of ours: {statistics.mean(gaps):.2e} nats per token")
+    return {
+        f"{case}.speedup": seconds[stock] / seconds["ours"],
+        f"{case}.memory_ratio": memory["ours"] / memory[stock],
+        f"{case}.ours_seconds_per_step": seconds["ours"],
+        f"{case}.stock_seconds_per_step": seconds[stock],
+        f"{case}.ours_peak_gib": memory["ours"] / 2**30,
+        f"{case}.stock_peak_gib": memory[stock] / 2**30,
+    }
+
+
+CASES: dict[str, Callable[[argparse.Namespace, Path], dict[str, float]]] = {"grpo_cpu": grpo_cpu}
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=sorted(CASES))
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--home", type=Path, default=Path.home() / ".finery")
+    args = parser.parse_args()
+    figures: dict[str, float] = {}
+    for name in [args.only] if args.only else sorted(CASES):
+        with tempfile.TemporaryDirectory() as folder:
+            figures |= CASES[name](args, Path(folder))
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""The two sides of `training.py`: `python training_sides.py SIDE FOLDER` runs one and leaves FOLDER/result.json."""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from finery.core.hooks import Decision, LiveControls
+from finery.core.rundir import ResolvedInput, Run, RunDir, RunSpec
+from finery.core.spec import parse
+from finery.jobs.specs import JobSpec, TrainJob
+from finery.models import loading, resolving
+
+
+class Clock:
+    """Seconds from the end of one step to the end of the next; the first is counted from the start of training."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.logged: list[dict[str, float]] = []
+        self._last = time.perf_counter()
+
+    def start(self) -> None:
+        self._last = time.perf_counter()
+
+    def step(self, values: Mapping[str, float]) -> None:
+        now = time.perf_counter()
+        self.seconds.append(now - self._last)
+        self._last = now
+        self.logged.append(dict(values))
+
+
+class ClockHook:
+    """The clock at our engine."""
+
+    def __init__(self, clock: Clock):
+        self._clock = clock
+
+    def after_step(self, step: int, values: Mapping[str, float], controls: LiveControls) -> Decision:
+        self._clock.step(values)
+        return Decision.CONTINUE
+
+
+def open_run(case: dict[str, Any], folder: Path) -> tuple[Run, Any]:
+    """A run directory as the worker writes it, and its task."""
+    model = case["model"]
+    job = {
+        "name": "training",
+        "kind": "train",
+        "task": {**case["task"], "model": {"base": model, "template": "chatml", **case.get("model_fields", {})}},
+        "monitoring": {"checkpoint_interval": 1_000_000, "samples_per_step": 0},
+        "seed": case["seed"],
+    }
+    spec = parse(JobSpec, job)
+    assert isinstance(spec, TrainJob)
+    rows = Path(case["task"]["data"]["train"])
+    inputs = {
+        model: resolving.resolve(model, home=Path(case["home"])),
+        str(rows): ResolvedInput(kind="file", path=str(rows), sha256=loading.checkpoints.file_sha256(rows)),
+    }
+    written = RunSpec(job_id="1", attempt=1, job=spec.model_dump(mode="json"), inputs=inputs, seed=case["seed"])
+    return Run.open(RunDir.create(folder / "attempt-1", written).path), spec.task
+
+
+def run_ours(case: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Our engine as the child runs it."""
+    from finery.runtime.control import ControlHooks  # noqa: PLC0415 - this process is one side only
+    from finery.training import runner  # noqa: PLC0415
+
+    run, task = open_run(case, folder)
+    clock = Clock()
+    run.hooks.append(ControlHooks(run))
+    run.hooks.append(ClockHook(clock))
+    runner.execute(task, run)
+    return {
+        "seconds": clock.seconds,
+        "tokens": [values.get("response_length_mean", 0) for values in clock.logged],
+        "reward": [values.get("reward_mean") for values in clock.logged],
+        "logprob_gap": [values.get("rollout_logprob_gap_mean") for values in clock.logged],
+    }
+
+
+def run_stock_grpo(case: dict[str, Any], folder: Path, *, bf16: bool) -> dict[str, Any]:
+    """TRL's GRPOTrainer with the same settings, all completions of a step in one batch."""
+    from datasets import Dataset  # noqa: PLC0415
+    from transformers import TrainerCallback  # noqa: PLC0415
+    from trl import GRPOConfig, GRPOTrainer  # noqa: PLC0415
+
+    from finery.training import rewards  # noqa: PLC0415
+    from finery.training.trl import rows as data  # noqa: PLC0415
+
+    run, task = open_run(case, folder)
+    path = loading.materialize(run.input(case["model"]), case["model"])
+    tokenizer = loading.load_tokenizer(path, "chatml")
+    found = data.read_rows(run, task.data.train)
+    visits = data.order(len(found), task.optim.steps * task.prompts_per_step, seed=run.seed, shuffle=True)
+    prompts = [{"prompt": [{"role": "user", "content": found[row]["prompt"]}], "row": row} for row in visits]
+    reward = task.rewards[0]
+    params = rewards.registry.params(reward.name, reward.params)
+
+    def score(completions: list[Any], row: list[int], **_: Any) -> list[float]:
+        texts = [completion[0]["content"] for completion in completions]
+        return rewards.registry.get(reward.name).target(texts, [found[number] for number in row], params)
+
+    clock = Clock()
+
+    class Times(TrainerCallback):
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            clock.start()
+
+        def on_log(self, *_: Any, logs: dict[str, float] | None = None, **__: Any) -> None:
+            if logs and "train_runtime" not in logs:
+                clock.step(logs)
+
+    batch = task.prompts_per_step * task.rollout.completions_per_prompt
+    trainer = GRPOTrainer(
+        loading.load_model(path, dtype="float32"),
+        reward_funcs=[score],
+        args=GRPOConfig(
+            output_dir=str(folder / "native"),
+            max_steps=task.optim.steps,
+            learning_rate=task.optim.learning_rate,
+            lr_scheduler_type="constant",
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=1,
+            num_generations=task.rollout.completions_per_prompt,
+            max_completion_length=task.rollout.max_new_tokens,
+            temperature=task.rollout.temperature,
+            top_k=0,
+            bf16=bf16,
+            use_cpu=True,
+            seed=case["seed"],
+            shuffle_dataset=False,
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        ),
+        train_dataset=Dataset.from_list(prompts),
+        processing_class=tokenizer,
+    )
+    trainer.add_callback(Times())
+    trainer.train()
+    return {
+        "seconds": clock.seconds,
+        "tokens": [float(values["completions/mean_length"]) for values in clock.logged],
+        "reward": [float(values["reward"]) for values in clock.logged],
+    }
+
+
+def main() -> None:
+    """Run one side."""
+    side, folder = sys.argv[1], Path(sys.argv[2])
+    case = json.loads((folder / "case.json").read_text())
+    if side == "ours":
+        result = run_ours(case, folder)
+    else:
+        result = run_stock_grpo(case, folder, bf16=side == "stock_bf16")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    (folder / "result.json").write_text(json.dumps({**result, "peak_bytes": peak}))
+
+
+if __name__ == "__main__":
+    main()
