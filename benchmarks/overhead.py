@@ -21,12 +21,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from finery.core.environment import child_environment
 from finery.core.hooks import Decision, LiveControls
 from finery.core.rundir import ResolvedInput, Run, RunDir, RunSpec
 from finery.core.spec import parse
 from finery.jobs.specs import JobSpec, TrainJob
 from finery.models import loading, resolving
-from finery.worker.launch import child_environment
 
 MODEL = "smollm2-135m-instruct"
 BATCH = 8

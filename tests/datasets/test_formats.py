@@ -91,6 +91,57 @@ SHAPES = [
         {"prompt": [{"role": "user", "content": "p"}], "reward_model": {"style": "rule", "ground_truth": "4"}},
         {"prompt": [{"role": "user", "content": "p"}], "answer": "4"},
     ),
+    (
+        "preference",
+        {"prompt": "p", "chosen": "a", "rejected": "b", "margin": 0.5, "id": 7},
+        {"prompt": "p", "chosen": "a", "rejected": "b", "margin": 0.5, "id": 7},
+    ),
+    (
+        "preference",
+        {"instruction": "p", "input": "i", "chosen": "a", "rejected": "b"},
+        {"prompt": "p\ni", "chosen": "a", "rejected": "b"},
+    ),
+    (
+        "preference",
+        {
+            "chosen": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}],
+            "rejected": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "b"}],
+        },
+        {"prompt": [{"role": "user", "content": "p"}], "chosen": "a", "rejected": "b"},
+    ),
+    (
+        "preference",
+        {
+            "conversations": [{"from": "human", "value": "p"}],
+            "chosen": {"from": "gpt", "value": "a"},
+            "rejected": {"from": "gpt", "value": "b"},
+        },
+        {"prompt": [{"role": "user", "content": "p"}], "chosen": "a", "rejected": "b"},
+    ),
+    (
+        "preference",
+        {"system": "s", "question": "p", "chosen": "a", "rejected": "b"},
+        {
+            "prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "p"}],
+            "chosen": "a",
+            "rejected": "b",
+        },
+    ),
+    (
+        "unpaired",
+        {"prompt": "p", "completion": "a", "label": False, "id": 7},
+        {"prompt": "p", "completion": "a", "label": False, "id": 7},
+    ),
+    (
+        "unpaired",
+        {"instruction": "p", "output": "a", "kto_tag": True},
+        {"prompt": "p", "completion": "a", "label": True},
+    ),
+    (
+        "unpaired",
+        {"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}], "label": 1},
+        {"prompt": [{"role": "user", "content": "p"}], "completion": "a", "label": True},
+    ),
 ]
 
 BROKEN: list[tuple[str, dict[str, Any], str]] = [
@@ -126,6 +177,24 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("verifiable", {"prompt": [{"role": "assistant", "content": "p"}], "answer": "4"}, "must be of role user"),
     ("verifiable", {"question": "p", "answer": "2+2 ####"}, "nothing behind ####"),
     ("verifiable", {"prompt": "p", "answer": "4", "reward_func": 3}, "name of a reward"),
+    ("preference", {"prompt": "p", "chosen": "a"}, "has no rejected answer"),
+    ("preference", {"chosen": "a", "rejected": "b"}, "has no prompt"),
+    ("preference", {"prompt": "p", "chosen": " ", "rejected": "b"}, "'chosen' is empty"),
+    ("preference", {"prompt": "p", "chosen": "a", "rejected": "b", "margin": "much"}, "'margin' must be a number"),
+    (
+        "preference",
+        {
+            "chosen": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}],
+            "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}],
+        },
+        "different conversations",
+    ),
+    ("preference", {"prompt": "p", "chosen": ["a"], "rejected": ["b"]}, "is no turn"),
+    ("preference", {"conversations": "x", "chosen": "a", "rejected": "b"}, "must be a list"),
+    ("unpaired", {"prompt": "p", "completion": "a"}, "'label' must be true or false"),
+    ("unpaired", {"prompt": "p", "completion": "a", "label": "good"}, "it is 'good'"),
+    ("unpaired", {"prompt": "p", "label": True}, "has no completion answer"),
+    ("unpaired", {"messages": [{"role": "assistant", "content": "a"}], "label": True}, "not empty"),
 ]
 
 
@@ -165,8 +234,8 @@ def test_questions_with_answers_are_sft_when_that_is_asked_for() -> None:
     ("rows", "reason"),
     [
         ([{"text": "plain"}], "no format has rows with the columns 'text'"),
-        ([{"prompt": "p", "chosen": "a", "rejected": "b"}], "no format"),
-        ([{"messages": [], "label": True}], "no format"),
+        ([{"prompt": "p", "chosen": "a"}], "no format"),
+        ([{"messages": [], "label": "positive"}], "no format"),
         ([{"prompt": "p", "response": "r", "answer": "a"}], "fit the formats sft and verifiable"),
     ],
 )
@@ -187,6 +256,9 @@ def test_one_odd_row_does_not_decide_the_format() -> None:
         ("sft/lf_identity.json", "sft", 91),
         ("sft/lf_glaive_toolcall_zh_demo.json", "sft", 300),
         ("sft/dolly_hhrlhf_train_small.jsonl", "sft", 1000),
+        ("pref/lf_dpo_en_demo.json", "preference", 300),
+        ("pref/lf_dpo_zh_demo.json", "preference", 300),
+        ("pref/lf_kto_en_demo.json", "unpaired", 300),
         ("bench/gsm8k_test.jsonl", "verifiable", 1319),
         ("bench/math500.jsonl", "verifiable", 500),
         ("bench/aime24.jsonl", "verifiable", 30),

@@ -115,7 +115,17 @@ def test_prompt_and_response_are_worded_as_asked() -> None:
         "arithmetic", num_rows=1, prompt="{left}{operator}{right}=", response="{left}, {right}: {answer}.", **only
     )
 
-    assert made == [Generated("3+4=", "7", "3, 4: 7.")]
+    assert made == [Generated("3+4=", "7", "3, 4: 7.", "3, 4: 6.")]
+
+
+def test_a_wrong_answer_misses_the_right_one_by_a_little_and_has_its_sign() -> None:
+    made = _run("arithmetic", num_rows=200, max_digits=1, operations=["add", "subtract"])
+
+    for problem in made:
+        right, wrong = int(problem.answer), int(problem.wrong_response)
+        assert 0 < abs(right - wrong) <= 10
+        assert (right < 0) == (wrong < 0)
+    assert made == _run("arithmetic", num_rows=200, max_digits=1, operations=["add", "subtract"])
 
 
 @pytest.mark.parametrize(

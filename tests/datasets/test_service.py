@@ -196,14 +196,26 @@ def test_a_file_that_a_job_names_is_made_canonical_whatever_its_type(desk: Desk,
     (tmp_path / "a.csv").write_bytes(b"question,answer\n1+1,2\n")
     stored = desk.objects.put_bytes(b"question,answer\n1+1,2\n")
 
-    named = service.canonical_file(tmp_path / "a.csv", format="verifiable", objects=desk.objects)
-    sniffed = service.canonical_file(desk.objects.path(stored.sha256), format=None, objects=desk.objects)
+    named = service.canonical_file(tmp_path / "a.csv", formats=("verifiable",), objects=desk.objects)
+    sniffed = service.canonical_file(desk.objects.path(stored.sha256), formats=(), objects=desk.objects)
 
     assert named == sniffed
     assert Path(named.path).read_bytes() == b'{"prompt":"1+1","answer":"2"}\n'
     (tmp_path / "a.csv").write_bytes(b"question,answer\n,2\n")
     with pytest.raises(InvalidSpec, match=r"a\.csv: 1 row is broken; line 2"):
-        service.canonical_file(tmp_path / "a.csv", format="verifiable", objects=desk.objects)
+        service.canonical_file(tmp_path / "a.csv", formats=("verifiable",), objects=desk.objects)
+
+
+def test_data_of_a_format_that_a_job_cannot_use_is_refused_with_the_way_out(desk: Desk, tmp_path: Path) -> None:
+    desk.upload(_jsonl(PAIR))
+    (tmp_path / "a.jsonl").write_bytes(_jsonl(PAIR))
+    usable = ("unpaired", "preference")
+    told = "is data of the format verifiable, but this job needs unpaired or preference; .* --set format=unpaired"
+
+    with desk.db.read() as session, pytest.raises(InvalidSpec, match=f"set@1 {told}"):
+        service.resolve(session, "set", formats=usable, objects=desk.objects)
+    with pytest.raises(InvalidSpec, match=rf"a\.jsonl {told}"):
+        service.canonical_file(tmp_path / "a.jsonl", formats=usable, objects=desk.objects)
 
 
 def test_versions_are_listed_newest_first_and_paged(desk: Desk) -> None:
@@ -261,6 +273,18 @@ def test_a_generated_sft_version_has_prompts_and_responses(desk: Desk) -> None:
 
     assert version.format == "sft"
     assert all(row.keys() == {"prompt", "response"} for row in desk.rows(version))
+
+
+def test_a_generator_writes_pairs_and_labelled_answers(desk: Desk) -> None:
+    pairs = desk.rows(desk.generate("pairs", num_rows=4, format="preference"))
+    labelled = desk.rows(desk.generate("labelled", num_rows=4, format="unpaired"))
+
+    assert [row["label"] for row in labelled] == [True, False, True, False]
+    for pair, single in zip(pairs, labelled, strict=True):
+        left, _, right = pair["prompt"].removeprefix("What is ").removesuffix("?").split()
+        assert int(pair["chosen"]) == int(left) + int(right) != int(pair["rejected"])
+        said = pair["chosen"] if single["label"] else pair["rejected"]
+        assert (single["prompt"], single["completion"]) == (pair["prompt"], said)
 
 
 def test_excluded_versions_are_pinned_and_none_of_their_prompts_appears(desk: Desk) -> None:

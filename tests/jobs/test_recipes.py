@@ -1,5 +1,6 @@
 """Recipes, the dry run and the form's schema over the real routes."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,32 @@ def test_a_dry_run_of_grpo_counts_prompts_and_completions(api: Api) -> None:
     [job] = api.dry_run(api("GET", "/recipes/tiny_grpo")["text"])["jobs"]
 
     assert (job["rows_per_step"], job["completions_per_step"], job["epochs"]) == (4, 32, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "needed"),
+    [
+        ("tiny_sft", "sft"),
+        ("tiny_grpo", "verifiable"),
+        ("tiny_reward", "preference"),
+        ("tiny_dpo", "preference"),
+        ("tiny_orpo", "preference"),
+        ("tiny_kto", "unpaired or preference"),
+    ],
+)
+def test_a_dry_run_refuses_data_of_a_format_that_the_algorithm_cannot_use(api: Api, recipe: str, needed: str) -> None:
+    text = api("GET", f"/recipes/{recipe}")["text"]
+    name = re.findall(r"train: ([\w-]+)", text)[-1]
+    other = "verifiable" if needed == "sft" else "sft"
+    api.generate(name, format=other, num_rows=20)
+
+    wrong = api.dry_run(text)
+
+    [problem] = wrong["problems"]
+    assert problem["path"] == "task.data.train"
+    assert f"{name}@1 is data of the format {other}, but this job needs {needed};" in problem["message"]
+    api.generate(name, format=needed.partition(" ")[0], num_rows=20)
+    assert api.dry_run(text)["is_valid"]
 
 
 def test_a_dry_run_reports_each_reference_that_leads_nowhere_at_its_line(api: Api) -> None:

@@ -31,6 +31,13 @@ def ended(code: int | None = 0, signal: str | None = None, oom_kills: int = 0, c
         (ended(None, "SIGKILL"), "running", "pause", "paused", "did not stop in time"),
         (ended(None, "SIGKILL"), "running", None, "failed", "killed by SIGKILL at step 7"),
         (ended(None, "SIGKILL", 1), "running", None, "failed", "out of memory"),
+        (
+            ended(None, "SIGKILL", 1, cause="killed by the kernel, out of memory; try micro_batch_size: 2"),
+            "running",
+            None,
+            "failed",
+            "killed by the kernel, out of memory (SIGKILL) at step 7; try micro_batch_size: 2",
+        ),
         (ended(1), "failed", None, "failed", "boom"),
         (ended(3, cause="its supervisor was killed"), "paused", None, "failed", "a checkpoint was saved"),
         (ended(0), "running", None, "failed", "exit code 0"),

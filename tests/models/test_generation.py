@@ -1,10 +1,13 @@
 """The generator against transformers' own, and what sampling promises."""
 
+from itertools import islice
+from typing import Any
+
 import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from finery.models.generation import Completion, Sampling, generate, truncate
+from finery.models.generation import Completion, Past, Sampling, generate, stream, truncate
 
 TEXTS = ["1+1=", "12+34=", "1", "The quick brown fox jumps", "12+3", "1+1=", "\n", "zzzzzzzzzzzzzzzzzzzz 77"]
 
@@ -198,3 +201,55 @@ def test_a_prompt_without_tokens_is_refused(model: PreTrainedModel) -> None:
 def test_sampling_that_means_nothing_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="max_new_tokens|temperature"):
         Sampling(**{"max_new_tokens": 1, **options})
+
+
+def test_a_stream_draws_what_generate_draws(model: PreTrainedModel, prompts: list[list[int]]) -> None:
+    for temperature in (0.0, 1.0):
+        sampling = Sampling(max_new_tokens=16, temperature=temperature, top_k=20, top_p=0.9)
+        [whole] = generate(model, [prompts[3]], sampling, generator=seeded(3))
+
+        assert list(stream(model, prompts[3], sampling, generator=seeded(3))) == whole.token_ids
+
+
+def test_a_stream_ends_with_the_stop_token(model: PreTrainedModel, prompts: list[list[int]]) -> None:
+    [free] = generate(model, [prompts[0]], Sampling(max_new_tokens=16))
+    stop = free.token_ids[4]
+
+    found = list(stream(model, prompts[0], Sampling(max_new_tokens=16, stop_ids=frozenset({stop}))))
+
+    assert found == free.token_ids[: free.token_ids.index(stop) + 1]
+
+
+@pytest.mark.parametrize("taken", [1, 5, 12])
+def test_the_next_turn_computes_only_what_is_new(
+    model: PreTrainedModel, prompts: list[list[int]], taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past = Past()
+    sampling = Sampling(max_new_tokens=12)
+    answer = list(islice(stream(model, prompts[3], sampling, past=past), taken))
+    turn = [*prompts[3], *answer, *prompts[7]]
+    lengths: list[int] = []
+    forward = type(model).forward
+
+    def counted(own: PreTrainedModel, *args: Any, **options: Any) -> Any:
+        lengths.append(options["input_ids"].shape[1])
+        return forward(own, *args, **options)
+
+    monkeypatch.setattr(type(model), "forward", counted)
+    found = list(stream(model, turn, sampling, past=past))
+    computed = list(lengths)
+
+    assert past.num_reused == len(prompts[3]) + taken - 1
+    assert computed[0] == len(prompts[7]) + 1  # the last token of an answer was drawn, not read
+    assert found == list(stream(model, turn, sampling))
+
+
+def test_an_edited_conversation_goes_back_to_where_it_parts(model: PreTrainedModel, prompts: list[list[int]]) -> None:
+    past = Past()
+    sampling = Sampling(max_new_tokens=12)
+    list(stream(model, prompts[3], sampling, past=past))
+
+    for prompt in ([*prompts[3][:6], *prompts[1]], prompts[3], prompts[3][:4], prompts[6]):
+        assert list(stream(model, prompt, sampling, past=past)) == list(stream(model, prompt, sampling))
+        assert past.cache is not None
+        assert past.cache.get_seq_length() == len(past.token_ids)

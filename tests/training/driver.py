@@ -21,6 +21,9 @@ SFT_ROWS = [
     {"prompt": f"{a}+{b}=", "response": str(a + b)} for a, b in ((1, 2), (3, 9), (40, 8), (7, 7), (95, 9), (6, 0))
 ]
 GRPO_ROWS = [{"prompt": row["prompt"], "answer": row["response"]} for row in SFT_ROWS]
+PREFERENCE_ROWS = [
+    {"prompt": row["prompt"], "chosen": row["response"], "rejected": row["response"] + "0"} for row in SFT_ROWS
+]
 MODEL = "tiny-char"
 DATA = "rows"
 
@@ -42,6 +45,7 @@ class Bench:
         base: Path | None = None,
         resume_from: Path | None = None,
         seed: int = 7,
+        more_inputs: dict[str, ResolvedInput] | None = None,
         **monitoring: Any,
     ) -> RunDir:
         """Write the run directory of an attempt.
@@ -53,6 +57,7 @@ class Bench:
             base: Checkpoint to start from in place of `tiny-char`.
             resume_from: Checkpoint of this job to go on from.
             seed: Start of every random stream.
+            more_inputs: What other references of the task stand for.
             monitoring: Fields of `monitoring`.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -61,6 +66,7 @@ class Bench:
         inputs = {
             DATA: ResolvedInput(kind="file", path=str(file), sha256=checkpoints.file_sha256(file)),
             MODEL: self.model if base is None else ResolvedInput(kind="checkpoint", path=str(base), sha256=""),
+            **(more_inputs or {}),
         }
         task = {
             **task,

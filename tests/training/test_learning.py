@@ -1,21 +1,26 @@
-"""GRPO raises the reward, and only when the reward says something: three seeds, each with a control.
+"""Each online algorithm raises the reward, and only when the reward says something: three seeds, each with a control.
 
 Minutes of real training, hence behind the marker `learning`. The start is middling on purpose: a model that is never
 right gets no signal, and one that is always right has nothing to learn.
 """
 
 import random
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pytest
+import torch
 
+from finery.models import chat, loading
+from finery.models.generation import Sampling, generate
 from tests.training import driver
 from tests.training.driver import Bench
 
 SEEDS = (1, 2, 3)
 NUM_SFT_STEPS = 140
-NUM_GRPO_STEPS = 80
+NUM_BATCHES = 80
 NUM_PROMPTS = 100
 """Few enough to come back a dozen times: with prompts that come once the reward rose by 0.04 to 0.08 in 60 steps."""
 SFT = {
@@ -23,13 +28,20 @@ SFT = {
     "optim": {"steps": NUM_SFT_STEPS, "learning_rate": 1e-3, "warmup_steps": 10},
     "batch_size": 64,
 }
-GRPO: dict[str, Any] = {
-    "algorithm": "grpo",
-    "optim": {"steps": NUM_GRPO_STEPS, "learning_rate": 1e-4, "warmup_steps": 10},
+TASK: dict[str, Any] = {
+    "optim": {"learning_rate": 1e-4, "warmup_steps": 10},
     "prompts_per_step": 16,
     "rollout": {"completions_per_prompt": 16, "max_new_tokens": 5},
     "rewards": [{"name": "exact"}],
 }
+ALGORITHMS: dict[str, dict[str, Any]] = {
+    "grpo": {},
+    # On rollouts used once every ratio is 1, whatever the clipping; twice lets the ratio of whole completions matter.
+    "gspo": {"num_iterations": 2},
+    "dapo": {"dynamic_sampling_rounds": 2},
+    "rloo": {"kl_coef": 0.01},
+}
+PPO = {"prompts_per_batch": 16, "num_iterations": 2, "critic": {"learning_rate": 1e-3}, "kl_coef": 0.01}
 
 
 def _sums(seed: int) -> list[tuple[str, str]]:
@@ -42,45 +54,104 @@ def _sums(seed: int) -> list[tuple[str, str]]:
 def _visits(seed: int) -> list[tuple[str, str]]:
     """One row for each prompt that is drawn for. Shuffled answers then differ from visit to visit of a prompt; with
     one wrong answer per prompt the control learned it by heart (0.02 to 0.12)."""
-    num = NUM_GRPO_STEPS * GRPO["prompts_per_step"]
+    num = NUM_BATCHES * TASK["prompts_per_step"]
     prompts = _sums(seed)[:NUM_PROMPTS]
     return (prompts * (num // NUM_PROMPTS + 1))[:num]
 
 
-def _gain(bench: Bench, name: str, rows: list[dict[str, Any]], seed: int) -> tuple[float, float]:
-    """Mean reward of the first ten steps and of the last ten."""
-    start = driver.checkpoint(bench.started(seed), NUM_SFT_STEPS)
-    run_dir = bench.attempt(GRPO, rows, name=f"{name}-{seed}", base=start, seed=seed, samples_per_step=0)
+@dataclass(frozen=True)
+class _Result:
+    """What training came to."""
+
+    first: float
+    """Mean reward of the first ten batches of rollouts."""
+    last: float
+    """Mean reward of the last ten."""
+    unseen_before: float
+    """Share of right answers, drawn at temperature 1, to prompts that no rollout was drawn for."""
+    unseen_after: float
+
+
+def _trained(starts: "_Starts", algorithm: str, name: str, rows: list[dict[str, Any]], seed: int) -> _Result:
+    changes = PPO if algorithm == "ppo" else ALGORITHMS[algorithm]
+    steps = NUM_BATCHES * changes.get("num_iterations", 1)
+    task = {**TASK, **changes, "algorithm": algorithm, "optim": {**TASK["optim"], "steps": steps}}
+    if algorithm == "ppo":
+        del task["prompts_per_step"]
+    start = starts.started(seed)
+    run_dir = starts.attempt(task, rows, name=f"{algorithm}-{name}-{seed}", base=start, seed=seed, samples_per_step=0)
     driver.run_here(run_dir)
-    rewards = [values["reward_mean"] for _, values in sorted(driver.metrics(run_dir).items())]
-    assert len(rewards) == NUM_GRPO_STEPS
-    return fmean(rewards[:10]), fmean(rewards[-10:])
+    found = sorted(driver.metrics(run_dir).items())
+    rewards = [values["reward_mean"] for _, values in found if "reward_mean" in values]
+    assert len(rewards) == NUM_BATCHES
+    return _Result(
+        first=fmean(rewards[:10]),
+        last=fmean(rewards[-10:]),
+        unseen_before=_share_right(start, seed),
+        unseen_after=_share_right(driver.checkpoint(run_dir, steps), seed),
+    )
+
+
+def _share_right(path: Path, seed: int) -> float:
+    model, tokenizer = loading.load_model(path, dtype="float32"), loading.load_tokenizer(path)
+    sampling = Sampling(max_new_tokens=5, stop_ids=chat.stop_ids(tokenizer), temperature=1.0)
+    unseen = _sums(seed)[NUM_PROMPTS:] * 2
+    prompts = [chat.render_prompt(tokenizer, prompt) for prompt, _ in unseen]
+    found = generate(model, prompts, sampling, generator=torch.Generator().manual_seed(seed))
+    texts = tokenizer.batch_decode([one.token_ids for one in found], skip_special_tokens=True)
+    return fmean(text.strip() == answer for text, (_, answer) in zip(texts, unseen, strict=True))
 
 
 class _Starts(Bench):
     """A bench that also has the supervised start of each seed."""
 
-    def started(self, seed: int) -> driver.RunDir:
+    def started(self, seed: int) -> Path:
         rows = [{"prompt": prompt, "response": answer} for prompt, answer in _sums(seed)]
-        run_dir = self.attempt(SFT, rows, name=f"sft-{seed}", seed=seed)
-        if not driver.checkpoints.existing(run_dir.checkpoints):
-            driver.run_here(run_dir)
-        return run_dir
+        if not (self.folder / f"sft-{seed}").exists():
+            driver.run_here(self.attempt(SFT, rows, name=f"sft-{seed}", seed=seed))
+        return driver.checkpoint(driver.RunDir(self.folder / f"sft-{seed}"), NUM_SFT_STEPS)
+
+
+@pytest.fixture(scope="module")
+def starts(tmp_path_factory: pytest.TempPathFactory, models_home: Path) -> _Starts:
+    return _Starts(tmp_path_factory.mktemp("starts"), models_home)
 
 
 @pytest.mark.learning
-def test_grpo_learns_sums_and_learns_nothing_from_shuffled_answers(bench: Bench, models_home: Any) -> None:
-    bench = _Starts(bench.folder, models_home)
-    found: dict[tuple[str, int], tuple[float, float]] = {}
-    print(f"\n{'seed':>4}  {'answers':<8}  {'first 10':>8}  {'last 10':>8}  {'gain':>7}")
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "ppo"])
+def test_sums_are_learned_and_nothing_is_from_shuffled_answers(starts: _Starts, algorithm: str) -> None:
+    found: dict[tuple[str, int], _Result] = {}
+    print(f"\n{algorithm}\n{'seed':>4}  {'answers':<8}  {'first 10':>8}  {'last 10':>8}  {'unseen before':>13}   after")
     for seed in SEEDS:
         sums = _visits(seed)
         shuffled = [answer for _, answer in sums]
         random.Random(seed + 1000).shuffle(shuffled)
         for name, answers in (("true", [answer for _, answer in sums]), ("shuffled", shuffled)):
             rows = [{"prompt": prompt, "answer": answer} for (prompt, _), answer in zip(sums, answers, strict=True)]
-            first, last = found[name, seed] = _gain(bench, name, rows, seed)
-            print(f"{seed:>4}  {name:<8}  {first:8.3f}  {last:8.3f}  {last - first:+7.3f}", flush=True)
+            one = found[name, seed] = _trained(starts, algorithm, name, rows, seed)
+            print(
+                f"{seed:>4}  {name:<8}  {one.first:8.3f}  {one.last:8.3f}"
+                f"  {one.unseen_before:13.3f}  {one.unseen_after:6.3f}",
+                flush=True,
+            )
 
-    for (name, seed), (first, last) in found.items():
-        assert (last - first > 0.1) if name == "true" else (last - first < 0.03), (name, seed)
+    for (name, seed), one in found.items():
+        gain, unseen_gain = one.last - one.first, one.unseen_after - one.unseen_before
+        assert (gain > 0.1) if name == "true" else (gain < 0.03), (name, seed)
+        assert (unseen_gain > 0.03) if name == "true" else (unseen_gain < 0.03), (name, seed)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_answers_come_to_have_the_wanted_form(bench: Bench, talkative: Path, algorithm: str) -> None:
+    """One seed and seconds of training: digits and nothing else, which the start writes now and then."""
+    task = {
+        **{"algorithm": algorithm, "optim": {"steps": 24, "learning_rate": 1e-3}, "prompts_per_step": 6},
+        "rollout": {"completions_per_prompt": 8, "max_new_tokens": 6},
+        "rewards": [{"name": "format", "params": {"pattern": r"\d+"}}],
+    }
+    run_dir = bench.attempt(task, driver.GRPO_ROWS, base=talkative, samples_per_step=0)
+
+    driver.run_here(run_dir)
+
+    rewards = [values["reward_mean"] for _, values in sorted(driver.metrics(run_dir).items())]
+    assert fmean(rewards[-4:]) - fmean(rewards[:4]) > 0.2

@@ -10,7 +10,7 @@ import pytest
 
 from finery.core import checkpoints
 from tests.training import driver
-from tests.training.driver import GRPO_ROWS, SFT_ROWS, Bench
+from tests.training.driver import GRPO_ROWS, PREFERENCE_ROWS, SFT_ROWS, Bench
 
 OPTIM = {"steps": 10, "learning_rate": 1e-3, "warmup_steps": 3, "schedule": "cosine", "weight_decay": 0.1}
 SFT = {"algorithm": "sft", "optim": OPTIM, "batch_size": 4, "micro_batch_size": 2}
@@ -25,10 +25,25 @@ GRPO = {
     "kl_coef": 0.01,
     "rewards": [{"name": "exact"}, {"name": "format", "params": {"pattern": r".*\d.*"}}],
 }
+# In the middle of a pair of iterations, of the prompts that stand in for others, and of the reference's mixture.
+DAPO = {name: value for name, value in GRPO.items() if name != "kl_coef"} | {
+    **{"algorithm": "dapo", "overlong": "soft", "overlong_buffer": 3, "dynamic_sampling_rounds": 3}
+}
+SYNCED = {**GRPO, "algorithm": "gspo", "sync_ref_model": True, "ref_model_sync_steps": 2}
+PREFERENCE = {"optim": OPTIM, "batch_size": 4, "micro_batch_size": 2}
 CASES: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     "sft": (SFT, SFT_ROWS),
     "sft-lora": (LORA, SFT_ROWS),
     "grpo": (GRPO, GRPO_ROWS),
+    "gspo": (SYNCED, GRPO_ROWS),
+    "dapo": (DAPO, GRPO_ROWS),
+    "rloo": ({**GRPO, "algorithm": "rloo"}, GRPO_ROWS),
+    "reward": ({**PREFERENCE, "algorithm": "reward"}, PREFERENCE_ROWS),
+    "reward-lora": ({**PREFERENCE, "algorithm": "reward", "model": {"lora": {"rank": 4}}}, PREFERENCE_ROWS),
+    "dpo": ({**PREFERENCE, "algorithm": "dpo"}, PREFERENCE_ROWS),
+    "dpo-lora": ({**PREFERENCE, "algorithm": "dpo", "model": {"lora": {"rank": 4}}}, PREFERENCE_ROWS),
+    "kto": ({**PREFERENCE, "algorithm": "kto"}, PREFERENCE_ROWS),
+    "orpo": ({**PREFERENCE, "algorithm": "orpo"}, PREFERENCE_ROWS),
 }
 KILLED_IN_STEP_7 = """
 import os, signal, sys

@@ -262,6 +262,7 @@ PAGES = [
     "/datasets",
     "/datasets/problems@1",
     "/evaluate",
+    "/chat",
 ]
 
 

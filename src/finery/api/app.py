@@ -1,5 +1,7 @@
 """Composes the FastAPI application."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -11,6 +13,8 @@ from finery.api.feeds import Feeds
 from finery.api.headers import SafeHeaders
 from finery.api.limits import BodyLimit
 from finery.api.routes import router as server
+from finery.chat.routes import router as chat
+from finery.chat.service import Chats
 from finery.core.clock import Clock, SystemClock
 from finery.core.db import Database
 from finery.core.objects import ObjectStore
@@ -18,6 +22,7 @@ from finery.core.settings import Settings
 from finery.datasets.routes import router as datasets
 from finery.evaluation.routes import router as benchmarks
 from finery.experiments.routes import router as evaluations
+from finery.jobs.resolving import Resolver
 from finery.jobs.routes import pipelines, recipes
 from finery.jobs.routes import router as jobs
 from finery.monitoring.routes import alerts
@@ -37,12 +42,14 @@ def create_app(
         separate_input_output_schemas=False,
         generate_unique_id_function=_operation_id,
         responses=failures.DECLARED,
+        lifespan=_lifespan,
     )
     app.state.settings = settings
     app.state.db = db or Database(settings.url)
     app.state.clock = clock or SystemClock()
     app.state.objects = ObjectStore(settings.objects)
     app.state.feeds = Feeds(app.state.db)
+    app.state.chats = Chats(settings, Resolver(app.state.db, app.state.objects, settings))
     for router in (
         server,
         sharing.router,
@@ -54,6 +61,7 @@ def create_app(
         datasets,
         benchmarks,
         evaluations,
+        chat,
         live.router,
     ):
         app.include_router(router, prefix="/api")
@@ -65,6 +73,12 @@ def create_app(
     )
     app.add_middleware(SafeHeaders)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    app.state.chats.close()
 
 
 def _operation_id(route: APIRoute) -> str:

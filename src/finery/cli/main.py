@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from finery.cli import check, demo, doctor, exits, run, secrets, up
+from finery.cli import chat, check, demo, doctor, exits, rewards, run, secrets, up
 from finery.core import console
 from finery.core.errors import FineryError, InvalidSpec, NotFound, Unavailable
 from finery.datasets import commands as data
@@ -26,6 +26,7 @@ app.command("login-link")(up.login_link)
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("check")(check.check)
+app.command("chat")(chat.chat)
 app.command("doctor")(doctor.doctor)
 app.command("api", hidden=True)(up.api)
 app.command("worker", hidden=True)(up.worker)
@@ -34,6 +35,7 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(jobs.recipes, name="recipes")
 app.add_typer(data.app, name="data")
 app.add_typer(evaluations.app, name="eval")
+app.add_typer(rewards.app, name="rewards")
 app.add_typer(secrets.app, name="secrets")
 
 

@@ -25,8 +25,8 @@ from finery.core.git import git_state
 from finery.core.objects import ObjectStore
 from finery.core.rundir import Command, ExitRecord, RunDir, RunSpec, append_line, read_new_lines
 from finery.core.settings import Settings
-from finery.jobs import checking, states
-from finery.jobs.resolving import Resolver, hub_tokens
+from finery.jobs import checking, references, states
+from finery.jobs.resolving import Resolver, hub_tokens, job_secrets
 from finery.jobs.specs import JobSpec, PipelineSpec
 from finery.worker import afterlife, launch
 
@@ -64,7 +64,8 @@ def run(
         return
     _refuse_full_disk(settings.home)
     try:
-        launch.start(path, spec, tokens=hub_tokens(settings), parent=os.getpid())
+        tokens = hub_tokens(settings) | job_secrets(settings, spec.job, allow_environment=True)
+        launch.start(path, spec, tokens=tokens, parent=os.getpid())
     except OSError as error:
         raise Unavailable(f"the run directory {path} could not be made: {error.strerror}") from error
     follower = Follower(RunDir(path), spec, quiet=quiet or as_json)
@@ -179,11 +180,11 @@ def _fresh(file: Path | None, config: Path | None, overrides: list[str], setting
     spec = checking.read(document, name=name)
     if isinstance(spec, PipelineSpec):
         raise InvalidSpec(f"{name} is a pipeline; `finery up` and `finery jobs submit {name}` run one")
-    if spec.after or refs.checkpoint(spec.task.model.base):
+    if spec.after or references.checkpoints(spec.model_dump(mode="json")):
         raise InvalidSpec("a run without a server cannot wait for or start from other jobs; use `finery jobs submit`")
     base = (file or config or Path()).resolve().parent
     spec = _with_absolute_paths(spec, base)
-    inputs = _resolver(settings).inputs(spec, allow_paths=True)
+    inputs = local_resolver(settings).inputs(spec, allow_paths=True)
     job_id = f"{_slug(spec.name)}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
     made = RunSpec(
         job_id=job_id,
@@ -225,7 +226,8 @@ def _resumed(path: Path, settings: Settings) -> tuple[Path, RunSpec]:
     return folder / f"attempt-{attempt}", made
 
 
-def _resolver(settings: Settings) -> Resolver:
+def local_resolver(settings: Settings) -> Resolver:
+    """Resolves references against this machine's home, whose database is made where there is none."""
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     db = Database(settings.url)
     migrations.upgrade(db, lock=settings.home / "migrate.lock")
@@ -234,18 +236,12 @@ def _resolver(settings: Settings) -> Resolver:
 
 def _with_absolute_paths(spec: JobSpec, base: Path) -> JobSpec:
     """Paths in a job file are relative to the file."""
-    raw = spec.model_dump(mode="json")
-    task = raw["task"]
-    task["model"]["base"] = _absolute(task["model"]["base"], base)
-    if raw["kind"] == "train":
-        task["data"]["train"] = _absolute(task["data"]["train"], base)
-    elif task["data"]:
-        task["data"] = _absolute(task["data"], base)
-    return type(spec).model_validate(raw)
 
+    def absolute(found: references.Reference) -> str:
+        is_path = found.kind != "secret" and refs.is_local_path(found.text)
+        return str((base / Path(found.text).expanduser()).resolve()) if is_path else found.text
 
-def _absolute(ref: str, base: Path) -> str:
-    return str((base / Path(ref).expanduser()).resolve()) if refs.is_local_path(ref) else ref
+    return type(spec).model_validate(references.replaced(spec.model_dump(mode="json"), absolute))
 
 
 def _refuse_full_disk(home: Path) -> None:

@@ -18,6 +18,8 @@ MANIFEST = "MANIFEST.json"
 MANIFEST_VERSION = 1
 _PREFIX = "step-"
 
+Kind = Literal["policy", "reward"]
+
 
 class ManifestFile(BaseModel):
     """One file of a checkpoint."""
@@ -36,6 +38,8 @@ class Manifest(BaseModel):
     engine: str
     format: str
     """Layout of the files, such as `hf-trainer`: what transformers.Trainer saves."""
+    kind: Kind = "policy"
+    """A policy writes text; a reward model scores it."""
     step: int
     attempt: int
     world_size: int
@@ -53,7 +57,17 @@ def directory(checkpoints: Path, step: int) -> Path:
     return checkpoints / f"{_PREFIX}{step}"
 
 
-def seal(path: Path, *, engine: str, format: str, step: int, attempt: int, world_size: int, now: float) -> Manifest:
+def seal(
+    path: Path,
+    *,
+    engine: str,
+    format: str,
+    step: int,
+    attempt: int,
+    world_size: int,
+    now: float,
+    kind: Kind = "policy",
+) -> Manifest:
     """Make the files under `path` a checkpoint: fsync and hash each, then write the manifest by rename.
 
     Raises:
@@ -65,7 +79,14 @@ def seal(path: Path, *, engine: str, format: str, step: int, attempt: int, world
         if file.is_file() and file.name != MANIFEST
     )
     manifest = Manifest(
-        engine=engine, format=format, step=step, attempt=attempt, world_size=world_size, created_at=now, files=files
+        engine=engine,
+        format=format,
+        kind=kind,
+        step=step,
+        attempt=attempt,
+        world_size=world_size,
+        created_at=now,
+        files=files,
     )
     write_atomically(path / MANIFEST, orjson.dumps(manifest.model_dump(), option=orjson.OPT_INDENT_2))
     return manifest

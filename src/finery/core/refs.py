@@ -8,12 +8,28 @@ tree:<sha256>           an uploaded folder
 
 import re
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from finery.core.errors import InvalidSpec
 
 _CHECKPOINT = re.compile(r"^job:(?P<job>[^/]+)/(?:step:(?P<step>\d+)|(?P<last>last))$")
 _OBJECT = re.compile(r"^(?P<kind>object|tree):(?P<sha256>[0-9a-f]{64})$")
 _DATASET = re.compile(r"^(?P<name>[a-z0-9][a-z0-9._-]{0,63})(?:@(?P<version>[1-9]\d*))?$")
+
+
+@dataclass(frozen=True)
+class Names:
+    """Marks a text field of a spec that names something, so that it is found and resolved wherever specs are nested."""
+
+    kind: Literal["model", "code", "secret"]
+
+
+ModelRef = Annotated[str, Names("model")]
+"""A model or checkpoint, as in `model.base`."""
+CodeRef = Annotated[str, Names("code")]
+"""A Python file of the user: a path, or `object:<sha256>` once it is uploaded."""
+SecretRef = Annotated[str, Names("secret")]
+"""A stored secret by its name."""
 
 
 @dataclass(frozen=True)

@@ -369,7 +369,15 @@ class Run:
         self.events.emit("artifact", name=name, path=self._relative(path))
 
     def checkpoint(
-        self, path: Path, *, engine: str, format: str, step: int, keep_last: int, world_size: int = 1
+        self,
+        path: Path,
+        *,
+        engine: str,
+        format: str,
+        step: int,
+        keep_last: int,
+        world_size: int = 1,
+        kind: checkpoints.Kind = "policy",
     ) -> bool:
         """Seal the files under `path` as the checkpoint of `step` and drop the oldest ones.
 
@@ -381,6 +389,7 @@ class Run:
                 path,
                 engine=engine,
                 format=format,
+                kind=kind,
                 step=step,
                 attempt=self.spec.attempt,
                 world_size=world_size,

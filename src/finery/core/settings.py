@@ -35,6 +35,13 @@ class Settings(BaseSettings):
     """Largest file that can be uploaded."""
     max_running_jobs: int = Field(1, ge=1)
     """Jobs that run at once on this machine."""
+    chat_models: int = Field(2, ge=1)
+    """Models that the server keeps loaded for chat at once; the one used longest ago makes room for the next."""
+    chat_idle_minutes: float = Field(10.0, gt=0)
+    """A model that nobody has talked to for so long is unloaded."""
+    allow_code: bool = True
+    """Whether jobs may bring code of their own, such as the reward `python_file`. It runs with this user's rights, so
+    switch it off where others than the owner of the machine hold the token."""
     verl_python: str = ""
     """Interpreter of the environment that has verl; empty is `.venv-verl` beside this one."""
 

@@ -22,7 +22,7 @@ _WIDTH = 200
 def import_file(
     file: Annotated[Path, typer.Argument(help="JSONL, JSON, CSV, TSV or Parquet.")],
     name: NameOption,
-    format_: Annotated[str | None, typer.Option("--format", help="sft or verifiable; detected by default.")] = None,
+    format_: Annotated[str | None, typer.Option("--format", help="sft, verifiable, preference, unpaired.")] = None,
     keep_good_rows: Annotated[bool, typer.Option(help="Leave broken rows out and report them by line.")] = False,
     as_json: JsonOption = False,
 ) -> None:

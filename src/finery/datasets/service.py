@@ -117,13 +117,20 @@ def get(session: Session, ref: str) -> DatasetVersion:
     return found
 
 
-def resolve(session: Session, ref: str, *, objects: ObjectStore) -> ResolvedInput:
+def resolve(session: Session, ref: str, *, formats: tuple[str, ...] = (), objects: ObjectStore) -> ResolvedInput:
     """What a reference of a job file stands for: the file with the version's canonical rows.
 
+    Args:
+        session: Of the database.
+        ref: `name@n`, or `name` for the newest.
+        formats: What the job can use; empty takes any.
+        objects: Where the rows are.
+
     Raises:
-        InvalidSpec, NotFound: see `get`; or the rows are gone from the object store.
+        InvalidSpec, NotFound: see `get`; or it has another format, or the rows are gone from the object store.
     """
     version = get(session, ref)
+    staging.check_format(version.format, formats, shown=version.ref)
     return ResolvedInput(kind="file", path=str(objects.path(version.sha256)), sha256=version.sha256)
 
 

@@ -7,9 +7,11 @@ from pydantic import Field
 
 from finery.core.spec import Spec, View
 
-DatasetFormat = Literal["sft", "verifiable"]
+DatasetFormat = Literal["sft", "verifiable", "preference", "unpaired"]
 """`sft`: {"prompt", "response"} or {"instruction", "response"} or {"messages": [...]} rows.
-`verifiable`: {"prompt", "answer"} rows, optionally {"reward_func"}; a prompt may be text or chat messages."""
+`verifiable`: {"prompt", "answer"} rows, optionally {"reward_func"}; a prompt may be text or chat messages.
+`preference`: {"prompt", "chosen", "rejected"} rows, optionally {"margin"}. `unpaired`: {"prompt", "completion",
+"label"} rows, the label true for a good answer."""
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 

@@ -101,28 +101,38 @@ def from_upload(spec: ImportSpec, *, objects: ObjectStore) -> Staged:
     )
 
 
-def canonical_file(path: Path, *, format: str | None, objects: ObjectStore) -> ResolvedInput:
+def canonical_file(path: Path, *, formats: tuple[str, ...], objects: ObjectStore) -> ResolvedInput:
     """Make a file that a job names directly readable for engines, without making it a version.
 
     Args:
         path: A file with one of the known endings, or an object of the store, whose type is then told by its content.
-        format: What the job needs; None detects it.
+        formats: What the job can use; one is taken for granted, of several the rows tell which.
         objects: Where the canonical rows are kept.
 
     Raises:
-        InvalidSpec: as `from_upload`; broken rows are never left out.
+        InvalidSpec: as `from_upload`; broken rows are never left out; or the rows are of another format.
     """
     name = path.name if path.suffix else None
     staged = _stage(
         read_rows(path, file_name=name),
         name="",
         shown=name or "the file",
-        format=format,
+        format=formats[0] if len(formats) == 1 else None,
         keep_good_rows=False,
         source={},
         objects=objects,
     )
+    check_format(staged.format, formats, shown=name or "the file")
     return ResolvedInput(kind="file", path=str(objects.path(staged.sha256)), sha256=staged.sha256)
+
+
+def check_format(format: str, usable: tuple[str, ...], *, shown: str) -> None:
+    """Refuse data of a format that a job cannot use; an empty `usable` takes any."""
+    if usable and format not in usable:
+        raise InvalidSpec(
+            f"{shown} is data of the format {format}, but this job needs {' or '.join(usable)}; name other data, or "
+            f"make some with `finery data generate ... --set format={usable[0]}`"
+        )
 
 
 def from_generator(spec: GenerateSpec, *, excluded: dict[str, Path], objects: ObjectStore) -> Staged:
@@ -141,7 +151,7 @@ def from_generator(spec: GenerateSpec, *, excluded: dict[str, Path], objects: Ob
     taken = frozenset(itertools.chain.from_iterable(prompts_of(path) for path in excluded.values()))
     tally = _Tally(f"generator {spec.generator}")
     problems = generators.registry.get(spec.generator).target(params, taken)
-    lines = _encoded((_row(problem, params) for problem in problems), tally)
+    lines = _encoded((_row(index, problem, params) for index, problem in enumerate(problems)), tally)
     stored = objects.put_stream(lines, max_bytes=MAX_DATASET_BYTES)
     source = {
         "kind": "generator",
@@ -241,10 +251,21 @@ def _encoded(rows: Iterator[tuple[int, dict[str, Any]]], tally: _Tally) -> Itera
     tally.settle()
 
 
-def _row(problem: Generated, params: GeneratorParams) -> tuple[int, dict[str, Any]]:
+def _row(index: int, problem: Generated, params: GeneratorParams) -> tuple[int, dict[str, Any]]:
     if params.format == "sft":
         return 0, {"prompt": problem.prompt, "response": problem.response}
-    return 0, {"prompt": problem.prompt, "answer": problem.answer}
+    if params.format == "verifiable":
+        return 0, {"prompt": problem.prompt, "answer": problem.answer}
+    if not problem.wrong_response:
+        raise InvalidSpec(
+            f"this generator makes no wrong answers, which the format {params.format} needs; take arithmetic, or the "
+            "format verifiable or sft"
+        )
+    if params.format == "preference":
+        return 0, {"prompt": problem.prompt, "chosen": problem.response, "rejected": problem.wrong_response}
+    is_right = index % 2 == 0
+    completion = problem.response if is_right else problem.wrong_response
+    return 0, {"prompt": problem.prompt, "completion": completion, "label": is_right}
 
 
 def _clean(message: str) -> str:

@@ -32,8 +32,9 @@ class EvaluateSpec(Spec):
 
     @model_validator(mode="after")
     def _trains_nothing(self) -> Self:
-        if self.model.lora is not None:
-            raise ValueError("model.lora has no place in an evaluation, which trains nothing; remove it")
+        for name in ("lora", "quantize", "gradient_checkpointing", "liger"):
+            if getattr(self.model, name) != ModelSpec.model_fields[name].default:
+                raise ValueError(f"model.{name} has no place in an evaluation, which trains nothing; remove it")
         return self
 
 

@@ -10,6 +10,7 @@ from finery.core.spec import parse
 from finery.evaluation import service as evaluation
 from finery.jobs.specs import CheckView, EvaluateJob, JobSpec, PipelineSpec, ProblemView, TrainJob
 from finery.training import rewards
+from finery.training.specs.base import Rewarded
 
 JobFile = Annotated[TrainJob | EvaluateJob | PipelineSpec, Field(discriminator="kind")]
 """What a file may hold."""
@@ -47,17 +48,20 @@ def _check_members(job: JobSpec, prefix: str, lines: dict[str, int]) -> None:
     if isinstance(job, EvaluateJob):
         _at(f"{prefix}task.benchmark", lines, lambda: evaluation.check(job.task))
         return
-    if job.task.algorithm == "grpo":
-        for index, reward in enumerate(job.task.rewards):
-            path = f"{prefix}task.rewards.{index}"
-            _at(path, lines, lambda reward=reward: rewards.registry.params(reward.name, reward.params))
+    for index, reward in enumerate(job.task.rewards if isinstance(job.task, Rewarded) else ()):
+        path = f"{prefix}task.rewards.{index}"
+        _at(path, lines, lambda reward=reward: rewards.registry.params(reward.name, reward.params), inner="params")
 
 
-def _at(path: str, lines: dict[str, int], check_: Any) -> None:
+def _at(path: str, lines: dict[str, int], check_: Any, *, inner: str = "") -> None:
+    """Run a check and give its complaints the place in the file: `path`, or the fields below `inner` that it names."""
     try:
         check_()
     except InvalidSpec as error:
-        raise InvalidSpec(str(error), (Problem(path, str(error), lines.get(path)),)) from error
+        named = [problem for problem in error.problems if inner and problem.path]
+        places = [(f"{path}.{inner}.{problem.path}", problem.message) for problem in named] or [(path, str(error))]
+        problems = tuple(Problem(place, told, lines.get(place, lines.get(path))) for place, told in places)
+        raise InvalidSpec(str(error), problems) from error
 
 
 def _kind(value: object) -> str:

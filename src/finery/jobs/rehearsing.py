@@ -9,14 +9,13 @@ from finery.core import documents, refs
 from finery.core.db import Database
 from finery.core.errors import FineryError, InvalidSpec, Problem
 from finery.core.rundir import ResolvedInput
-from finery.jobs import checking, service, submitting
-from finery.jobs.resolving import Resolver
+from finery.jobs import checking, references, service, submitting
+from finery.jobs.references import Reference
+from finery.jobs.resolving import Resolver, data_formats
 from finery.jobs.specs import DryRunJob, DryRunView, JobSpec, PipelineSpec, ProblemView, ResolvedView, TrainJob
 from finery.models import resolving as models
-from finery.training.specs import GrpoSpec, TrainTask
-
-_MODEL = "task.model.base"
-_DATA = {"train": "task.data.train", "evaluate": "task.data"}
+from finery.training.specs import PpoSpec, TrainTask
+from finery.training.specs.groups import GroupSpec
 
 
 def dry_run(text: str, *, db: Database, resolver: Resolver) -> DryRunView:
@@ -49,35 +48,35 @@ class _Rehearsal:
         """One job, after those that were gone through before it."""
         if prefix and spec.name in self._earlier:
             self._complain(f"{prefix}name", InvalidSpec(f"{spec.name!r} is used twice in this pipeline"))
-        found: list[ResolvedView] = []
-        try:
-            model = self._checkpoint(spec)
-            found += (
-                [model] if model else [_model(*item) for item in self._resolver.model(spec, allow_paths=False).items()]
-            )
-        except FineryError as error:
-            self._complain(f"{prefix}{_MODEL}", error)
-        try:
-            resolved = self._resolver.data(spec, allow_paths=False)
-            found += [_data(ref, item) for ref, item in resolved.items()]
-        except FineryError as error:
-            self._complain(f"{prefix}{_DATA[spec.kind]}", error)
+        views: list[ResolvedView] = []
+        for found in references.find(spec.model_dump(mode="json")):
+            try:
+                views += self._views(found, spec)
+            except FineryError as error:
+                self._complain(f"{prefix}{found.dotted}", error)
         try:
             with self._db.read() as session:
                 submitting.existing(session, [item for item in spec.after if item not in self._earlier])
         except FineryError as error:
             self._complain(f"{prefix}after", error)
         self._earlier.add(spec.name)
-        return _work(spec, found)
+        return _work(spec, views)
 
-    def _checkpoint(self, spec: JobSpec) -> ResolvedView | None:
-        """The checkpoint that a job starts from: one that is there, or one that another job will have made."""
-        base = spec.task.model.base
-        ref = refs.checkpoint(base)
-        if ref is None:
-            return None
+    def _views(self, found: Reference, spec: JobSpec) -> list[ResolvedView]:
+        """What a reference stands for; nothing to show of a secret, which only has to be there."""
+        if found.kind == "secret":
+            self._resolver.check_secret(found.text)
+            return []
+        ref = refs.checkpoint(found.text) if found.kind == "model" else None
+        if ref is not None:
+            return [self._checkpoint(found, ref)]
+        resolved = self._resolver.input(found, data_formats(spec), allow_paths=False)
+        return [_model(found.text, resolved) if found.kind == "model" else _file(found, resolved)]
+
+    def _checkpoint(self, found: Reference, ref: refs.CheckpointRef) -> ResolvedView:
+        """A checkpoint that is there, or one that another job will have made."""
         later = ResolvedView(
-            ref=base,
+            ref=found.text,
             role="model",
             kind="checkpoint",
             availability="later",
@@ -88,7 +87,7 @@ class _Rehearsal:
         if ref.job in self._earlier:
             return later
         with self._db.read() as session:
-            if submitting.checkpoint_jobs(session, spec):
+            if submitting.is_awaited(session, found, ref):
                 return later
             row = service.find_checkpoints(session, ref)[0]
         return later.model_copy(update={"availability": "ready", "num_bytes": row.num_bytes})
@@ -119,13 +118,15 @@ def _model(ref: str, resolved: ResolvedInput) -> ResolvedView:
     )
 
 
-def _data(ref: str, resolved: ResolvedInput) -> ResolvedView:
+def _file(found: Reference, resolved: ResolvedInput) -> ResolvedView:
     path = Path(resolved.path)
-    with open(path, "rb") as file:
-        num_rows = sum(1 for line in file if line.strip())
+    num_rows = None
+    if found.kind == "data":
+        with open(path, "rb") as file:
+            num_rows = sum(1 for line in file if line.strip())
     return ResolvedView(
-        ref=ref,
-        role="data",
+        ref=found.text,
+        role="data" if found.kind == "data" else "code",
         kind=resolved.kind,
         availability="ready",
         sha256=resolved.sha256,
@@ -156,10 +157,13 @@ def _work(spec: JobSpec, inputs: list[ResolvedView]) -> DryRunJob:
 def training_work(task: TrainTask, num_rows: int | None) -> dict[str, Any]:
     """Steps, rows and completions of a step, and passes over the data, of a training. Pure."""
     steps = task.optim.steps
-    if isinstance(task, GrpoSpec):
+    if isinstance(task, GroupSpec):
         rows_per_step = task.prompts_per_step
         completions = rows_per_step * task.rollout.completions_per_prompt
         visits = math.ceil(steps / task.num_iterations) * rows_per_step
+    elif isinstance(task, PpoSpec):
+        rows_per_step, completions = task.prompts_per_batch, task.num_completions
+        visits = math.ceil(steps / task.steps_per_batch) * rows_per_step
     else:
         rows_per_step, completions = task.batch_size, None
         visits = steps * rows_per_step

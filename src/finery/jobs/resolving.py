@@ -5,19 +5,36 @@ knows (dataset versions, checkpoints) is asked for in short ones of its own.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Final
 
 from finery.core import checkpoints, refs
 from finery.core.db import Database
-from finery.core.errors import Conflict, InvalidSpec, NotFound
+from finery.core.environment import secret_variable
+from finery.core.errors import Conflict, Forbidden, InvalidSpec, NotFound
 from finery.core.objects import ObjectStore
 from finery.core.rundir import ResolvedInput
 from finery.core.secrets import SecretStore
 from finery.core.settings import Settings
 from finery.datasets import service as datasets
+from finery.jobs import references
 from finery.jobs import service as jobs
+from finery.jobs.references import Reference
 from finery.jobs.specs import JobSpec, TrainJob
 from finery.models import resolving as models
+
+MAX_CODE_BYTES: Final = 1 << 20
+_BASE: Final = ("task", "model", "base")
+_CHECKED: Final = ("verifiable",)
+_TRAINED_ON: Final = {
+    "sft": ("sft",),
+    "reward": ("preference",),
+    "dpo": ("preference",),
+    "orpo": ("preference",),
+    "kto": ("unpaired", "preference"),
+}
+"""Algorithm -> formats of its data; algorithms that are not here draw answers and check them."""
 
 
 def hub_tokens(settings: Settings) -> dict[str, str]:
@@ -29,6 +46,25 @@ def hub_tokens(settings: Settings) -> dict[str, str]:
     secrets = SecretStore(settings)
     found = {name: os.environ.get(name) or secrets.find(name) for name in models.TOKENS}
     return {name: token for name, token in found.items() if token}
+
+
+def job_secrets(settings: Settings, job: Mapping[str, Any], *, allow_environment: bool) -> dict[str, str]:
+    """The secrets that a job names, by the environment variables in which it is handed them.
+
+    Args:
+        settings: Of this installation.
+        job: The job file as plain data.
+        allow_environment: One that is not stored may lie in this process's environment under its own name.
+
+    Raises:
+        NotFound: there is none of that name. Unavailable: it cannot be decrypted.
+    """
+    stored = SecretStore(settings)
+    found = {}
+    for name in {reference.text for reference in references.find(job) if reference.kind == "secret"}:
+        given = os.environ.get(name) if allow_environment else None
+        found[secret_variable(name)] = given or stored.read(name)
+    return found
 
 
 class Resolver:
@@ -50,27 +86,67 @@ class Resolver:
         Raises:
             InvalidSpec, NotFound, Forbidden, Unavailable: a reference cannot be resolved; the message says why.
         """
-        return self.model(spec, allow_paths=allow_paths) | self.data(spec, allow_paths=allow_paths)
+        job = spec.model_dump(mode="json")
+        job_secrets(self._settings, job, allow_environment=allow_paths)
+        return {
+            found.text: self.input(found, data_formats(spec), allow_paths=allow_paths)
+            for found in references.find(job)
+            if found.kind != "secret" and not references.is_checkpoint(found)
+        }
 
-    def model(self, spec: JobSpec, *, allow_paths: bool) -> dict[str, ResolvedInput]:
-        """The model that a job starts from; empty where that is a checkpoint. See `inputs`."""
-        base = spec.task.model.base
-        return {} if refs.checkpoint(base) is not None else {base: self._model(base, allow_paths)}
+    def input(self, found: Reference, formats: tuple[str, ...], *, allow_paths: bool) -> ResolvedInput:
+        """What one reference stands for, where that is no checkpoint and no secret.
 
-    def data(self, spec: JobSpec, *, allow_paths: bool) -> dict[str, ResolvedInput]:
-        """The data that a job names. See `inputs`."""
-        data = spec.task.data.train if isinstance(spec, TrainJob) else spec.task.data
-        return {} if data is None else {data: self._data(data, _format(spec), allow_paths)}
+        Args:
+            found: The reference.
+            formats: Formats of data that the job can use.
+            allow_paths: As of `inputs`, and so are the errors.
+        """
+        if found.kind == "model":
+            return self._model(found.text, allow_paths)
+        if found.kind == "code":
+            return self._code(found.text, allow_paths)
+        return self._data(found.text, formats, allow_paths)
+
+    def check_secret(self, name: str) -> None:
+        """Raise `NotFound` when no secret of this name is stored."""
+        SecretStore(self._settings).read(name)
+
+    def reference(self, ref: str, *, allow_paths: bool) -> ResolvedInput:
+        """Any model or checkpoint by its reference alone. Files of a checkpoint are checked where they are loaded.
+
+        Raises:
+            InvalidSpec, NotFound, Forbidden, Unavailable: it cannot be resolved; the message says why.
+        """
+        found = refs.checkpoint(ref)
+        if found is None:
+            return self._model(ref, allow_paths)
+        if not found.job.isdigit():
+            raise InvalidSpec(f"{ref}: a job is named by its number here, as in job:41/last")
+        with self._db.read() as session:
+            jobs.get(session, int(found.job))
+            paths = [Path(row.path) for row in jobs.find_checkpoints(session, found)]
+        path = next((path for path in paths if checkpoints.is_sealed(path)), None)
+        if path is None:
+            raise NotFound(f"{ref} has been deleted; `finery jobs show {found.job}` lists those that are there")
+        sha256 = checkpoints.file_sha256(path / checkpoints.MANIFEST)
+        return ResolvedInput(kind="checkpoint", path=str(path), sha256=sha256)
 
     def checkpoint(self, spec: JobSpec) -> dict[str, ResolvedInput]:
-        """The checkpoint of another job that this one starts from, verified; empty when it starts from none.
+        """The checkpoints of other jobs that this one needs, verified; empty when it needs none.
 
         Raises:
             NotFound, Conflict: there is none, or none whose files match its manifest.
+            InvalidSpec: it is a reward model where a policy is needed, or the other way round.
         """
-        ref = refs.checkpoint(spec.task.model.base)
-        if ref is None:
-            return {}
+        job = spec.model_dump(mode="json")
+        resolved = {}
+        for found, ref in references.checkpoints(job):
+            resolved[found.text] = self._checkpoint(found.text, ref)
+            _check_kind(found, Path(resolved[found.text].path), algorithm=job["task"].get("algorithm"))
+        return resolved
+
+    def _checkpoint(self, text: str, ref: refs.CheckpointRef) -> ResolvedInput:
         with self._db.read() as session:
             candidates = [Path(row.path) for row in jobs.find_checkpoints(session, ref)]
         complaints: list[str] = []
@@ -78,15 +154,15 @@ class Resolver:
             problems = checkpoints.verify(path)
             if not problems:
                 sha256 = checkpoints.file_sha256(path / checkpoints.MANIFEST)
-                return {str(spec.task.model.base): ResolvedInput(kind="checkpoint", path=str(path), sha256=sha256)}
+                return ResolvedInput(kind="checkpoint", path=str(path), sha256=sha256)
             complaints.extend(problems)
-        raise Conflict(f"{spec.task.model.base} cannot be used: {'; '.join(complaints)}")
+        raise Conflict(f"{text} cannot be used: {'; '.join(complaints)}")
 
     def _model(self, base: str, allow_paths: bool) -> ResolvedInput:
         stored = refs.stored_object(base)
         if stored is not None:
             if not stored.is_tree:
-                raise InvalidSpec(f"model.base {base} is a file; a model is a folder (tree:<sha256>)")
+                raise InvalidSpec(f"{base} is a file; a model is a folder (tree:<sha256>)")
             folder = self._objects.materialize_tree(stored.sha256, self._settings.home / "models" / "uploads")
             return models.resolve(str(folder), home=self._settings.home)
         if refs.is_local_path(base):
@@ -94,24 +170,52 @@ class Resolver:
             base = str(Path(base).expanduser().resolve())
         return models.resolve(base, home=self._settings.home, tokens=hub_tokens(self._settings))
 
-    def _data(self, ref: str, format: str | None, allow_paths: bool) -> ResolvedInput:
+    def _code(self, ref: str, allow_paths: bool) -> ResolvedInput:
+        """A file of the user's own code, kept by its content."""
+        if not self._settings.allow_code:
+            raise Forbidden(f"{ref} is code, which this installation does not run: FINERY_ALLOW_CODE is off")
+        stored = refs.stored_object(ref)
+        if stored is None:
+            _refuse_path(ref, allow_paths)
+            path = Path(ref).expanduser().resolve()
+            if not path.is_file():
+                raise NotFound(f"there is no file {ref}")
+            sha256 = self._objects.put_file(path, max_bytes=MAX_CODE_BYTES).sha256
+        elif stored.is_tree:
+            raise InvalidSpec(f"{ref} is a folder; name the one Python file")
+        else:
+            sha256 = stored.sha256
+        return ResolvedInput(kind="file", path=str(self._objects.path(sha256)), sha256=sha256)
+
+    def _data(self, ref: str, formats: tuple[str, ...], allow_paths: bool) -> ResolvedInput:
         stored = refs.stored_object(ref)
         if stored is not None:
-            return datasets.canonical_file(self._objects.path(stored.sha256), format=format, objects=self._objects)
+            return datasets.canonical_file(self._objects.path(stored.sha256), formats=formats, objects=self._objects)
         if refs.is_local_path(ref):
             _refuse_path(ref, allow_paths)
             path = Path(ref).expanduser().resolve()
             if not path.is_file():
                 raise NotFound(f"there is no file {ref}")
-            return datasets.canonical_file(path, format=format, objects=self._objects)
+            return datasets.canonical_file(path, formats=formats, objects=self._objects)
         with self._db.read() as session:
-            return datasets.resolve(session, ref, objects=self._objects)
+            return datasets.resolve(session, ref, formats=formats, objects=self._objects)
 
 
-def _format(spec: JobSpec) -> str | None:
-    if isinstance(spec, TrainJob):
-        return "sft" if spec.task.algorithm == "sft" else "verifiable"
-    return "verifiable"
+def data_formats(spec: JobSpec) -> tuple[str, ...]:
+    """Formats of data that a job can use, the one that is meant for it first."""
+    return _TRAINED_ON.get(spec.task.algorithm, _CHECKED) if isinstance(spec, TrainJob) else _CHECKED
+
+
+def _check_kind(found: Reference, path: Path, *, algorithm: str | None) -> None:
+    """Refuse a reward model as what writes answers, and a policy as what scores them."""
+    manifest = checkpoints.read_manifest(path)
+    kind = manifest.kind if manifest is not None else "policy"
+    if found.path == _BASE and kind == "reward" and algorithm != "reward":
+        raise InvalidSpec(f"{found.dotted}: {found.text} is a reward model, which writes no answers; name a policy")
+    if found.path != _BASE and kind == "policy":
+        raise InvalidSpec(
+            f"{found.dotted}: {found.text} is a policy, which scores nothing; name a job with algorithm: reward"
+        )
 
 
 def _refuse_path(ref: str, allow_paths: bool) -> None:

@@ -20,7 +20,10 @@ from finery.core.console import Size, printable
 from finery.jobs import words
 from finery.jobs.words import Job
 
-MAIN: Final = ("reward_mean", "accuracy", "loss", "policy_loss", "kl_divergence", "entropy", "grad_norm")
+MAIN: Final = (
+    *("reward_mean", "accuracy", "preference_accuracy", "reward_margin", "loss", "policy_loss", "kl_divergence"),
+    *("entropy", "grad_norm"),
+)
 """Metrics that people look at first, in this order; the others follow by name."""
 
 _BARS: Final = "▁▂▃▄▅▆▇█"

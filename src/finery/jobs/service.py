@@ -319,6 +319,12 @@ def find_checkpoints(session: Session, ref: refs.CheckpointRef) -> list[Checkpoi
     return found
 
 
+def newest_checkpoints(session: Session, *, limit: int) -> list[tuple[Checkpoint, str]]:
+    """Checkpoints of all jobs with the names of their jobs, the newest first; also those deleted since."""
+    query = select(Checkpoint, Job.name).join(Job, Job.id == Checkpoint.job_id).order_by(Checkpoint.id.desc())
+    return [(row, name) for row, name in session.execute(query.limit(limit))]
+
+
 def settle(session: Session, job: Job, attempt_: Attempt, exit_: ExitRecord, *, now: datetime) -> None:
     """Close an attempt whose process has ended and whose events are all ingested."""
     end = states.outcome(

@@ -229,7 +229,7 @@ class ResolvedView(View):
     """What a reference of a job file stands for now."""
 
     ref: str
-    role: Literal["model", "data"]
+    role: Literal["model", "data", "code"]
     kind: str
     availability: Literal["ready", "download", "build", "later"]
     """Here; downloaded or built when the job starts; or made by a job that has not ended."""

@@ -80,7 +80,8 @@ def outcome(exit_: ExitRecord, *, phase: str | None, message: str, stop_verb: st
     if phase == "paused":
         return Outcome("failed", f"{exit_.cause or 'stopped without being asked'}; a checkpoint was saved{at}")
     if exit_.oom_kills > 0 and exit_.signal == "SIGKILL":
-        return Outcome("failed", f"killed by the kernel, out of memory (SIGKILL){at}")
+        _, _, advice = exit_.cause.partition("; ")
+        return Outcome("failed", f"killed by the kernel, out of memory (SIGKILL){at}" + (advice and f"; {advice}"))
     if phase == "failed" and message:
         return Outcome("failed", f"{message}{at}")
     if exit_.signal:

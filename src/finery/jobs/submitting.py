@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -15,7 +14,7 @@ from finery.core import refs
 from finery.core.errors import InvalidSpec
 from finery.core.rundir import ResolvedInput
 from finery.core.spec import parse
-from finery.jobs import scheduling, states
+from finery.jobs import references, scheduling, states
 from finery.jobs.service import begin_attempt, in_words
 from finery.jobs.specs import CodeState, ExternalJob, JobSpec, PipelineSpec
 from finery.jobs.tables import Attempt, Job
@@ -122,23 +121,32 @@ def existing(session: Session, after: Sequence[int | str]) -> list[int]:
 
 
 def checkpoint_jobs(session: Session, spec: JobSpec) -> list[int]:
-    """Unfinished jobs from whose checkpoints this one starts. Raises `InvalidSpec` when there is no such job."""
-    ref = refs.checkpoint(spec.task.model.base)
-    if ref is None:
-        return []
-    if not ref.job.isdigit() or session.get(Job, int(ref.job)) is None:
-        raise InvalidSpec(f"model.base: there is no job {ref.job!r}; a job is named by its id")
-    is_done = session.get_one(Job, int(ref.job)).state in (*states.ENDED, "paused")
-    return [] if is_done or ref.step is not None else [int(ref.job)]
+    """Unfinished jobs whose newest checkpoints this one needs. Raises `InvalidSpec` when there is no such job."""
+    named = references.checkpoints(spec.model_dump(mode="json"))
+    return [int(ref.job) for found, ref in named if is_awaited(session, found, ref)]
+
+
+def is_awaited(session: Session, found: references.Reference, ref: refs.CheckpointRef) -> bool:
+    """Whether a checkpoint is the newest one of a job that has not ended.
+
+    Raises:
+        InvalidSpec: there is no such job.
+    """
+    job = session.get(Job, int(ref.job)) if ref.job.isdigit() else None
+    if job is None:
+        raise InvalidSpec(f"{found.dotted}: there is no job {ref.job!r}; a job is named by its id")
+    return ref.step is None and job.state not in (*states.ENDED, "paused")
 
 
 def _with_ids(spec: JobSpec, ids: dict[str, int], *, recipe: str | None) -> JobSpec:
     """Replace the names of earlier jobs of a pipeline by their ids; note the pipeline's recipe."""
-    raw: dict[str, Any] = spec.model_dump(mode="json")
+
+    def by_id(found: references.Reference) -> str:
+        ref = refs.checkpoint(found.text) if found.kind == "model" else None
+        return found.text if ref is None or ref.job not in ids else str(refs.CheckpointRef(str(ids[ref.job]), ref.step))
+
+    raw = references.replaced(spec.model_dump(mode="json"), by_id)
     raw["recipe"] = raw["recipe"] or recipe
     raw["after"] = [ids.get(str(item), item) for item in raw["after"]]
-    ref = refs.checkpoint(raw["task"]["model"]["base"])
-    if ref is not None and ref.job in ids:
-        raw["task"]["model"]["base"] = str(refs.CheckpointRef(str(ids[ref.job]), ref.step))
     parsed: JobSpec = parse(JobSpec, raw)
     return parsed

@@ -3,7 +3,6 @@
 The server never sees a path of the client: `./train.jsonl` becomes `object:<sha256>`, a folder `tree:<sha256>`.
 """
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from finery.core import refs
 from finery.core.client import Client
 from finery.core.errors import InvalidSpec
 from finery.core.git import git_state
+from finery.jobs import references
 
 
 def submit(client: Client, raw: dict[str, Any], *, base: Path) -> list[dict[str, Any]]:
@@ -24,10 +24,12 @@ def submit(client: Client, raw: dict[str, Any], *, base: Path) -> list[dict[str,
     Raises:
         InvalidSpec: a file that it names is not there.
     """
-    spec = copy.deepcopy(raw)
-    is_pipeline = spec["kind"] == "pipeline"
-    for job in spec["jobs"] if is_pipeline else [spec]:
-        _upload_references(client, job, base)
+    is_pipeline = raw["kind"] == "pipeline"
+
+    def upload(job: dict[str, Any]) -> dict[str, Any]:
+        return references.replaced(job, lambda found: _uploaded(client, found, base))
+
+    spec = {**raw, "jobs": [upload(job) for job in raw["jobs"]]} if is_pipeline else upload(raw)
     body = {"spec": spec, "code": git_state(base) or None}
     if is_pipeline:
         made: list[dict[str, Any]] = client.post("/pipelines", body)["jobs"]
@@ -35,23 +37,14 @@ def submit(client: Client, raw: dict[str, Any], *, base: Path) -> list[dict[str,
     return [client.post("/jobs", body)]
 
 
-def _upload_references(client: Client, job: dict[str, Any], base: Path) -> None:
-    task = job["task"]
-    task["model"]["base"] = _uploaded(client, task["model"]["base"], base, "task.model.base")
-    if job["kind"] == "train":
-        task["data"]["train"] = _uploaded(client, task["data"]["train"], base, "task.data.train")
-    elif task.get("data"):
-        task["data"] = _uploaded(client, task["data"], base, "task.data")
-
-
-def _uploaded(client: Client, ref: str, base: Path, field: str) -> str:
-    if not refs.is_local_path(ref):
-        return ref
-    path = (base / Path(ref).expanduser()).resolve()
+def _uploaded(client: Client, found: references.Reference, base: Path) -> str:
+    if found.kind == "secret" or not refs.is_local_path(found.text):
+        return found.text
+    path = (base / Path(found.text).expanduser()).resolve()
     if path.is_file():
         return f"object:{client.upload(path)}"
     if path.is_dir():
         files = [file for file in sorted(path.rglob("*")) if file.is_file()]
         named = {str(file.relative_to(path)): client.upload(file) for file in files}
         return f"tree:{client.post('/trees', {'files': named})['sha256']}"
-    raise InvalidSpec(f"{field}: there is no file or folder {path}")
+    raise InvalidSpec(f"{found.dotted}: there is no file or folder {path}")

@@ -45,6 +45,22 @@ def render_example(
     return ids, mask
 
 
+def render_completion(
+    tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Message], answer: str
+) -> tuple[list[int], list[int]]:
+    """Token ids of a prompt, and of an answer to it with the token that ends its turn.
+
+    Raises:
+        ValueError: the template does not render a conversation as a continuation of its beginning.
+    """
+    messages = to_messages(prompt)
+    start = _ids(tokenizer, messages, add_generation_prompt=True)
+    ids = _ids(tokenizer, [*messages, {"role": "assistant", "content": answer}], add_generation_prompt=False)
+    if ids[: len(start)] != start:
+        raise ValueError("the chat template changes the prompt when an answer follows; use template: chatml")
+    return start, ids[len(start) : _turn_end(tokenizer, ids, len(start))]
+
+
 def stop_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Tokens that end an answer."""
     found = {tokenizer.eos_token_id, *(tokenizer.convert_tokens_to_ids(t) for t in ("<|im_end|>", "<|eot_id|>"))}

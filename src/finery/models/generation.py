@@ -1,7 +1,8 @@
 """Batched generation with a KV cache: token ids in, token ids out.
 
-Owns: prefilling, the decode loop, sampling, and when a row has ended. Does not own: chat templates and decoding to text
-(the caller's tokenizer), devices, or the model's train/eval mode.
+Owns: prefilling, the decode loop, sampling, when a row has ended, and what the next turn of a conversation need not
+compute again. Does not own: chat templates and decoding to text (the caller's tokenizer), devices, or the model's
+train/eval mode.
 
 The one generator that rollouts, evaluation and chat share. It does the same as `transformers.generate` for the few
 options we need, and less work for what we do most, which is to sample groups of short answers:
@@ -16,12 +17,15 @@ The mode of the model is left alone on purpose: an eval-mode forward repacks 4-b
 silently ends their training. Call `model.eval()` yourself where dropout matters.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+from finery.models.caching import cache_kept
 
 TokenIds = Sequence[int]
 
@@ -80,16 +84,80 @@ def generate(
     if any(len(prompt) == 0 for prompt in prompts):
         raise ValueError("a prompt has no tokens; give at least a beginning-of-sequence token")
     completions = [Completion() for _ in prompts]
-    for rows in _batches(prompts, batch_size):
-        _generate_batch(
-            model,
-            [prompts[row] for row in rows],
-            [completions[row] for row in rows],
-            sampling,
-            generator,
-            with_logprobs,
-        )
+    with cache_kept(model):
+        for rows in _batches(prompts, batch_size):
+            batch = [prompts[row] for row in rows]
+            found = [completions[row] for row in rows]
+            distinct: dict[tuple[int, ...], int] = {}
+            state_B = torch.tensor([distinct.setdefault(tuple(prompt), len(distinct)) for prompt in batch])
+            for _ in _decode(model, prefill(model, list(distinct)), state_B, found, sampling, generator, with_logprobs):
+                pass
     return completions
+
+
+@dataclass(slots=True)
+class Past:
+    """What a conversation has been computed for, so that its next turn costs its new tokens only. Of one model."""
+
+    token_ids: list[int] = field(default_factory=list)
+    """The tokens that `cache` holds keys and values of."""
+    cache: DynamicCache | None = None
+    num_reused: int = 0
+    """Tokens of the newest prompt that were there already."""
+
+
+@torch.inference_mode()
+def stream(
+    model: PreTrainedModel,
+    prompt: TokenIds,
+    sampling: Sampling,
+    *,
+    generator: torch.Generator | None = None,
+    past: Past | None = None,
+) -> Generator[int]:
+    """Continue one prompt, giving each token as soon as it is drawn: those that `generate` draws.
+
+    What the prompt has in common with `past` is not computed again; afterwards `past` holds this prompt and its
+    completion. Whoever stops asking ends the completion there.
+    """
+    if not prompt:
+        raise ValueError("a prompt has no tokens; give at least a beginning-of-sequence token")
+    past = Past() if past is None else past
+    completion = Completion()
+    logits_SV, cache, mask_ST = _prefill_after(model, prompt, past)
+    past.token_ids, past.cache = [], None
+    try:
+        start = (logits_SV, cache, mask_ST)
+        for _ in _decode(model, start, torch.zeros(1, dtype=torch.long), [completion], sampling, generator, False):
+            yield completion.token_ids[-1]
+    finally:
+        # The newest token has not been through the model.
+        seen = [*prompt, *completion.token_ids]
+        past.token_ids, past.cache = seen[: cache.get_seq_length()], cache
+
+
+def _prefill_after(model: PreTrainedModel, prompt: TokenIds, past: Past) -> tuple[Tensor, DynamicCache, Tensor]:
+    """As `prefill` of one prompt, on from what is computed already."""
+    pairs = zip(prompt[:-1], past.token_ids, strict=False)
+    limit = min(len(prompt) - 1, len(past.token_ids))
+    shared = next((i for i, (own, computed) in enumerate(pairs) if own != computed), limit)
+    cache = past.cache
+    # Other kinds of layers forget, and cannot go back.
+    past.num_reused = shared if cache is not None and all(type(layer) is DynamicLayer for layer in cache.layers) else 0
+    if cache is None or not past.num_reused:
+        return prefill(model, [prompt])
+    cache.crop(shared - len(past.token_ids))
+    device = model.get_input_embeddings().weight.device
+    mask_ST = torch.ones(1, len(prompt), dtype=torch.long, device=device)
+    output = model(
+        input_ids=torch.tensor([list(prompt[shared:])], device=device),
+        attention_mask=mask_ST,
+        position_ids=torch.arange(shared, len(prompt), device=device)[None],
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return output.logits[:, -1], cache, mask_ST
 
 
 def _batches(prompts: Sequence[TokenIds], batch_size: int) -> Iterator[list[int]]:
@@ -99,22 +167,21 @@ def _batches(prompts: Sequence[TokenIds], batch_size: int) -> Iterator[list[int]
         yield order[start : start + batch_size]
 
 
-def _generate_batch(
+def _decode(
     model: PreTrainedModel,
-    prompts: Sequence[TokenIds],
+    start: tuple[Tensor, DynamicCache, Tensor],
+    state_B: Tensor,
     completions: Sequence[Completion],
     sampling: Sampling,
     generator: torch.Generator | None,
     with_logprobs: bool,
-) -> None:
-    """Decode one batch, appending to its `completions` in place.
+) -> Iterator[None]:
+    """Decode one batch from its prefilled prompts, appending to its `completions` in place; pauses after each token.
 
     Dimensions: B rows (completions that have not ended), S states (distinct token sequences among them), T tokens, V
     vocabulary. The model sees states; `state_B` says which one a row is in.
     """
-    distinct: dict[tuple[int, ...], int] = {}
-    state_B = torch.tensor([distinct.setdefault(tuple(prompt), len(distinct)) for prompt in prompts])
-    logits_SV, cache, mask_ST = prefill(model, list(distinct))
+    logits_SV, cache, mask_ST = start
     positions_S = mask_ST.sum(dim=1)
     device = mask_ST.device
     state_B = state_B.to(device)
@@ -127,6 +194,7 @@ def _generate_batch(
         if logprobs_B is not None:
             for completion, logprob in zip(alive, logprobs_B.tolist(), strict=True):
                 completion.logprobs.append(logprob)
+        yield
         going = [row for row, completion in enumerate(alive) if not completion.is_finished]
         if not going or step == sampling.max_new_tokens:
             return

@@ -7,7 +7,7 @@ a lock, so that two children that start at once build it once and a crash leaves
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
@@ -15,10 +15,16 @@ from typing import Final, Literal
 
 import orjson
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from finery.core import checkpoints
-from finery.core.errors import Conflict
+from finery.core.errors import Conflict, InvalidSpec
 from finery.core.rundir import ResolvedInput
 from finery.models import builtin, downloading, huggingface, modelscope, resolving
 
@@ -38,6 +44,9 @@ PLAIN: Final = (
 """The text alone."""
 
 Template = Literal["auto", "chatml", "plain"]
+ADAPTER: Final = "adapter_config.json"
+QUANTIZED: Final = ("int8", "nf4")
+"""Number formats of bitsandbytes."""
 _STAMP = "finery.json"
 _FILES: Final = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "tokenizer*")
 """What is fetched of a hub's repository."""
@@ -73,19 +82,70 @@ def materialize(resolved: ResolvedInput, ref: str) -> Path:
 def load_model(path: Path, *, dtype: str = "auto") -> PreTrainedModel:
     """Load a causal language model; the adapter of a LoRA checkpoint is folded into its base.
 
+    The base is loaded whole even where the adapter was trained beside quantized weights.
+
     Args:
         path: Folder in Hugging Face form.
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
-    """
-    number = resolve_dtype(dtype)
-    adapter = path / "adapter_config.json"
-    if not adapter.is_file():
-        return _load(path, number)
-    from peft import PeftModel  # noqa: PLC0415 - only LoRA checkpoints need it
 
-    base = _load(Path(orjson.loads(adapter.read_bytes())["base_model_name_or_path"]), number)
-    merged: PreTrainedModel = PeftModel.from_pretrained(base, path).merge_and_unload()
-    return merged
+    Raises:
+        InvalidSpec: it is a reward model.
+    """
+    check_writes(path)
+    return _folded(path, resolve_dtype(dtype), _load)
+
+
+def load_reward_model(path: Path, *, dtype: str = "auto") -> PreTrainedModel:
+    """Load a reward model: `logits` of its output are one score per row.
+
+    The score is read at the last token that is not padding; where padding is the end of sequence, that is the token
+    before the end, whether or not padding follows.
+
+    Args:
+        path: Folder in Hugging Face form.
+        dtype: As of `load_model`; or `int8` or `nf4`, for scoring and not for training.
+
+    Raises:
+        InvalidSpec: it is a language model.
+    """
+    if not is_reward_model(path):
+        raise InvalidSpec(
+            f"{path} is a language model, which has no head that scores; name the checkpoint of a job with "
+            "algorithm: reward"
+        )
+    if dtype in QUANTIZED:
+        from finery.models import quantization  # noqa: PLC0415 - it needs bitsandbytes
+
+        return quantization.load_reward_model(path, "int8" if dtype == "int8" else "nf4")
+    return _folded(path, resolve_dtype(dtype), _load_scoring)
+
+
+def start_reward_model(path: Path, *, dtype: str = "auto") -> PreTrainedModel:
+    """A reward model to be trained: a whole language model with a new head, or a reward model that goes on learning."""
+    return _load_scoring(path, resolve_dtype(dtype))
+
+
+def check_writes(path: Path) -> None:
+    """Refuse a folder that holds no language model.
+
+    Raises:
+        InvalidSpec: it is a reward model.
+    """
+    if is_reward_model(path):
+        raise InvalidSpec(
+            f"{path} is a reward model, which scores answers and writes none; name a language model, such as the one "
+            "that it was trained from"
+        )
+
+
+def is_reward_model(path: Path) -> bool:
+    """Whether the folder holds a reward model, whole or as an adapter."""
+    adapter = path / ADAPTER
+    if adapter.is_file():
+        return bool(orjson.loads(adapter.read_bytes()).get("task_type") == "SEQ_CLS")
+    config = path / "config.json"
+    names = orjson.loads(config.read_bytes()).get("architectures") if config.is_file() else None
+    return any(name.endswith("ForSequenceClassification") for name in names or ())
 
 
 def load_tokenizer(path: Path, template: Template = "auto") -> PreTrainedTokenizerBase:
@@ -132,6 +192,25 @@ def _cpu_computes_in_bf16() -> bool:
 def _load(path: Path, dtype: torch.dtype) -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         path, dtype=dtype, use_safetensors=True, trust_remote_code=False
+    )
+    return model
+
+
+def _folded(path: Path, dtype: torch.dtype, load: Callable[[Path, torch.dtype], PreTrainedModel]) -> PreTrainedModel:
+    """The model, with its adapter folded in where it has one."""
+    adapter = path / ADAPTER
+    if not adapter.is_file():
+        return load(path, dtype)
+    from peft import PeftModel  # noqa: PLC0415 - only LoRA checkpoints need it
+
+    base = load(Path(orjson.loads(adapter.read_bytes())["base_model_name_or_path"]), dtype)
+    merged: PreTrainedModel = PeftModel.from_pretrained(base, path).merge_and_unload()
+    return merged.requires_grad_(True)  # peft has frozen it
+
+
+def _load_scoring(path: Path, dtype: torch.dtype) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+        path, num_labels=1, dtype=dtype, use_safetensors=True, trust_remote_code=False
     )
     return model
 

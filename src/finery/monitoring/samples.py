@@ -9,19 +9,24 @@ import orjson
 from finery.core.events import Event, SampleEvent
 from finery.core.paths import resolve_inside
 from finery.monitoring.specs import SampleRecord, SampleRecordPage
+from finery.training import scoring
 
 _MAX_RECORDS = 500
 
 
 def page(found: Sequence[tuple[int, Event]], folders: Mapping[int, Path], step: int | None) -> SampleRecordPage:
-    """The records of one step.
+    """The records of one step, without those of completions for which a reward failed: alerts tell of them.
 
     Args:
         found: (attempt, sample event), oldest first.
         folders: Run directory of each attempt.
         step: None takes the newest step that has samples.
     """
-    events = [(attempt, event) for attempt, event in found if isinstance(event, SampleEvent)]
+    events = [
+        (attempt, event)
+        for attempt, event in found
+        if isinstance(event, SampleEvent) and Path(event.path).stem != scoring.SAMPLES
+    ]
     steps = sorted({event.step for _, event in events})
     if not steps:
         return SampleRecordPage(steps=[], samples=[])

@@ -28,6 +28,7 @@ from finery.core.rundir import (
     last_event_time,
     read_commands,
 )
+from finery.training import memory
 
 if TYPE_CHECKING:
     from finery.runtime.resources import ResourceWatch
@@ -130,7 +131,8 @@ class Supervisor:
         if self._kill_at is not None and time.monotonic() >= self._kill_at and killed_by:
             return self._why_killed
         if killed_by == "SIGKILL" and oom_kills:
-            return "killed by the kernel, out of memory"
+            advice = memory.advice(self._spec.job.get("task", {}))
+            return "; ".join(["killed by the kernel, out of memory", *([advice] if advice else [])])
         if killed_by:
             return f"killed by {killed_by}"
         return "" if returncode == 0 else f"ended with exit code {returncode}"

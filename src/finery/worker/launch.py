@@ -7,35 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from finery.core import processes
+from finery.core.environment import child_environment
 from finery.core.rundir import RunDir, RunSpec
-
-_HIDDEN_PREFIX = "FINERY_"
-_MALLOC = {
-    # glibc hands freed memory back and faults it in again at every step: a third of the time of a CPU step.
-    "MALLOC_MMAP_THRESHOLD_": "8589934592",
-    "MALLOC_TRIM_THRESHOLD_": "17179869184",
-    "MALLOC_TOP_PAD_": "268435456",
-}
-
-
-def child_environment(
-    base: Mapping[str, str], *, cpu_threads: int | None, tokens: Mapping[str, str] | None = None
-) -> dict[str, str]:
-    """What the processes of an attempt inherit: no address, token or database of the platform, but hubs' `tokens`."""
-    threads = str(cpu_threads or os.cpu_count() or 1)
-    kept = {name: value for name, value in base.items() if not name.startswith(_HIDDEN_PREFIX)}
-    return {
-        **kept,
-        **(tokens or {}),
-        **{name: base.get(name, value) for name, value in _MALLOC.items()},
-        # Threads that spin while they wait make a busy machine three times slower and win 10 % on a quiet one.
-        "OMP_WAIT_POLICY": base.get("OMP_WAIT_POLICY", "PASSIVE"),
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
 
 
 def start(

@@ -17,7 +17,7 @@ from finery.core.rundir import ExitRecord, RunDir, RunSpec, StreamReplaced
 from finery.core.settings import Settings
 from finery.core.spec import parse
 from finery.jobs import service as jobs
-from finery.jobs.resolving import Resolver, hub_tokens
+from finery.jobs.resolving import Resolver, hub_tokens, job_secrets
 from finery.jobs.scheduling import Free
 from finery.jobs.specs import JobSpec
 from finery.jobs.tables import Attempt, Checkpoint, ControlRequest, Job
@@ -173,10 +173,11 @@ class Worker:
             return
         spec = RunSpec.model_validate(attempt.run_spec)
         try:
-            self._supervisors[attempt.id] = launch.start(Path(attempt.run_dir), spec, tokens=hub_tokens(self._settings))
+            tokens = hub_tokens(self._settings) | job_secrets(self._settings, spec.job, allow_environment=False)
+            self._supervisors[attempt.id] = launch.start(Path(attempt.run_dir), spec, tokens=tokens)
         except OSError as error:
             self._settle(attempt, _never_started(f"the run directory could not be made: {error}"))
-        except Unavailable as error:
+        except FineryError as error:
             self._settle(attempt, _never_started(str(error)))
 
     def _resume_point(self, job_id: int) -> Checkpoint | None:

@@ -44,6 +44,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/chat": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Answer
+         * @description The model's next turn, streamed; the model is loaded first where it is not. Closing the request stops it.
+         */
+        post: operations["chat_answer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/chat/choices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Choices
+         * @description Built-in models, the newest checkpoints, and what is loaded now.
+         */
+        get: operations["chat_choices"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/datasets": {
         parameters: {
             query?: never;
@@ -1108,6 +1148,210 @@ export interface components {
             file: string;
         };
         /**
+         * ChatBuiltin
+         * @description A model that needs no file.
+         */
+        ChatBuiltin: {
+            /** Ref */
+            ref: string;
+            /** Summary */
+            summary: string;
+        };
+        /**
+         * ChatCheckpoint
+         * @description A checkpoint that can be talked to.
+         */
+        ChatCheckpoint: {
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Job Id */
+            job_id: number;
+            /** Job Name */
+            job_name: string;
+            /** Ref */
+            ref: string;
+            /** Step */
+            step: number;
+        };
+        /**
+         * ChatChoices
+         * @description Whom one can talk to, besides any hub id.
+         */
+        ChatChoices: {
+            /** Builtin */
+            builtin: components["schemas"]["ChatBuiltin"][];
+            /**
+             * Checkpoints
+             * @description The newest ones, newest first.
+             */
+            checkpoints: components["schemas"]["ChatCheckpoint"][];
+            /**
+             * Loaded
+             * @description References that answer at once.
+             */
+            loaded: string[];
+            /** @description How answers are drawn where a question does not say. */
+            sampling: components["schemas"]["ChatSampling"];
+        };
+        /**
+         * ChatDone
+         * @description The answer is complete.
+         */
+        ChatDone: {
+            /**
+             * Num Prompt Tokens
+             * @description Of the conversation before it.
+             */
+            num_prompt_tokens: number;
+            /**
+             * Num Reused Tokens
+             * @description Of those, how many were still computed from the turn before.
+             */
+            num_reused_tokens: number;
+            /**
+             * Num Tokens
+             * @description Of the answer.
+             */
+            num_tokens: number;
+            /**
+             * Reason
+             * @description `end`: the model ended its turn; `length`: max_new_tokens were drawn; `window`: the model takes no more tokens;
+             *     `stopped`: you ended it.
+             * @enum {string}
+             */
+            reason: "end" | "length" | "window" | "stopped";
+            /** Seconds */
+            seconds: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "done";
+        };
+        /**
+         * ChatFailed
+         * @description There is no answer, or no more of it.
+         */
+        ChatFailed: {
+            /** Code */
+            code: string;
+            /** Message */
+            message: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "failed";
+        };
+        /**
+         * ChatLoading
+         * @description The model is being loaded first.
+         */
+        ChatLoading: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "loading";
+        };
+        /**
+         * ChatSampling
+         * @description How an answer is drawn.
+         */
+        ChatSampling: {
+            /**
+             * Max New Tokens
+             * @description Longest answer, in tokens.
+             * @default 512
+             */
+            max_new_tokens?: number;
+            /**
+             * Seed
+             * @description With a seed, the same conversation gets the same answer; None draws anew each time.
+             */
+            seed?: number | null;
+            /**
+             * Temperature
+             * @description 0 takes the most likely token every time; higher is more varied.
+             * @default 0.7
+             */
+            temperature?: number;
+            /**
+             * Top K
+             * @description Draw among this many most likely tokens only. 0 is no limit.
+             * @default 0
+             */
+            top_k?: number;
+            /**
+             * Top P
+             * @description Draw from the smallest set of tokens whose probability adds up to this.
+             * @default 0.95
+             */
+            top_p?: number;
+        };
+        /**
+         * ChatSpec
+         * @description A conversation whose next turn is the model's.
+         */
+        ChatSpec: {
+            /**
+             * Messages
+             * @description The whole conversation; the last turn is the user's.
+             */
+            messages: components["schemas"]["ChatTurn"][];
+            /**
+             * Model
+             * @description A built-in name, a hub id, or a checkpoint of a job (`job:41/step:200`, `job:41/last`).
+             */
+            model: string;
+            /**
+             * @default {
+             *       "max_new_tokens": 512,
+             *       "temperature": 0.7,
+             *       "top_k": 0,
+             *       "top_p": 0.95
+             *     }
+             */
+            sampling?: components["schemas"]["ChatSampling"];
+        };
+        /**
+         * ChatStream
+         * @description The data of each server-sent event of an answer is one of these. `done` or `failed` is the last.
+         */
+        ChatStream: {
+            /** Event */
+            event: components["schemas"]["ChatLoading"] | components["schemas"]["ChatText"] | components["schemas"]["ChatDone"] | components["schemas"]["ChatFailed"];
+        };
+        /**
+         * ChatText
+         * @description The next piece of the answer.
+         */
+        ChatText: {
+            /** Text */
+            text: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "text";
+        };
+        /**
+         * ChatTurn
+         * @description One message of a conversation.
+         */
+        ChatTurn: {
+            /** Content */
+            content: string;
+            /**
+             * Role
+             * @enum {string}
+             */
+            role: "system" | "user" | "assistant";
+        };
+        /**
          * CheckSpec
          * @description A job file as text, to be checked without submitting it.
          */
@@ -1282,6 +1526,142 @@ export interface components {
             type: "control_ack";
         };
         /**
+         * CriticSpec
+         * @description What predicts the rewards that are still to come, and so gives advantages their baseline.
+         */
+        CriticSpec: {
+            /**
+             * Kind
+             * @description `shared` is a value head on the actor's own layers: next to no memory, and its loss trains those layers too.
+             *     `separate` is a model of its own: as much memory again, and neither disturbs the other.
+             * @default shared
+             * @enum {string}
+             */
+            kind?: "shared" | "separate";
+            /**
+             * Learning Rate
+             * @description Of the value head and of a separate critic; None takes `optim.learning_rate`. The schedule is the same.
+             */
+            learning_rate?: number | null;
+            /**
+             * Start
+             * @description Weights that a separate critic starts from: those of the actor, or those of the first reward `reward_model`,
+             *     head included. It is trained in full, or with update matrices where the actor is.
+             * @default actor
+             * @enum {string}
+             */
+            start?: "actor" | "reward_model";
+        };
+        /**
+         * DapoSpec
+         * @description Decoupled clip and dynamic sampling policy optimization (arXiv:2503.14476). It has no KL term.
+         */
+        DapoSpec: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            algorithm: "dapo";
+            /**
+             * Clip High
+             * @description Probability ratios of tokens above 1 + clip_high get no gradient.
+             * @default 0.28
+             */
+            clip_high?: number;
+            /**
+             * Clip Low
+             * @description Probability ratios of tokens below 1 - clip_low get no gradient.
+             * @default 0.2
+             */
+            clip_low?: number;
+            data: components["schemas"]["DataSpec"];
+            /**
+             * Dynamic Sampling Rounds
+             * @description Rounds of generation per batch at most. Prompts whose completions all have the same reward teach nothing; other
+             *     prompts take their place in the next round. What is still equal after the last round stays. 1 is no dynamic
+             *     sampling.
+             * @default 4
+             */
+            dynamic_sampling_rounds?: number;
+            /**
+             * Engine
+             * @default auto
+             * @enum {string}
+             */
+            engine?: "auto" | "trl" | "verl";
+            /**
+             * Micro Batch Size
+             * @description Completions per forward and backward pass; None takes all of a step. Does not change the mathematics.
+             */
+            micro_batch_size?: number | null;
+            model: components["schemas"]["ModelSpec"];
+            /**
+             * Native
+             * @description Overrides under the engine's own names, checked against its config class.
+             * @default {}
+             */
+            native?: {
+                [key: string]: unknown;
+            };
+            /**
+             * Num Iterations
+             * @description Optimizer steps on each batch of rollouts (mu in the paper of GRPO).
+             * @default 1
+             */
+            num_iterations?: number;
+            /**
+             * @default {
+             *       "beta1": 0.9,
+             *       "beta2": 0.999,
+             *       "epsilon": 1e-8,
+             *       "kind": "adamw",
+             *       "learning_rate": 0.00001,
+             *       "max_grad_norm": 1,
+             *       "schedule": "constant",
+             *       "steps": 60,
+             *       "warmup_steps": 0,
+             *       "weight_decay": 0
+             *     }
+             */
+            optim?: components["schemas"]["OptimSpec"];
+            /**
+             * Overlong
+             * @description Completions that run into `rollout.max_new_tokens`: carry no loss (mask); are punished, as are those close to
+             *     the limit (soft); or are like all others (keep).
+             * @default mask
+             * @enum {string}
+             */
+            overlong?: "mask" | "soft" | "keep";
+            /**
+             * Overlong Buffer
+             * @description With `overlong: soft`, how many tokens before the limit the punishment begins; it grows from 0 to 1 at the limit.
+             *     None is a fifth of the limit, as in the paper.
+             */
+            overlong_buffer?: number | null;
+            /**
+             * Prompts Per Step
+             * @description Prompts per optimizer step; each gets `rollout.completions_per_prompt` completions.
+             * @default 8
+             */
+            prompts_per_step?: number;
+            /**
+             * Rewards
+             * @description Parts of the reward, added up by weight. In short: `rewards: "math_equal,format"` and, beside it,
+             *     `reward_weights: "1.0,0.5"`.
+             */
+            rewards: components["schemas"]["RewardSpec"][];
+            /**
+             * @default {
+             *       "completions_per_prompt": 8,
+             *       "max_new_tokens": 96,
+             *       "temperature": 1,
+             *       "top_k": 0,
+             *       "top_p": 1
+             *     }
+             */
+            rollout?: components["schemas"]["RolloutSpec"];
+        };
+        /**
          * DataSpec
          * @description What is trained on.
          */
@@ -1334,7 +1714,7 @@ export interface components {
              * Format
              * @enum {string}
              */
-            format: "sft" | "verifiable";
+            format: "sft" | "verifiable" | "preference" | "unpaired";
             /** Name */
             name: string;
             /** Num Bytes */
@@ -1415,6 +1795,84 @@ export interface components {
              * @description None where the recipe has no such field.
              */
             recipe: unknown;
+        };
+        /**
+         * DpoSpec
+         * @description Direct preference optimization (arXiv:2305.18290): pairs of answers, no reward model.
+         *
+         *     The reference is the starting model: with LoRA the adapter switched off, otherwise a frozen copy.
+         */
+        DpoSpec: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            algorithm: "dpo";
+            /**
+             * Batch Size
+             * @description Rows per optimizer step; a pair is one row.
+             * @default 8
+             */
+            batch_size?: number;
+            /**
+             * Beta
+             * @description How strongly the policy is held to the reference; of `ipo` its regularization.
+             * @default 0.1
+             */
+            beta?: number;
+            data: components["schemas"]["DataSpec"];
+            /**
+             * Engine
+             * @default auto
+             * @enum {string}
+             */
+            engine?: "auto" | "trl" | "verl";
+            /**
+             * Label Smoothing
+             * @description Share of pairs whose label is taken to be flipped; of robust, exo_pair, aot and aot_unpaired only.
+             * @default 0
+             */
+            label_smoothing?: number;
+            /**
+             * Loss Type
+             * @description What is made of a pair's log-ratios: logistic (sigmoid, the paper's; sigmoid_norm per token), a hinge
+             *     (arXiv:2309.06657), squared (ipo, arXiv:2310.12036), for labels that may be flipped (robust, arXiv:2403.00409),
+             *     a divergence to the labels (exo_pair, arXiv:2402.00856), each answer for itself (nca_pair, arXiv:2402.05369;
+             *     bco_pair, arXiv:2404.04656; sppo_hard, arXiv:2405.00675; apo_zero and apo_down, arXiv:2408.06266), sorted over the
+             *     micro batch (aot and aot_unpaired, arXiv:2406.05882), found by search (discopop, arXiv:2406.08414).
+             * @default sigmoid
+             * @enum {string}
+             */
+            loss_type?: "sigmoid" | "hinge" | "ipo" | "robust" | "exo_pair" | "nca_pair" | "bco_pair" | "sppo_hard" | "aot" | "aot_unpaired" | "apo_zero" | "apo_down" | "discopop" | "sigmoid_norm";
+            /**
+             * Micro Batch Size
+             * @description Rows per forward and backward pass; None takes the whole batch. Does not change the mathematics.
+             */
+            micro_batch_size?: number | null;
+            model: components["schemas"]["ModelSpec"];
+            /**
+             * Native
+             * @description Overrides under the engine's own names (TRL's DPOConfig), checked against its config class.
+             * @default {}
+             */
+            native?: {
+                [key: string]: unknown;
+            };
+            /**
+             * @default {
+             *       "beta1": 0.9,
+             *       "beta2": 0.999,
+             *       "epsilon": 1e-8,
+             *       "kind": "adamw",
+             *       "learning_rate": 0.00001,
+             *       "max_grad_norm": 1,
+             *       "schedule": "constant",
+             *       "steps": 60,
+             *       "warmup_steps": 0,
+             *       "weight_decay": 0
+             *     }
+             */
+            optim?: components["schemas"]["OptimSpec"];
         };
         /**
          * DryRunJob
@@ -1845,13 +2303,13 @@ export interface components {
             engine?: "auto" | "trl" | "verl";
             /**
              * Entropy Coef
-             * @description Weight of the entropy bonus.
+             * @description Weight of the entropy bonus: the mean over the tokens of each micro batch.
              * @default 0
              */
             entropy_coef?: number;
             /**
              * Kl Coef
-             * @description Weight of the KL term to the starting model, in nats per token. 0 loads no reference model.
+             * @description Weight of the KL term to the reference model, in nats. 0 loads no reference model.
              * @default 0
              */
             kl_coef?: number;
@@ -1872,6 +2330,12 @@ export interface components {
              */
             mask_truncated?: boolean;
             /**
+             * Max Ratio
+             * @description Bound of the ratio where the advantage is negative as well (two-sided clipping, arXiv:2505.07291), above
+             *     1 + clip_high; None has no bound.
+             */
+            max_ratio?: number | null;
+            /**
              * Micro Batch Size
              * @description Completions per forward and backward pass; None takes all of a step. Does not change the mathematics.
              */
@@ -1879,7 +2343,7 @@ export interface components {
             model: components["schemas"]["ModelSpec"];
             /**
              * Native
-             * @description Overrides under the engine's own names (TRL's GRPOConfig), checked against its config class.
+             * @description Overrides under the engine's own names, checked against its config class.
              * @default {}
              */
             native?: {
@@ -1887,7 +2351,7 @@ export interface components {
             };
             /**
              * Num Iterations
-             * @description Optimizer steps on each batch of rollouts (mu in the paper).
+             * @description Optimizer steps on each batch of rollouts (mu in the paper of GRPO).
              * @default 1
              */
             num_iterations?: number;
@@ -1896,6 +2360,7 @@ export interface components {
              *       "beta1": 0.9,
              *       "beta2": 0.999,
              *       "epsilon": 1e-8,
+             *       "kind": "adamw",
              *       "learning_rate": 0.00001,
              *       "max_grad_norm": 1,
              *       "schedule": "constant",
@@ -1918,7 +2383,23 @@ export interface components {
              * @enum {string}
              */
             ratio_level?: "token" | "sequence";
-            /** Rewards */
+            /**
+             * Ref Model Mixup Alpha
+             * @description Share of the policy in the mixture that the reference becomes (arXiv:2404.09656); 1 replaces it.
+             * @default 0.6
+             */
+            ref_model_mixup_alpha?: number;
+            /**
+             * Ref Model Sync Steps
+             * @description Optimizer steps between two moves.
+             * @default 512
+             */
+            ref_model_sync_steps?: number;
+            /**
+             * Rewards
+             * @description Parts of the reward, added up by weight. In short: `rewards: "math_equal,format"` and, beside it,
+             *     `reward_weights: "1.0,0.5"`.
+             */
             rewards: components["schemas"]["RewardSpec"][];
             /**
              * @default {
@@ -1937,6 +2418,137 @@ export interface components {
              * @enum {string}
              */
             scale_rewards?: "group" | "batch" | "none";
+            /**
+             * Sync Ref Model
+             * @description Move the reference model after the policy now and then; otherwise it stays the starting model. Needs `kl_coef`
+             *     and full training: with LoRA the reference is the model with its adapter switched off.
+             * @default false
+             */
+            sync_ref_model?: boolean;
+            /**
+             * Top Entropy Quantile
+             * @description Share of the tokens that carry loss, those of highest entropy within each micro batch (arXiv:2506.01939).
+             * @default 1
+             */
+            top_entropy_quantile?: number;
+        };
+        /**
+         * GspoSpec
+         * @description Group sequence policy optimization (arXiv:2507.18071): probability ratios of whole completions.
+         */
+        GspoSpec: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            algorithm: "gspo";
+            /**
+             * Clip High
+             * @description Completions whose ratio is above 1 + clip_high get no gradient.
+             * @default 0.0004
+             */
+            clip_high?: number;
+            /**
+             * Clip Low
+             * @description Completions whose ratio (geometric mean over the tokens) is below 1 - clip_low get no gradient.
+             * @default 0.0003
+             */
+            clip_low?: number;
+            data: components["schemas"]["DataSpec"];
+            /**
+             * Engine
+             * @default auto
+             * @enum {string}
+             */
+            engine?: "auto" | "trl" | "verl";
+            /**
+             * Kl Coef
+             * @description Weight of the KL term to the reference model, in nats. 0 loads no reference model.
+             * @default 0
+             */
+            kl_coef?: number;
+            /**
+             * Mask Truncated
+             * @description Whether completions that ran into `rollout.max_new_tokens` carry no loss.
+             * @default false
+             */
+            mask_truncated?: boolean;
+            /**
+             * Micro Batch Size
+             * @description Completions per forward and backward pass; None takes all of a step. Does not change the mathematics.
+             */
+            micro_batch_size?: number | null;
+            model: components["schemas"]["ModelSpec"];
+            /**
+             * Native
+             * @description Overrides under the engine's own names, checked against its config class.
+             * @default {}
+             */
+            native?: {
+                [key: string]: unknown;
+            };
+            /**
+             * Num Iterations
+             * @description Optimizer steps on each batch of rollouts (mu in the paper of GRPO).
+             * @default 1
+             */
+            num_iterations?: number;
+            /**
+             * @default {
+             *       "beta1": 0.9,
+             *       "beta2": 0.999,
+             *       "epsilon": 1e-8,
+             *       "kind": "adamw",
+             *       "learning_rate": 0.00001,
+             *       "max_grad_norm": 1,
+             *       "schedule": "constant",
+             *       "steps": 60,
+             *       "warmup_steps": 0,
+             *       "weight_decay": 0
+             *     }
+             */
+            optim?: components["schemas"]["OptimSpec"];
+            /**
+             * Prompts Per Step
+             * @description Prompts per optimizer step; each gets `rollout.completions_per_prompt` completions.
+             * @default 8
+             */
+            prompts_per_step?: number;
+            /**
+             * Ref Model Mixup Alpha
+             * @description Share of the policy in the mixture that the reference becomes (arXiv:2404.09656); 1 replaces it.
+             * @default 0.6
+             */
+            ref_model_mixup_alpha?: number;
+            /**
+             * Ref Model Sync Steps
+             * @description Optimizer steps between two moves.
+             * @default 512
+             */
+            ref_model_sync_steps?: number;
+            /**
+             * Rewards
+             * @description Parts of the reward, added up by weight. In short: `rewards: "math_equal,format"` and, beside it,
+             *     `reward_weights: "1.0,0.5"`.
+             */
+            rewards: components["schemas"]["RewardSpec"][];
+            /**
+             * @default {
+             *       "completions_per_prompt": 8,
+             *       "max_new_tokens": 96,
+             *       "temperature": 1,
+             *       "top_k": 0,
+             *       "top_p": 1
+             *     }
+             */
+            rollout?: components["schemas"]["RolloutSpec"];
+            /**
+             * Sync Ref Model
+             * @description Move the reference model after the policy now and then; otherwise it stays the starting model. Needs `kl_coef`
+             *     and full training: with LoRA the reference is the model with its adapter switched off.
+             * @default false
+             */
+            sync_ref_model?: boolean;
         };
         /**
          * GuestSpec
@@ -1962,7 +2574,7 @@ export interface components {
              * Format
              * @description None detects it from the rows.
              */
-            format?: ("sft" | "verifiable") | null;
+            format?: ("sft" | "verifiable" | "preference" | "unpaired") | null;
             /**
              * Keep Good Rows
              * @description Leave out broken rows, reported by line number, instead of refusing the file.
@@ -2297,6 +2909,88 @@ export interface components {
             tags?: string[] | null;
         };
         /**
+         * KtoSpec
+         * @description Kahneman-Tversky optimization (arXiv:2402.01306): single answers that are labelled good or bad.
+         *
+         *     The reference is the starting model, as of dpo. Preference pairs are taken as two labelled answers each. The KL
+         *     term is estimated over all rows of a step, each prompt with the answer of the row before it, so it does not depend
+         *     on `micro_batch_size`.
+         */
+        KtoSpec: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            algorithm: "kto";
+            /**
+             * Batch Size
+             * @description Rows per optimizer step; a pair is one row.
+             * @default 8
+             */
+            batch_size?: number;
+            /**
+             * Beta
+             * @description How strongly the policy is held to the reference.
+             * @default 0.1
+             */
+            beta?: number;
+            data: components["schemas"]["DataSpec"];
+            /**
+             * Desirable Weight
+             * @description Weight of the loss of good answers; raise it where they are the fewer.
+             * @default 1
+             */
+            desirable_weight?: number;
+            /**
+             * Engine
+             * @default auto
+             * @enum {string}
+             */
+            engine?: "auto" | "trl" | "verl";
+            /**
+             * Loss Type
+             * @description `apo_zero_unpaired` has no KL term (arXiv:2408.06266).
+             * @default kto
+             * @enum {string}
+             */
+            loss_type?: "kto" | "apo_zero_unpaired";
+            /**
+             * Micro Batch Size
+             * @description Rows per forward and backward pass; None takes the whole batch. Does not change the mathematics.
+             */
+            micro_batch_size?: number | null;
+            model: components["schemas"]["ModelSpec"];
+            /**
+             * Native
+             * @description Overrides under the engine's own names (TRL's KTOConfig), checked against its config class.
+             * @default {}
+             */
+            native?: {
+                [key: string]: unknown;
+            };
+            /**
+             * @default {
+             *       "beta1": 0.9,
+             *       "beta2": 0.999,
+             *       "epsilon": 1e-8,
+             *       "kind": "adamw",
+             *       "learning_rate": 0.00001,
+             *       "max_grad_norm": 1,
+             *       "schedule": "constant",
+             *       "steps": 60,
+             *       "warmup_steps": 0,
+             *       "weight_decay": 0
+             *     }
+             */
+            optim?: components["schemas"]["OptimSpec"];
+            /**
+             * Undesirable Weight
+             * @description Weight of the loss of bad answers.
+             * @default 1
+             */
+            undesirable_weight?: number;
+        };
+        /**
          * LiveEvent
          * @description A message of the websocket: something happened in the job.
          */
@@ -2405,6 +3099,14 @@ export interface components {
              */
             dropout?: number;
             /**
+             * Kind
+             * @description `rslora` scales the update by alpha / sqrt(rank), so that high ranks keep learning (arXiv:2312.03732); `dora`
+             *     also trains the norm of each weight's rows, which costs time (arXiv:2402.09353).
+             * @default lora
+             * @enum {string}
+             */
+            kind?: "lora" | "dora" | "rslora";
+            /**
              * Rank
              * @description Rank of the update matrices.
              * @default 16
@@ -2498,8 +3200,29 @@ export interface components {
              * @enum {string}
              */
             dtype?: "auto" | "float32" | "bfloat16" | "float16";
+            /**
+             * Gradient Checkpointing
+             * @description Compute each layer again in the backward pass instead of keeping what lies in between: less memory, a third
+             *     more time.
+             * @default false
+             */
+            gradient_checkpointing?: boolean;
+            /**
+             * Liger
+             * @description Use the fused kernels of the package liger-kernel. On a GPU only.
+             * @default false
+             */
+            liger?: boolean;
             /** @description Train small update matrices instead of all weights. */
             lora?: components["schemas"]["LoraSpec"] | null;
+            /**
+             * Quantize
+             * @description Hold the frozen weights beside `lora` in 4 bits (nf4 with double quantization: QLoRA, arXiv:2305.14314) or 8
+             *     (arXiv:2208.07339). Checkpoints hold the update alone, and are folded into the weights of `base` as they were.
+             * @default none
+             * @enum {string}
+             */
+            quantize?: "none" | "nf4" | "int8";
             /**
              * Template
              * @description How messages become text: `auto` is the template of the model (some add a system prompt of their own),
@@ -2569,24 +3292,37 @@ export interface components {
         };
         /**
          * OptimSpec
-         * @description AdamW (arXiv:1711.05101) and its schedule.
+         * @description The optimizer and its schedule.
          */
         OptimSpec: {
             /**
              * Beta1
+             * @description Decay of the mean of gradients (AdamW, Lion).
              * @default 0.9
              */
             beta1?: number;
             /**
              * Beta2
+             * @description Decay of the mean of squared gradients (AdamW), or of the mean kept (Lion).
              * @default 0.999
              */
             beta2?: number;
             /**
              * Epsilon
+             * @description Added to the divisor (AdamW).
              * @default 1e-8
              */
             epsilon?: number;
+            /**
+             * Kind
+             * @description AdamW (arXiv:1711.05101) keeps 8 bytes per trained weight; with 8-bit states 2 (arXiv:2110.02861); paged ones
+             *     move to host memory when a GPU is full. Lion (arXiv:2302.06675) keeps 4, or 1 in 8 bits, and wants a learning rate
+             *     3 to 10 times smaller. Adafactor (arXiv:1804.04235, with this learning rate, not its own) keeps next to nothing,
+             *     SGD (without momentum) nothing.
+             * @default adamw
+             * @enum {string}
+             */
+            kind?: "adamw" | "adamw_8bit" | "paged_adamw" | "paged_adamw_8bit" | "lion" | "lion_8bit" | "adafactor" | "sgd";
             /**
              * Learning Rate
              * @default 0.00001
@@ -2624,6 +3360,74 @@ export interface components {
             weight_decay?: number;
         };
         /**
+         * OrpoSpec
+         * @description Odds ratio preference optimization (arXiv:2403.07691): SFT on the chosen answers and, in the same step, an odds
+         *     ratio that disfavours the rejected ones. Has no reference model.
+         */
+        OrpoSpec: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            algorithm: "orpo";
+            /**
+             * Batch Size
+             * @description Rows per optimizer step; a pair is one row.
+             * @default 8
+             */
+            batch_size?: number;
+            /**
+             * Beta
+             * @description Weight of the odds ratio term; lambda in the paper.
+             * @default 0.1
+             */
+            beta?: number;
+            data: components["schemas"]["DataSpec"];
+            /**
+             * Engine
+             * @default auto
+             * @enum {string}
+             */
+            engine?: "auto" | "trl" | "verl";
+            /**
+             * Loss On
+             * @description Which tokens of the chosen conversation the SFT term is about: the answer, as in the paper's formula, or the
+             *     prompt too, as in the paper's code.
+             * @default response
+             * @enum {string}
+             */
+            loss_on?: "response" | "all";
+            /**
+             * Micro Batch Size
+             * @description Rows per forward and backward pass; None takes the whole batch. Does not change the mathematics.
+             */
+            micro_batch_size?: number | null;
+            model: components["schemas"]["ModelSpec"];
+            /**
+             * Native
+             * @description Overrides under the engine's own names (TRL's ORPOConfig), checked against its config class.
+             * @default {}
+             */
+            native?: {
+                [key: string]: unknown;
+            };
+            /**
+             * @default {
+             *       "beta1": 0.9,
+             *       "beta2": 0.999,
+             *       "epsilon": 1e-8,
+             *       "kind": "adamw",
+             *       "learning_rate": 0.00001,
+             *       "max_grad_norm": 1,
+             *       "schedule": "constant",
+             *       "steps": 60,
+             *       "warmup_steps": 0,
+             *       "weight_decay": 0
+             *     }
+             */
+            optim?: components["schemas"]["OptimSpec"];
+        };
+        /**
          * PipelineSpec
          * @description Jobs that belong together; each may wait for others by name.
          */
@@ -2649,6 +3453,211 @@ export interface components {
             jobs: components["schemas"]["JobView"][];
             /** Name */
             name: string;
+        };
+        /**
+         * PpoRolloutSpec
+         * @description How completions are drawn from the policy.
+         */
+        PpoRolloutSpec: {
+            /**
+             * Completions Per Prompt
+             * @description Completions of each prompt. The critic is the baseline, so one is enough.
+             * @default 1
+             */
+            completions_per_prompt?: number;
+            /**
+             * Max New Tokens
+             * @default 96
+             */
+            max_new_tokens?: number;
+            /**
+             * Temperature
+             * @default 1
+             */
+            temperature?: number;
+            /**
+             * Top K
+             * @description 0 considers every token.
+             * @default 0
+             */
+            top_k?: number;
+            /**
+             * Top P
+             * @default 1
+             */
+            top_p?: number;
+        };
+        /**
+         * PpoSpec
+         * @description Proximal policy optimization (arXiv:1707.06347), with rewards as in arXiv:1909.08593.
+         */
+        PpoSpec: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            algorithm: "ppo";
+            /**
+             * Clip High
+             * @description Probability ratios above 1 + clip_high get no gradient.
+             * @default 0.2
+             */
+            clip_high?: number;
+            /**
+             * Clip Low
+             * @description Probability ratios below 1 - clip_low get no gradient.
+             * @default 0.2
+             */
+            clip_low?: number;
+            /**
+             * @default {
+             *       "kind": "shared",
+             *       "start": "actor"
+             *     }
+             */
+            critic?: components["schemas"]["CriticSpec"];
+            data: components["schemas"]["DataSpec"];
+            /**
+             * Engine
+             * @default auto
+             * @enum {string}
+             */
+            engine?: "auto" | "trl" | "verl";
+            /**
+             * Entropy Coef
+             * @description Weight of the entropy bonus.
+             * @default 0
+             */
+            entropy_coef?: number;
+            /**
+             * Gae Lambda
+             * @description How far advantages trust the rewards that came (1) rather than the critic (0) (arXiv:1506.02438).
+             * @default 0.95
+             */
+            gae_lambda?: number;
+            /**
+             * Gamma
+             * @description Discount of rewards per token.
+             * @default 1
+             */
+            gamma?: number;
+            /**
+             * Kl Coef
+             * @description Reward that a nat of divergence from the starting model costs, per token. 0 loads no reference model.
+             * @default 0.05
+             */
+            kl_coef?: number;
+            /**
+             * Kl Estimator
+             * @description How the divergence at a token is estimated, for the reward and for `kl_divergence`, from r = p_reference / p:
+             *     -log r (k1), (log r)^2 / 2 (k2), r - 1 - log r (k3).
+             * @default k1
+             * @enum {string}
+             */
+            kl_estimator?: "k1" | "k2" | "k3";
+            /**
+             * Kl Horizon
+             * @description Completions over which `kl_coef` is corrected: one batch moves it by at most a fifth of its share of these.
+             * @default 10000
+             */
+            kl_horizon?: number;
+            /**
+             * Kl Target
+             * @description Mean divergence per token, in nats, that `kl_coef` is steered to after each batch of rollouts; None keeps it.
+             */
+            kl_target?: number | null;
+            /**
+             * Micro Batch Size
+             * @description Completions per forward and backward pass; None takes the whole mini batch. Does not change the mathematics.
+             */
+            micro_batch_size?: number | null;
+            /**
+             * Mini Batch Size
+             * @description Completions per optimizer step; None takes the whole batch of rollouts.
+             */
+            mini_batch_size?: number | null;
+            /**
+             * Missing Eos Penalty
+             * @description Taken from the reward of a completion that ran into `rollout.max_new_tokens`.
+             * @default 0
+             */
+            missing_eos_penalty?: number;
+            model: components["schemas"]["ModelSpec"];
+            /**
+             * Native
+             * @description Overrides under the engine's own names (transformers' TrainingArguments), checked against its config class.
+             * @default {}
+             */
+            native?: {
+                [key: string]: unknown;
+            };
+            /**
+             * Num Iterations
+             * @description Passes over each batch of rollouts, in mini batches of a new order each time.
+             * @default 4
+             */
+            num_iterations?: number;
+            /**
+             * @default {
+             *       "beta1": 0.9,
+             *       "beta2": 0.999,
+             *       "epsilon": 1e-8,
+             *       "kind": "adamw",
+             *       "learning_rate": 0.00001,
+             *       "max_grad_norm": 1,
+             *       "schedule": "constant",
+             *       "steps": 60,
+             *       "warmup_steps": 0,
+             *       "weight_decay": 0
+             *     }
+             */
+            optim?: components["schemas"]["OptimSpec"];
+            /**
+             * Prompts Per Batch
+             * @description Prompts per batch of rollouts; each gets `rollout.completions_per_prompt` completions.
+             * @default 64
+             */
+            prompts_per_batch?: number;
+            /**
+             * Rewards
+             * @description Parts of the reward, added up by weight. In short: `rewards: "math_equal,format"` and, beside it,
+             *     `reward_weights: "1.0,0.5"`.
+             */
+            rewards: components["schemas"]["RewardSpec"][];
+            /**
+             * @default {
+             *       "completions_per_prompt": 1,
+             *       "max_new_tokens": 96,
+             *       "temperature": 1,
+             *       "top_k": 0,
+             *       "top_p": 1
+             *     }
+             */
+            rollout?: components["schemas"]["PpoRolloutSpec"];
+            /**
+             * Value Clip
+             * @description How far a value may move from what it was when the rollouts were scored; None lets it.
+             * @default 0.2
+             */
+            value_clip?: number | null;
+            /**
+             * Value Coef
+             * @description Weight of the critic's loss.
+             * @default 0.1
+             */
+            value_coef?: number;
+            /**
+             * Whiten Advantages
+             * @description Whether the advantages of a batch are scaled and shifted to mean 0 and standard deviation 1.
+             * @default true
+             */
+            whiten_advantages?: boolean;
+            /**
+             * Whiten Rewards
+             * @description Whether the token rewards of a batch are scaled to standard deviation 1; their mean stays.
+             * @default false
+             */
+            whiten_rewards?: boolean;
         };
         /** ProblemView */
         ProblemView: {
@@ -2834,7 +3843,7 @@ export interface components {
              * Role
              * @enum {string}
              */
-            role: "model" | "data";
+            role: "model" | "data" | "code";
             /**
              * Sha256
              * @description As in a job's inputs; None for a checkpoint, which is resolved when the job starts.
@@ -2883,15 +3892,90 @@ export interface components {
             gpus?: number;
         };
         /**
+         * RewardModelSpec
+         * @description Reward model: a score for each answer, so that the chosen one of a pair scores higher (arXiv:2203.02155).
+         */
+        RewardModelSpec: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            algorithm: "reward";
+            /**
+             * Batch Size
+             * @description Rows per optimizer step; a pair is one row.
+             * @default 8
+             */
+            batch_size?: number;
+            /**
+             * Center Rewards Coefficient
+             * @description Weight of the square of a pair's summed scores, which keeps scores around zero (arXiv:2312.09244).
+             * @default 0
+             */
+            center_rewards_coefficient?: number;
+            data: components["schemas"]["DataSpec"];
+            /**
+             * Engine
+             * @default auto
+             * @enum {string}
+             */
+            engine?: "auto" | "trl" | "verl";
+            /**
+             * Micro Batch Size
+             * @description Rows per forward and backward pass; None takes the whole batch. Does not change the mathematics.
+             */
+            micro_batch_size?: number | null;
+            model: components["schemas"]["ModelSpec"];
+            /**
+             * Native
+             * @description Overrides under the engine's own names (TRL's RewardConfig), checked against its config class.
+             * @default {}
+             */
+            native?: {
+                [key: string]: unknown;
+            };
+            /**
+             * @default {
+             *       "beta1": 0.9,
+             *       "beta2": 0.999,
+             *       "epsilon": 1e-8,
+             *       "kind": "adamw",
+             *       "learning_rate": 0.00001,
+             *       "max_grad_norm": 1,
+             *       "schedule": "constant",
+             *       "steps": 60,
+             *       "warmup_steps": 0,
+             *       "weight_decay": 0
+             *     }
+             */
+            optim?: components["schemas"]["OptimSpec"];
+            /**
+             * Use Margin
+             * @description Whether the column `margin`, where all rows have it, is what the scores of a pair must differ by
+             *     (arXiv:2307.09288).
+             * @default true
+             */
+            use_margin?: boolean;
+        };
+        /**
          * RewardSpec
          * @description One part of the reward.
          */
         RewardSpec: {
             /**
              * Name
-             * @description Name in the reward registry: `math_equal`, `exact`, `choice`, `format`, `length`, `repetition`.
+             * @description Name in the reward registry: `math_equal`, `exact`, `choice`, `format`, `length`, `repetition`, `code_tests`,
+             *     `reward_model`, `llm_judge`, `python_file`.
              */
             name: string;
+            /**
+             * On Error
+             * @description What happens to a completion for which the reward raises or gives no finite number: the job fails, this part of
+             *     its reward is 0, or it is left out: of the mean reward, of its group, and of the gradient. Each is recorded.
+             * @default fail
+             * @enum {string}
+             */
+            on_error?: "fail" | "zero" | "skip";
             /**
              * Params
              * @description Checked against the reward's params model.
@@ -2905,6 +3989,131 @@ export interface components {
              * @default 1
              */
             weight?: number;
+        };
+        /**
+         * RlooSpec
+         * @description REINFORCE leave-one-out (arXiv:2402.14740): the baseline of a completion is the mean reward of the others of its
+         *     group. The KL term is part of the reward: `kl_coef` times the log-ratio of the whole completion to the reference.
+         */
+        RlooSpec: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            algorithm: "rloo";
+            /**
+             * Clip High
+             * @description Completions whose probability ratio is above 1 + clip_high get no gradient.
+             * @default 0.2
+             */
+            clip_high?: number;
+            /**
+             * Clip Low
+             * @description Completions whose probability ratio is below 1 - clip_low get no gradient; with one iteration it is always 1.
+             * @default 0.2
+             */
+            clip_low?: number;
+            data: components["schemas"]["DataSpec"];
+            /**
+             * Engine
+             * @default auto
+             * @enum {string}
+             */
+            engine?: "auto" | "trl" | "verl";
+            /**
+             * Kl Coef
+             * @description Weight of the KL term to the reference model, in nats. 0 loads no reference model.
+             * @default 0
+             */
+            kl_coef?: number;
+            /**
+             * Mask Truncated
+             * @description Whether completions that ran into `rollout.max_new_tokens` carry no loss.
+             * @default false
+             */
+            mask_truncated?: boolean;
+            /**
+             * Micro Batch Size
+             * @description Completions per forward and backward pass; None takes all of a step. Does not change the mathematics.
+             */
+            micro_batch_size?: number | null;
+            model: components["schemas"]["ModelSpec"];
+            /**
+             * Native
+             * @description Overrides under the engine's own names, checked against its config class.
+             * @default {}
+             */
+            native?: {
+                [key: string]: unknown;
+            };
+            /**
+             * Normalize Advantages
+             * @description Bring the advantages of a batch to mean 0 and standard deviation 1.
+             * @default false
+             */
+            normalize_advantages?: boolean;
+            /**
+             * Num Iterations
+             * @description Optimizer steps on each batch of rollouts (mu in the paper of GRPO).
+             * @default 1
+             */
+            num_iterations?: number;
+            /**
+             * @default {
+             *       "beta1": 0.9,
+             *       "beta2": 0.999,
+             *       "epsilon": 1e-8,
+             *       "kind": "adamw",
+             *       "learning_rate": 0.00001,
+             *       "max_grad_norm": 1,
+             *       "schedule": "constant",
+             *       "steps": 60,
+             *       "warmup_steps": 0,
+             *       "weight_decay": 0
+             *     }
+             */
+            optim?: components["schemas"]["OptimSpec"];
+            /**
+             * Prompts Per Step
+             * @description Prompts per optimizer step; each gets `rollout.completions_per_prompt` completions.
+             * @default 8
+             */
+            prompts_per_step?: number;
+            /**
+             * Ref Model Mixup Alpha
+             * @description Share of the policy in the mixture that the reference becomes (arXiv:2404.09656); 1 replaces it.
+             * @default 0.6
+             */
+            ref_model_mixup_alpha?: number;
+            /**
+             * Ref Model Sync Steps
+             * @description Optimizer steps between two moves.
+             * @default 512
+             */
+            ref_model_sync_steps?: number;
+            /**
+             * Rewards
+             * @description Parts of the reward, added up by weight. In short: `rewards: "math_equal,format"` and, beside it,
+             *     `reward_weights: "1.0,0.5"`.
+             */
+            rewards: components["schemas"]["RewardSpec"][];
+            /**
+             * @default {
+             *       "completions_per_prompt": 8,
+             *       "max_new_tokens": 96,
+             *       "temperature": 1,
+             *       "top_k": 0,
+             *       "top_p": 1
+             *     }
+             */
+            rollout?: components["schemas"]["RolloutSpec"];
+            /**
+             * Sync Ref Model
+             * @description Move the reference model after the policy now and then; otherwise it stays the starting model. Needs `kl_coef`
+             *     and full training: with LoRA the reference is the model with its adapter switched off.
+             * @default false
+             */
+            sync_ref_model?: boolean;
         };
         /**
          * RolloutSpec
@@ -3215,7 +4424,8 @@ export interface components {
             loss_on?: "response" | "all";
             /**
              * Micro Batch Size
-             * @description Rows per forward and backward pass; None takes the whole batch. Does not change the mathematics.
+             * @description Rows per forward and backward pass; None takes the whole batch, or with `packing` as many rows as fit. Does not
+             *     change the mathematics.
              */
             micro_batch_size?: number | null;
             model: components["schemas"]["ModelSpec"];
@@ -3232,6 +4442,7 @@ export interface components {
              *       "beta1": 0.9,
              *       "beta2": 0.999,
              *       "epsilon": 1e-8,
+             *       "kind": "adamw",
              *       "learning_rate": 0.00001,
              *       "max_grad_norm": 1,
              *       "schedule": "constant",
@@ -3241,6 +4452,13 @@ export interface components {
              *     }
              */
             optim?: components["schemas"]["OptimSpec"];
+            /**
+             * Packing
+             * @description Put the rows of a step behind each other without padding, in passes of at most `data.max_tokens` tokens. No row
+             *     sees another, and the mathematics is the same: a step still takes `batch_size` rows. Faster where lengths differ.
+             * @default false
+             */
+            packing?: boolean;
         };
         /** ShareList */
         ShareList: {
@@ -3418,7 +4636,7 @@ export interface components {
              */
             tags?: string[];
             /** Task */
-            task: components["schemas"]["SftSpec"] | components["schemas"]["GrpoSpec"];
+            task: components["schemas"]["SftSpec"] | components["schemas"]["RewardModelSpec"] | components["schemas"]["DpoSpec"] | components["schemas"]["KtoSpec"] | components["schemas"]["OrpoSpec"] | components["schemas"]["GrpoSpec"] | components["schemas"]["GspoSpec"] | components["schemas"]["DapoSpec"] | components["schemas"]["RlooSpec"] | components["schemas"]["PpoSpec"];
         };
         /**
          * TreeSpec
@@ -3568,6 +4786,221 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["BenchmarkPage"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    chat_answer: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChatSpec"];
+            };
+        };
+        responses: {
+            /** @description Server-sent events; the data of each is a ChatStream */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["ChatStream"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                    "text/event-stream": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                    "text/event-stream": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                    "text/event-stream": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                    "text/event-stream": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                    "text/event-stream": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                    "text/event-stream": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                    "text/event-stream": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                    "text/event-stream": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                    "text/event-stream": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    chat_choices: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChatChoices"];
                 };
             };
             /** @description The request cannot be read, or its host is not allowed */

@@ -10,6 +10,7 @@ const KEYS: [string[], Key][] = [
   [["g", "l"], "help.launch"],
   [["g", "d"], "help.datasets"],
   [["g", "e"], "help.evaluate"],
+  [["g", "c"], "help.chat"],
   [["Esc"], "help.escape"],
   [["?"], "help.help"],
 ];

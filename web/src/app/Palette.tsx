@@ -11,6 +11,7 @@ const PAGES: [string, Key][] = [
   ["/launch", "nav.launch"],
   ["/datasets", "nav.datasets"],
   ["/evaluate", "nav.evaluate"],
+  ["/chat", "nav.chat"],
   ["/compare", "compare.title"],
 ];
 const MAX_FOUND = 12;

@@ -1,4 +1,4 @@
-import { BarChartOutlined, DatabaseOutlined, HomeOutlined, RocketOutlined, UnorderedListOutlined } from "@ant-design/icons";
+import { BarChartOutlined, DatabaseOutlined, HomeOutlined, MessageOutlined, RocketOutlined, UnorderedListOutlined } from "@ant-design/icons";
 import { useQuery } from "@tanstack/react-query";
 import { Alert, Layout, Menu, Segmented, Select, Skeleton } from "antd";
 import { lazy, Suspense, useEffect, useState } from "react";
@@ -24,6 +24,7 @@ const ComparePage = lazy(() => import("../modules/compare/ComparePage"));
 const LaunchPage = lazy(() => import("../modules/launch/LaunchPage"));
 const DatasetsPage = lazy(() => import("../modules/datasets/DatasetsPage"));
 const EvaluatePage = lazy(() => import("../modules/evaluation/EvaluatePage"));
+const ChatPage = lazy(() => import("../modules/chat/ChatPage"));
 
 interface Props {
   language: Language;
@@ -38,6 +39,7 @@ const SECTIONS = [
   { name: "launch", path: "/launch", icon: <RocketOutlined /> },
   { name: "datasets", path: "/datasets", icon: <DatabaseOutlined /> },
   { name: "evaluate", path: "/evaluate", icon: <BarChartOutlined /> },
+  { name: "chat", path: "/chat", icon: <MessageOutlined /> },
 ] as const;
 
 export function Shell(props: Props) {
@@ -52,6 +54,7 @@ export function Shell(props: Props) {
     "g l": () => void navigate("/launch"),
     "g d": () => void navigate("/datasets"),
     "g e": () => void navigate("/evaluate"),
+    "g c": () => void navigate("/chat"),
     "?": () => setHelpOpen(true),
     "mod k": () => setPaletteOpen(true),
     "/": focusSearch,
@@ -126,6 +129,7 @@ function Pages() {
       <Route path="/datasets" element={<DatasetsPage />} />
       <Route path="/datasets/:ref" element={<DatasetsPage />} />
       <Route path="/evaluate" element={<EvaluatePage />} />
+      <Route path="/chat" element={<ChatPage />} />
       <Route path="*" element={<Navigate to="/" replace />} />
     </Routes>
   );

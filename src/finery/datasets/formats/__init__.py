@@ -51,7 +51,8 @@ def detect(rows: Sequence[Row]) -> str:
     if best == 0:
         raise InvalidSpec(
             f"no format has rows with the columns {columns}; known are sft (messages, conversations, prompt+response, "
-            "instruction+output) and verifiable (prompt+answer); rename the columns"
+            "instruction+output), verifiable (prompt+answer), preference (prompt+chosen+rejected) and unpaired "
+            "(prompt+completion+label); rename the columns"
         )
     if len(names) > 1:
         raise InvalidSpec(f"the columns {columns} fit the formats {' and '.join(names)}; name the one that is meant")

@@ -58,6 +58,21 @@ class Sft:
 registry.register("sft", params=NoParams)(Sft())
 
 
+def sharegpt_message(turn: object, *, place: str = "a turn") -> Row:
+    """A turn of ShareGPT, or a chat message, as a chat message whose content is still to be checked.
+
+    Raises:
+        ValueError: it is no turn, or nobody known says it.
+    """
+    if not isinstance(turn, dict):
+        raise ValueError(f"{place} is no turn; expected {{'from': ..., 'value': ...}}")
+    speaker = turn.get("from", turn.get("role"))
+    role = _SHAREGPT_ROLES.get(speaker) if isinstance(speaker, str) else None
+    if role is None:
+        raise ValueError(f"{place} is from {speaker!r}; known are {', '.join(_SHAREGPT_ROLES)}")
+    return {"role": role, "content": turn.get("value", turn.get("content"))}
+
+
 def _rest(row: Row, used: set[str]) -> Row:
     return {key: value for key, value in row.items() if key not in used}
 
@@ -108,12 +123,6 @@ def _from_sharegpt(row: Row) -> Row:
     system = row.get("system")
     messages = [{"role": "system", "content": system}] if system else []
     for index, turn in enumerate(turns):
-        if not isinstance(turn, dict):
-            raise ValueError(f"conversations[{index}] is no turn; expected {{'from': ..., 'value': ...}}")
-        speaker = turn.get("from", turn.get("role"))
-        role = _SHAREGPT_ROLES.get(speaker) if isinstance(speaker, str) else None
-        if role is None:
-            raise ValueError(f"conversations[{index}] is from {speaker!r}; known are {', '.join(_SHAREGPT_ROLES)}")
-        messages.append({"role": role, "content": turn.get("value", turn.get("content"))})
+        messages.append(sharegpt_message(turn, place=f"conversations[{index}]"))
     rest = _rest(row, {"conversations", "system"})
     return {"messages": messages_of(messages, what="conversations", last="assistant"), **rest}

@@ -24,7 +24,8 @@ class GeneratorParams(Spec):
     exclude: tuple[str, ...] = ()
     """Dataset versions whose prompts must not appear, such as the test set while the training set is made."""
     format: DatasetFormat = "verifiable"
-    """`verifiable` writes prompt and answer, `sft` prompt and response."""
+    """`verifiable` writes prompt and answer, `sft` prompt and response, `preference` prompt with the right response
+    and a wrong one, `unpaired` prompt and one response of the two in turn, labelled."""
 
 
 class Generated(NamedTuple):
@@ -34,6 +35,8 @@ class Generated(NamedTuple):
     answer: str
     response: str
     """What SFT is to learn; the answer or a sentence with it."""
+    wrong_response: str = ""
+    """A response of the same wording with a wrong answer; empty where the generator makes none."""
 
 
 Generator = Callable[[Any, Collection[str]], Iterator[Generated]]

@@ -27,6 +27,8 @@ _COMPUTE: dict[Operation, Callable[[int, int], int]] = {
 _PLACE = re.compile(r"\{(\w*)\}")
 _PROMPT_PLACES = {"left", "operator", "right"}
 _LARGEST = 10**9
+_OFFSETS = (-10, -2, -1, 1, 2, 10)
+"""By how much a wrong answer misses the right one."""
 
 
 class OperandRange(Spec):
@@ -111,7 +113,12 @@ def arithmetic(params: ArithmeticParams, taken: Collection[str]) -> Iterator[Gen
         if prompt in made:
             raise InvalidSpec(f"two different problems are both worded {prompt!r}; put a space between the operands")
         made.add(prompt)
-        yield Generated(prompt, str(_answer(problem)), _word(params.response, problem))
+        yield Generated(
+            prompt,
+            str(_answer(problem)),
+            _word(params.response, problem),
+            _word(params.response, problem, answer=_wrong_answer(problem, params.seed)),
+        )
         if len(made) == params.num_rows:
             return
     raise _too_few(len(made), num_taken, params)
@@ -174,12 +181,19 @@ def _answer(problem: Problem) -> int:
     return _COMPUTE[problem.operation](problem.left, problem.right)
 
 
-def _word(template: str, problem: Problem) -> str:
+def _wrong_answer(problem: Problem, seed: int) -> int:
+    """An answer near the right one and of its sign; the same for the same problem and seed."""
+    offset = random.Random(f"{seed} {problem}").choice(_OFFSETS)
+    right = _answer(problem)
+    return right + (offset if (right + offset < 0) == (right < 0) else -offset)
+
+
+def _word(template: str, problem: Problem, answer: int | None = None) -> str:
     values = {
         "left": str(problem.left),
         "operator": _SYMBOLS[problem.operation],
         "right": str(problem.right),
-        "answer": str(_answer(problem)),
+        "answer": str(_answer(problem) if answer is None else answer),
     }
     return _PLACE.sub(lambda match: values[match[1]], template)
 

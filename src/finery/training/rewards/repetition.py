@@ -14,6 +14,7 @@ class RepetitionParams(Spec):
     ngram: int = Field(3, ge=1, le=50)
     """Units that count as said again when they come in the same order."""
     unit: texts.Unit = "words"
+    """What is counted; each Chinese, Japanese and Korean character is a word."""
 
 
 @registry.register("repetition", params=RepetitionParams)

@@ -1,8 +1,9 @@
 """What the algorithms' specs are made of."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from finery.core.spec import ADVANCED, Spec
 
@@ -23,8 +24,15 @@ class DataSpec(Spec):
 
 
 class OptimSpec(Spec):
-    """AdamW (arXiv:1711.05101) and its schedule."""
+    """The optimizer and its schedule."""
 
+    kind: Literal[
+        "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "lion", "lion_8bit", "adafactor", "sgd"
+    ] = Field("adamw", json_schema_extra=ADVANCED)
+    """AdamW (arXiv:1711.05101) keeps 8 bytes per trained weight; with 8-bit states 2 (arXiv:2110.02861); paged ones
+    move to host memory when a GPU is full. Lion (arXiv:2302.06675) keeps 4, or 1 in 8 bits, and wants a learning rate
+    3 to 10 times smaller. Adafactor (arXiv:1804.04235, with this learning rate, not its own) keeps next to nothing,
+    SGD (without momentum) nothing."""
     learning_rate: float = Field(1e-5, gt=0)
     steps: int = Field(60, ge=1)
     """Optimizer steps in all."""
@@ -34,8 +42,11 @@ class OptimSpec(Spec):
     """After the warm-up: stay, or fall to zero at the last step."""
     weight_decay: float = Field(0.0, ge=0, json_schema_extra=ADVANCED)
     beta1: float = Field(0.9, ge=0, lt=1, json_schema_extra=ADVANCED)
+    """Decay of the mean of gradients (AdamW, Lion)."""
     beta2: float = Field(0.999, ge=0, lt=1, json_schema_extra=ADVANCED)
+    """Decay of the mean of squared gradients (AdamW), or of the mean kept (Lion)."""
     epsilon: float = Field(1e-8, gt=0, json_schema_extra=ADVANCED)
+    """Added to the divisor (AdamW)."""
     max_grad_norm: float = Field(1.0, ge=0, json_schema_extra=ADVANCED)
     """Gradients are scaled down to this L2 norm; 0 leaves them."""
 
@@ -44,10 +55,52 @@ class RewardSpec(Spec):
     """One part of the reward."""
 
     name: str
-    """Name in the reward registry: `math_equal`, `exact`, `choice`, `format`, `length`, `repetition`."""
+    """Name in the reward registry: `math_equal`, `exact`, `choice`, `format`, `length`, `repetition`, `code_tests`,
+    `reward_model`, `llm_judge`, `python_file`."""
     weight: float = 1.0
+    on_error: Literal["fail", "zero", "skip"] = Field("fail", json_schema_extra=ADVANCED)
+    """What happens to a completion for which the reward raises or gives no finite number: the job fails, this part of
+    its reward is 0, or it is left out: of the mean reward, of its group, and of the gradient. Each is recorded."""
     params: dict[str, Any] = {}
     """Checked against the reward's params model."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_a_name(cls, raw: Any) -> Any:
+        return {"name": raw.strip()} if isinstance(raw, str) else raw
+
+
+class Rewarded(Spec):
+    """What is trained by rewards."""
+
+    rewards: tuple[RewardSpec, ...] = Field(min_length=1)
+    """Parts of the reward, added up by weight. In short: `rewards: "math_equal,format"` and, beside it,
+    `reward_weights: "1.0,0.5"`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_short(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping) or not isinstance(raw.get("rewards"), str) and "reward_weights" not in raw:
+            return raw
+        rewards, weights = _listed(raw.get("rewards", ())), _listed(raw.get("reward_weights"))
+        if weights is not None and rewards is not None:
+            if len(weights) != len(rewards):
+                raise ValueError(f"reward_weights has {len(weights)} weights for {len(rewards)} rewards")
+            rewards = [_weighted(reward, weight) for reward, weight in zip(rewards, weights, strict=True)]
+        return {key: value for key, value in raw.items() if key != "reward_weights"} | {"rewards": rewards}
+
+
+def _listed(raw: Any) -> Any:
+    """A list as it may be written on a command line."""
+    if isinstance(raw, str):
+        return [part.strip() for part in raw.split(",")]
+    return [raw] if isinstance(raw, int | float) else raw
+
+
+def _weighted(reward: Any, weight: Any) -> Any:
+    if isinstance(reward, Mapping) and "weight" in reward:
+        raise ValueError(f"reward_weights gives {reward.get('name')} a second weight; write one of the two")
+    return {**(reward if isinstance(reward, Mapping) else {"name": reward}), "weight": weight}
 
 
 class RolloutSpec(Spec):

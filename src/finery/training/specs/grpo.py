@@ -1,32 +1,19 @@
 """Spec of group relative policy optimization."""
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from finery.core.spec import ADVANCED, Spec
-from finery.models.specs import ModelSpec
-from finery.training.specs.base import DataSpec, EngineName, OptimSpec, RewardSpec, RolloutSpec, check_micro_batch
+from finery.core.spec import ADVANCED
+from finery.training.specs.groups import ReferencedSpec
 
 _TOKEN_LOSSES = ("bnpo", "dr_grpo", "dapo", "cispo", "vespo")
 
 
-class GrpoSpec(Spec):
+class GrpoSpec(ReferencedSpec):
     """Group relative policy optimization (arXiv:2402.03300)."""
 
     algorithm: Literal["grpo"]
-    engine: EngineName = Field("auto", json_schema_extra=ADVANCED)
-    model: ModelSpec
-    data: DataSpec
-    rewards: tuple[RewardSpec, ...] = Field(min_length=1)
-    optim: OptimSpec = OptimSpec()
-    rollout: RolloutSpec = RolloutSpec()
-    prompts_per_step: int = Field(8, ge=1)
-    """Prompts per optimizer step; each gets `rollout.completions_per_prompt` completions."""
-    micro_batch_size: int | None = Field(None, ge=1, json_schema_extra=ADVANCED)
-    """Completions per forward and backward pass; None takes all of a step. Does not change the mathematics."""
-    num_iterations: int = Field(1, ge=1, json_schema_extra=ADVANCED)
-    """Optimizer steps on each batch of rollouts (mu in the paper)."""
     loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = Field(
         "dapo", json_schema_extra=ADVANCED
     )
@@ -40,25 +27,17 @@ class GrpoSpec(Spec):
     """Whether completions that ran into `rollout.max_new_tokens` carry no loss (overlong filtering of DAPO)."""
     scale_rewards: Literal["group", "batch", "none"] = Field("group", json_schema_extra=ADVANCED)
     """Standard deviation that advantages are divided by."""
-    kl_coef: float = Field(0.0, ge=0)
-    """Weight of the KL term to the starting model, in nats per token. 0 loads no reference model."""
     clip_low: float = Field(0.2, gt=0, lt=1, json_schema_extra=ADVANCED)
     """Probability ratios below 1 - clip_low get no gradient."""
     clip_high: float = Field(0.2, gt=0, json_schema_extra=ADVANCED)
     """Probability ratios above 1 + clip_high get no gradient."""
+    max_ratio: float | None = Field(None, gt=1, json_schema_extra=ADVANCED)
+    """Bound of the ratio where the advantage is negative as well (two-sided clipping, arXiv:2505.07291), above
+    1 + clip_high; None has no bound."""
     entropy_coef: float = Field(0.0, ge=0, json_schema_extra=ADVANCED)
-    """Weight of the entropy bonus."""
-    native: dict[str, Any] = Field({}, json_schema_extra=ADVANCED)
-    """Overrides under the engine's own names (TRL's GRPOConfig), checked against its config class."""
-
-    @model_validator(mode="after")
-    def _batches_divide(self) -> Self:
-        check_micro_batch(
-            self.prompts_per_step * self.rollout.completions_per_prompt,
-            self.micro_batch_size,
-            "prompts_per_step * rollout.completions_per_prompt",
-        )
-        return self
+    """Weight of the entropy bonus: the mean over the tokens of each micro batch."""
+    top_entropy_quantile: float = Field(1.0, gt=0, le=1, json_schema_extra=ADVANCED)
+    """Share of the tokens that carry loss, those of highest entropy within each micro batch (arXiv:2506.01939)."""
 
     @model_validator(mode="after")
     def _ratio_fits_the_loss(self) -> Self:
@@ -69,4 +48,12 @@ class GrpoSpec(Spec):
                 f"loss_type {self.loss_type} adds up tokens, so that a completion's ratio would count once for each of "
                 "its tokens; with ratio_level: sequence set loss_type: grpo, sapo or luspo"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _bounds_fit(self) -> Self:
+        if self.max_ratio is not None and self.loss_type in ("cispo", "sapo", "vespo"):
+            raise ValueError(f"loss_type {self.loss_type} does not clip on both sides; remove max_ratio")
+        if self.max_ratio is not None and self.max_ratio <= 1 + self.clip_high:
+            raise ValueError(f"max_ratio ({self.max_ratio}) must be above 1 + clip_high ({1 + self.clip_high})")
         return self

@@ -15,17 +15,29 @@ NAMES: Final = {
     "reward_std": "reward_std",
     "frac_reward_zero_std": "zero_std_fraction",
     "kl": "kl_divergence",
+    "accuracy": "preference_accuracy",
+    "margin": "reward_margin",
+    "mean_reward": "reward_mean",
+    "min_reward": "reward_min",
+    "max_reward": "reward_max",
+    "rewards/chosen": "reward_chosen",
+    "rewards/rejected": "reward_rejected",
+    "rewards/margins": "reward_margin",
+    "rewards/accuracies": "preference_accuracy",
+    "logps/chosen": "logp_chosen",
+    "logps/rejected": "logp_rejected",
+    "nll_loss": "sft_loss",
+    "log_odds_ratio": "log_odds_ratio",
+    "log_odds_chosen": "log_odds_chosen",
     "policy_loss": "policy_loss",
     "entropy_coef": "entropy_coef",
-    "clip_ratio/region_mean": "clip_fraction",
-    "clip_ratio/low_mean": "clip_fraction_low",
-    "clip_ratio/high_mean": "clip_fraction_high",
-    "completions/mean_length": "response_length_mean",
-    "completions/min_length": "response_length_min",
-    "completions/max_length": "response_length_max",
-    "completions/clipped_ratio": "response_truncated_fraction",
+    "cispo_clip_ratio": "clip_fraction",
 }
-_OWN: Final = re.compile(r"^(seconds_|advantage_|generation_|diversity_|reward/)")
+_OWN: Final = re.compile(
+    r"^(seconds_|advantage_|generation_|diversity_|reward/|response_|ratio_|clip_fraction|rollout_|value_"
+    r"|(approx_kl|groups_resampled|reward_min|reward_max|reward_per_length|reward_errors|reward_model_bytes"
+    r"|reward_mean|kl_divergence|kl_coef|explained_variance)$)"
+)
 _REWARD: Final = re.compile(r"^rewards/(.+)/(mean|std)$")
 _DROPPED: Final = frozenset({"epoch", "total_flos", "step_time", "train_loss", "train_runtime"})
 

@@ -3,21 +3,34 @@
 import dataclasses
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, TaskType
 from pydantic import TypeAdapter, ValidationError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from finery.core.errors import InvalidSpec
 from finery.core.rundir import Run
 from finery.models import loading
+from finery.models.quantization import load_quantized
 from finery.models.specs import ModelSpec
 from finery.training.specs import OptimSpec, TrainTask
 
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+_OPTIMIZERS = {
+    "adamw": "adamw_torch_fused",
+    "adamw_8bit": "adamw_bnb_8bit",
+    "paged_adamw": "paged_adamw_32bit",
+    "paged_adamw_8bit": "paged_adamw_8bit",
+    "lion": "lion_32bit",
+    "lion_8bit": "lion_8bit",
+    "adafactor": "adafactor",
+    "sgd": "sgd",
+}
+"""Our names -> transformers' names."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +48,44 @@ def load(task: TrainTask, run: Run) -> Loaded:
     path = loading.materialize(run.input(task.model.base), task.model.base)
     # Weights are trained in float32 unless asked otherwise: AdamW's small updates vanish in bfloat16.
     dtype = "float32" if task.model.dtype == "auto" else task.model.dtype
-    model = loading.load_model(path, dtype=dtype)
     tokenizer = loading.load_tokenizer(path, task.model.template)
+    if task.algorithm == "reward":
+        return _load_reward(task, run, path, tokenizer, dtype)
     if task.model.lora is not None and (path / "adapter_config.json").is_file():
-        path = _save_merged(model, tokenizer, run.dir.path / "base")
+        path = _save_merged(loading.load_model(path, dtype=dtype), tokenizer, run.dir.path / "base")
+    if task.model.quantize == "none":
         model = loading.load_model(path, dtype=dtype)
+    else:
+        model = load_quantized(path, task.model.quantize, dtype=dtype, compute_dtype=task.model.dtype)
     return Loaded(model, tokenizer, _lora(task.model))
 
 
+def keep_precision(model: torch.nn.Module) -> None:
+    """Train the adapters of a quantized model in float32: TRL has cast them to bfloat16, where small updates vanish."""
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype is torch.bfloat16:
+            parameter.data = parameter.data.float()
+
+
+def _load_reward(task: TrainTask, run: Run, path: Path, tokenizer: PreTrainedTokenizerBase, dtype: str) -> Loaded:
+    """A model with a head that scores; LoRA trains that head whole."""
+    if (path / loading.ADAPTER).is_file():
+        fold = loading.load_reward_model if loading.is_reward_model(path) else loading.load_model
+        path = _save_merged(fold(path, dtype=dtype), tokenizer, run.dir.path / "base")
+    lora = _lora(task.model)
+    if lora is not None:
+        lora.task_type, lora.modules_to_save = TaskType.SEQ_CLS, ["score"]
+    return Loaded(loading.start_reward_model(path, dtype=dtype), tokenizer, lora)
+
+
 def common_arguments(optim: OptimSpec, model: ModelSpec, run: Run) -> dict[str, Any]:
-    """Arguments of transformers.TrainingArguments: each semantic one is passed, none is left to a default."""
+    """Arguments of transformers.TrainingArguments: each semantic one is passed, none is left to a default.
+
+    Raises:
+        InvalidSpec: this machine cannot do what is asked for.
+    """
     on_gpu = torch.cuda.is_available()
+    _check_machine(optim, model, on_gpu)
     return {
         "output_dir": str(run.dir.path / "native"),
         "max_steps": optim.steps,
@@ -57,13 +97,16 @@ def common_arguments(optim: OptimSpec, model: ModelSpec, run: Run) -> dict[str, 
         "adam_beta2": optim.beta2,
         "adam_epsilon": optim.epsilon,
         "max_grad_norm": optim.max_grad_norm,
-        "optim": "adamw_torch_fused",
+        "optim": _OPTIMIZERS[optim.kind],
         "seed": run.seed,
         "data_seed": run.seed,
         "bf16": model.dtype == "auto" and loading.resolve_dtype("auto") is torch.bfloat16,
         "fp16": False,
         "use_cpu": not on_gpu and not torch.backends.mps.is_available(),
-        "gradient_checkpointing": False,
+        "gradient_checkpointing": model.gradient_checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "use_liger_kernel": model.liger,
+        "liger_kernel_config": {"cross_entropy": False, "fused_linear_cross_entropy": False},
         "logging_steps": 1,
         "logging_first_step": True,
         "logging_nan_inf_filter": False,
@@ -114,6 +157,18 @@ def with_native(
         raise InvalidSpec(f"the engine does not take these settings: {error}") from error
 
 
+def _check_machine(optim: OptimSpec, model: ModelSpec, on_gpu: bool) -> None:
+    if optim.kind.startswith("paged_") and not on_gpu:
+        raise InvalidSpec(
+            f"optim.kind: {optim.kind} moves optimizer states from a GPU to host memory, and there is no GPU here; "
+            f"set optim.kind: {optim.kind.removeprefix('paged_')}"
+        )
+    if model.liger and not on_gpu:
+        raise InvalidSpec("model.liger: these kernels run on a GPU, and there is none here; remove model.liger")
+    if model.liger and find_spec("liger_kernel") is None:
+        raise InvalidSpec("model.liger needs a package that is not installed: pip install liger-kernel")
+
+
 def _lora(spec: ModelSpec) -> LoraConfig | None:
     if spec.lora is None:
         return None
@@ -122,6 +177,8 @@ def _lora(spec: ModelSpec) -> LoraConfig | None:
         r=spec.lora.rank,
         lora_alpha=spec.lora.alpha,
         lora_dropout=spec.lora.dropout,
+        use_dora=spec.lora.kind == "dora",
+        use_rslora=spec.lora.kind == "rslora",
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type="CAUSAL_LM",
     )

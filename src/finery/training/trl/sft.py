@@ -9,8 +9,8 @@ from trl import SFTConfig, SFTTrainer
 
 from finery.core.rundir import Run
 from finery.training.specs import SftSpec
+from finery.training.trl import packing, setup
 from finery.training.trl import rows as data
-from finery.training.trl import setup
 from finery.training.trl.steps import ExactTrainer
 
 _UNUSED = frozenset(
@@ -37,12 +37,35 @@ _UNUSED = frozenset(
 )
 """Options of SFTConfig for what happens here without TRL: rows, masks, padding, loss."""
 
+_NOTED_AT_ONCE = 128
+"""Labels whose probabilities of all tokens are held in memory at once to measure their entropy."""
+
 
 class FinerySftTrainer(ExactTrainer, SFTTrainer):
     """SFT that computes logits only in the columns where some row has a label; TRL on a CPU computes all.
 
-    Dimensions: B rows, T tokens, C columns with a label, N labels, V vocabulary.
+    Packed rows of a step come as one batch, which is cut into passes here.
+
+    Dimensions: B rows (1 if they are packed), T tokens, C columns with a label, N labels, V vocabulary.
     """
+
+    def training_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """Forward and backward; of packed rows, pass by pass."""
+        if "passes" not in inputs:
+            return super().training_step(model, inputs, num_items_in_batch)
+        losses = []
+        start = 0
+        for lengths in inputs["passes"]:
+            tokens = slice(start, start + sum(lengths))
+            part = {name: inputs[name][:, tokens] for name in ("input_ids", "labels", "position_ids")}
+            losses.append(super().training_step(model, {**part, "packed_lengths": lengths}, num_items_in_batch))
+            start = tokens.stop
+        return torch.stack(losses).sum()
 
     def compute_loss(
         self,
@@ -56,27 +79,29 @@ class FinerySftTrainer(ExactTrainer, SFTTrainer):
         columns_C = (labels_BT != -100).any(dim=0).nonzero()[:, 0]
         columns_C = columns_C[columns_C > 0]
         targets_BC = labels_BT[:, columns_C]
-        logits_BCV = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            use_cache=False,
-            logits_to_keep=columns_C - 1,
-        ).logits
+        rows = {name: tensor for name, tensor in inputs.items() if name != "labels"}
+        logits_BCV = model(**rows, use_cache=False, logits_to_keep=columns_C - 1).logits
         is_target_BC = targets_BC != -100
-        logits_NV, targets_N = logits_BCV[is_target_BC].float(), targets_BC[is_target_BC]
+        logits_NV = logits_BCV.flatten(0, 1) if bool(is_target_BC.all()) else logits_BCV[is_target_BC]
+        logits_NV, targets_N = logits_NV.float(), targets_BC[is_target_BC]
         losses_N = torch.nn.functional.cross_entropy(logits_NV, targets_N, reduction="none")
-        self._note(logits_NV.detach(), targets_N, inputs["attention_mask"])
+        self._note(logits_NV.detach(), targets_N)
+        num_tokens = inputs["attention_mask"].sum().item() if "attention_mask" in inputs else labels_BT.numel()
+        self._total_train_tokens += int(num_tokens)
+        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return losses_N.sum() / (len(targets_N) if num_items_in_batch is None else num_items_in_batch)
 
-    def _note(self, logits_NV: Tensor, targets_N: Tensor, mask_BT: Tensor) -> None:
-        logprobs_NV = logits_NV.log_softmax(dim=-1)
-        entropy = -(logprobs_NV.exp() * logprobs_NV).sum(dim=-1).mean().item()
-        self._metrics["train"]["entropy"].append(entropy)
-        self._metrics["train"]["mean_token_accuracy"].append(
-            (logits_NV.argmax(dim=-1) == targets_N).float().mean().item()
-        )
-        self._total_train_tokens += int(mask_BT.sum().item())
-        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+    def _note(self, logits_NV: Tensor, targets_N: Tensor) -> None:
+        """Means over all labels of the step, whichever pass they are in."""
+        if not self._metrics["train"]["entropy"]:
+            self._sums = [0.0, 0.0, 0.0]
+        entropy = 0.0
+        for logprobs_NV in (part.log_softmax(dim=-1) for part in logits_NV.split(_NOTED_AT_ONCE)):
+            entropy -= (logprobs_NV.exp() * logprobs_NV).sum().item()
+        num_right = (logits_NV.argmax(dim=-1) == targets_N).sum().item()
+        self._sums = [old + new for old, new in zip(self._sums, (entropy, num_right, len(targets_N)), strict=True)]
+        self._metrics["train"]["entropy"] = [self._sums[0] / self._sums[2]]
+        self._metrics["train"]["mean_token_accuracy"] = [self._sums[1] / self._sums[2]]
 
 
 def make_trainer(task: SftSpec, run: Run, loaded: setup.Loaded) -> FinerySftTrainer:
@@ -89,7 +114,9 @@ def make_trainer(task: SftSpec, run: Run, loaded: setup.Loaded) -> FinerySftTrai
         )
     visits = data.order(len(examples), task.optim.steps * task.batch_size, seed=run.seed, shuffle=task.data.shuffle)
     columns = {"input_ids": [e.input_ids for e in examples], "labels": [e.labels for e in examples]}
-    micro = task.micro_batch_size or task.batch_size
+    micro = task.batch_size if task.packing else task.micro_batch_size or task.batch_size
+    if task.packing:
+        packing.prepare(loaded.model)
     arguments = {
         **setup.common_arguments(task.optim, task.model, run),
         "per_device_train_batch_size": micro,
@@ -103,7 +130,11 @@ def make_trainer(task: SftSpec, run: Run, loaded: setup.Loaded) -> FinerySftTrai
         args=setup.with_native(SFTConfig, arguments, task.native, unused=_UNUSED),
         train_dataset=Dataset.from_dict(columns).select(visits),
         processing_class=loaded.tokenizer,
-        data_collator=_Collator(loaded.tokenizer.pad_token_id),
+        data_collator=(
+            _Packer(task.data.max_tokens, task.micro_batch_size)
+            if task.packing
+            else _Collator(loaded.tokenizer.pad_token_id)
+        ),
         peft_config=loaded.lora,
     )
 
@@ -120,6 +151,26 @@ class _Collator:
             "input_ids": _padded([f["input_ids"] for f in features], longest, self._pad_id),
             "labels": _padded([f["labels"] for f in features], longest, -100),
             "attention_mask": _padded([[1] * len(f["input_ids"]) for f in features], longest, 0),
+        }
+
+
+class _Packer:
+    """Puts the rows of a step behind each other, and says where one pass ends and the next begins."""
+
+    def __init__(self, max_tokens: int, max_rows: int | None):
+        self._max_tokens = max_tokens
+        self._max_rows = max_rows
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+        lengths = [len(feature["input_ids"]) for feature in features]
+        passes = packing.bins(lengths, max_tokens=self._max_tokens, max_rows=self._max_rows)
+        rows = [features[row] for rows_of_pass in passes for row in rows_of_pass]
+        return {
+            "input_ids": torch.cat([torch.tensor(row["input_ids"]) for row in rows])[None],
+            # What comes first in a row has no context; its own, not the end of the row before.
+            "labels": torch.cat([torch.tensor([-100, *row["labels"][1:]]) for row in rows])[None],
+            "position_ids": packing.positions([len(row["input_ids"]) for row in rows]),
+            "passes": [[lengths[row] for row in rows_of_pass] for rows_of_pass in passes],
         }
 
 

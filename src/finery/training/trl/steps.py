@@ -4,11 +4,12 @@ A checkpoint is what transformers.Trainer saves (weights, optimizer, scheduler, 
 `finery_state.pt`: what it forgets (the sampler's generator, buffered rollouts, TRL's counters).
 """
 
+import contextlib
 import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError
@@ -18,11 +19,17 @@ from transformers.trainer import TRAINER_STATE_NAME
 from finery.core import checkpoints
 from finery.core.hooks import Decision
 from finery.core.rundir import Run
+from finery.training.scoring import Scorer
 from finery.training.trl import metrics
+from finery.training.trl.phases import Phases
 
 _STATE = "finery_state.pt"
 _LIVE = {"entropy_coef": "entropy_coef", "kl_coef": "beta", "clip_low": "epsilon_low", "clip_high": "epsilon_high"}
 """Live settings that are plain attributes of the trainer; the learning rate lives in optimizer and scheduler."""
+_SHOWN = (
+    *("loss", "reward_mean", "preference_accuracy", "reward_margin", "kl_divergence", "entropy", "token_accuracy"),
+    *("grad_norm", "learning_rate", "seconds_per_step"),
+)
 _DISK_ERRORS = (OSError, SafetensorError, RuntimeError)
 """What the savers raise when the disk is full; torch.save raises a bare RuntimeError."""
 
@@ -34,12 +41,44 @@ class ExactTrainer(Trainer):
     `_load_optimizer_and_scheduler` once on resume, before the first step.
     """
 
+    checkpoint_kind: checkpoints.Kind = "policy"
+    live_names: ClassVar[Mapping[str, str]] = _LIVE
+    """Live setting -> attribute, for those that the trainer has."""
     finery_run: Run
     keep_last: int
+    scorer: Scorer | None = None
+    """The rewards, where the algorithm has any."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        self.phases = Phases()
+        super().__init__(*args, **kwargs)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Forward and backward pass of a micro batch; what follows it is the optimizer's time."""
+        self.phases.enter("forward")
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        self.phases.enter("optimizer")
+        return loss
+
+    def compute_loss_context_manager(self) -> contextlib.ExitStack:
+        """Around the loss, and only there: where it is left the backward pass begins."""
+        stack: contextlib.ExitStack = super().compute_loss_context_manager()
+        stack.callback(self.phases.enter, "backward")
+        return stack
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log what the trainer knows of a step, and where its time went."""
+        logs.update({f"seconds_{name}": seconds for name, seconds in self.phases.take().items()})
+        super().log(logs, *args, **kwargs)
+
+    def close(self) -> None:
+        """Give back what is held beside the model."""
+        if self.scorer is not None:
+            self.scorer.close()
 
     def exact_state(self) -> dict[str, Any]:
         """What a subclass needs besides the weights, optimizer, scheduler and global RNG."""
-        live = {name: vars(self)[name] for name in _LIVE.values() if name in vars(self)}
+        live = {name: vars(self)[name] for name in self.live_names.values() if name in vars(self)}
         return {"total_train_tokens": self._total_train_tokens, "live": live}
 
     def restore_exact_state(self, state: Mapping[str, Any]) -> None:
@@ -68,7 +107,14 @@ class ExactTrainer(Trainer):
         except _DISK_ERRORS as error:
             self.finery_run.checkpoint_failed(path, step, error)
             return
-        self.finery_run.checkpoint(path, engine="trl", format="hf-trainer", step=step, keep_last=self.keep_last)
+        self.finery_run.checkpoint(
+            path,
+            engine="trl",
+            format="hf-trainer",
+            kind=self.checkpoint_kind,
+            step=step,
+            keep_last=self.keep_last,
+        )
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -80,13 +126,13 @@ class ExactTrainer(Trainer):
 class Controls:
     """Live settings of a trainer."""
 
-    def __init__(self, trainer: Trainer):
+    def __init__(self, trainer: ExactTrainer):
         self._trainer = trainer
 
     def get(self) -> dict[str, float]:
         """Name -> value in effect."""
         found = {"learning_rate": float(self._trainer.optimizer.param_groups[0]["lr"])}
-        for name, attribute in _LIVE.items():
+        for name, attribute in self._trainer.live_names.items():
             if attribute in vars(self._trainer):
                 found[name] = float(vars(self._trainer)[attribute])
         return found
@@ -102,7 +148,7 @@ class Controls:
             return
         if name == "kl_coef" and self.get()["kl_coef"] == 0:
             raise ValueError("kl_coef was 0 at the start, so no reference model is loaded")
-        setattr(self._trainer, _LIVE[name], value)
+        setattr(self._trainer, self._trainer.live_names[name], value)
         if name == "entropy_coef":
             self._trainer._entropy_bonus_enabled = value > 0
 
@@ -127,21 +173,28 @@ class StepCallback(TrainerCallback):
         self._run = run
         self._interval = interval
         self._controls: Controls | None = None
+        self._phases: Phases | None = None
+        self._tokens_seen = 0.0
         self._started = 0.0
         self._seconds = 0.0
         self.decision = Decision.CONTINUE
 
-    def attach(self, trainer: Trainer) -> None:
+    def attach(self, trainer: ExactTrainer) -> None:
         """Give the callback the trainer whose settings it may change."""
         self._controls = Controls(trainer)
+        self._phases = trainer.phases
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._run.status("running", step=state.global_step, total=args.max_steps)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._started = time.perf_counter()
+        assert self._phases is not None
+        self._phases.enter("forward")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        assert self._phases is not None
+        self._phases.enter(None)
         self._seconds = time.perf_counter() - self._started
 
     def on_log(
@@ -156,6 +209,10 @@ class StepCallback(TrainerCallback):
             return
         assert self._controls is not None
         values = {**metrics.ours(logs), "seconds_per_step": self._seconds}
+        tokens = values.get("tokens_seen", 0.0) - self._tokens_seen
+        if tokens > 0 and (self._tokens_seen or state.global_step == 1):
+            values["tokens_per_second"] = tokens / self._seconds
+        self._tokens_seen = values.get("tokens_seen", 0.0)
         self._run.log(values, state.global_step)
         print(_line(state.global_step, args.max_steps, values), flush=True)  # noqa: T201 - the attempt's own log
         self.decision = self._run.after_step(state.global_step, values, self._controls)
@@ -169,8 +226,7 @@ class StepCallback(TrainerCallback):
 
 def _line(step: int, total: int, values: Mapping[str, float]) -> str:
     """One line of the log about a step: what a person looks at first."""
-    names = ("loss", "reward_mean", "kl_divergence", "entropy", "token_accuracy", "grad_norm", "learning_rate")
-    shown = [f"{name} {values[name]:.4g}" for name in (*names, "seconds_per_step") if name in values]
+    shown = [f"{name} {values[name]:.4g}" for name in _SHOWN if name in values]
     return f"step {step}/{total}  " + "  ".join(shown)
 
 

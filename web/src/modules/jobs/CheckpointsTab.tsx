@@ -37,11 +37,12 @@ export function CheckpointsTab({ job }: { job: JobDetail }) {
           { title: t("col.saved"), width: 130, render: (_, row) => <RelativeTime moment={row.created_at} /> },
           ...(isGuest ? [] : [{
             title: t("checkpoints.use"),
-            width: 230,
+            width: 300,
             render: (_: unknown, row: Checkpoint) => (
               <Space>
                 <Button size="small" onClick={() => launch(trainFrom(job, row))} data-testid={`train-from-${row.step}`}>{t("checkpoints.train")}</Button>
                 <Button size="small" onClick={() => launch(evaluation(job, row))} data-testid={`evaluate-${row.step}`}>{t("checkpoints.evaluate")}</Button>
+                <Button size="small" onClick={() => void navigate(`/chat?${new URLSearchParams({ a: row.ref }).toString()}`)} data-testid={`chat-${row.step}`}>{t("checkpoints.chat")}</Button>
               </Space>
             ),
           }]),

@@ -1,11 +1,14 @@
 import { Card } from "antd";
 import { useState } from "react";
+import { useLanguage } from "../../app/i18n";
+import { explained } from "../../app/i18n/metrics";
 import { useInView } from "../../ui/useInView";
 import { MetricChart, type MetricProps } from "./MetricChart";
 import { areSame } from "./series";
 
 /** A metric among others. Out of view it keeps what it shows, however much its lines grow. */
 export function MetricCard(props: MetricProps) {
+  const language = useLanguage();
   const [view, isInView] = useInView();
   const [shown, setShown] = useState<MetricProps | null>(null);
   if (isInView && (!shown || !isSameShown(shown, props))) setShown(props);
@@ -16,7 +19,7 @@ export function MetricCard(props: MetricProps) {
         <MetricChart {...shown} />
       ) : (
         <>
-          <div className="chart-title"><b title={props.metric}>{props.metric}</b></div>
+          <div className="chart-title"><b title={explained(props.metric, language)}>{props.metric}</b></div>
           <div data-testid={`chart-${props.metric}`} data-points={numPoints} style={{ height: props.height }} />
         </>
       )}

@@ -1,6 +1,7 @@
 import { memo, useMemo } from "react";
 import { number } from "../../app/format";
-import { useT } from "../../app/i18n";
+import { useLanguage, useT } from "../../app/i18n";
+import { explained } from "../../app/i18n/metrics";
 import { useDark } from "../../app/theme";
 import { Chart } from "../../ui/Chart";
 import { axisEnds, numOutside, shownLines, type Band, type ChartLine } from "../../ui/chartOptions";
@@ -33,6 +34,7 @@ export interface MetricProps {
 /** One metric of one run: its figures, its curve, its attempts. */
 export const MetricChart = memo(function MetricChart({ metric, lines, jobId, jobName, look, scale, zoom, height, open }: MetricProps) {
   const t = useT();
+  const language = useLanguage();
   const isDark = useDark();
   const { smoothing, isLogX, isLogY, isClipped, stretch } = look;
   const isTime = scale.axis === "time";
@@ -70,7 +72,7 @@ export const MetricChart = memo(function MetricChart({ metric, lines, jobId, job
   return (
     <>
       <div className="chart-title">
-        <b title={metric}>{metric}</b>
+        <b title={explained(metric, language)}>{metric}</b>
         <span className="figures" title={text}>{text}</span>
         <ChartTools metric={metric} savePng={save} csv={csvOf(jobId, metric)} {...(open && { open: () => open(metric) })} />
       </div>

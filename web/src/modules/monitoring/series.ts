@@ -178,7 +178,7 @@ const RULES: [RegExp, Family][] = [
   [/^(reward|zero_std|advantage)/, "reward"],
   [/loss/, "loss"],
   [/accuracy|^evaluated|^num_(samples|correct)/, "accuracy"],
-  [/^(entropy|kl_|clip_|approx_kl)/, "policy"],
+  [/^(entropy|kl_|clip_|approx_kl|logp_|log_odds)/, "policy"],
   [/^(response_|generation_|diversity|tokens_)/, "generation"],
   [/^(grad_|weight_|learning_rate)/, "gradient"],
   [/^seconds_/, "time"],
@@ -188,7 +188,7 @@ export function family(name: string): Family {
   return RULES.find(([pattern]) => pattern.test(name))?.[1] ?? "other";
 }
 
-const MAIN = ["loss", "reward_mean", "accuracy", "entropy", "grad_norm", "seconds_per_step"];
+const MAIN = ["loss", "reward_mean", "accuracy", "preference_accuracy", "reward_margin", "entropy", "grad_norm", "seconds_per_step"];
 
 /** Lines by metric name: the main ones first, then by name; attempts in order. A filter that is no regular expression matches as text. */
 export function byMetric(lines: Lines, filter: string): [string, Line[]][] {

@@ -1,4 +1,4 @@
-"""What each reward gives for which completion."""
+"""What the rewards that look at the text alone give for which completion."""
 
 from typing import Any
 
@@ -141,7 +141,7 @@ def test_format_refuses_a_pattern_that_is_none() -> None:
 
 
 def test_an_unknown_reward_is_answered_with_those_that_exist() -> None:
-    with pytest.raises(InvalidSpec, match="choice, exact, format, length, math_equal, repetition"):
+    with pytest.raises(InvalidSpec, match="known: choice, code_tests, exact, format, length, llm_judge"):
         rewards.registry.get("exactly")
 
 

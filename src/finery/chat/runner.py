@@ -1,0 +1,191 @@
+"""Holds a loaded model and answers conversations with it. Runs in the child of chat; the place for torch."""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+
+import orjson
+import psutil
+import torch
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from finery.chat.specs import ChatDone, ChatSampling, ChatText, ChatTurn
+from finery.core.errors import InvalidSpec, Unavailable
+from finery.core.rundir import ResolvedInput
+from finery.models import chat, loading
+from finery.models.generation import Past, Sampling, stream
+
+_HEADROOM = 1.1
+"""Memory that loading needs, as a multiple of the weights."""
+_INCOMPLETE = "\ufffd"
+"""What a character decodes to of which not all bytes have been drawn yet."""
+
+
+class OutOfMemory(Unavailable):
+    """The model does not fit into what is free."""
+
+    code = "out_of_memory"
+
+
+class Answerer:
+    """One model, and what of the last conversation it has computed."""
+
+    def __init__(self, ref: str, resolved: ResolvedInput):
+        """Load.
+
+        Raises:
+            OutOfMemory: there is not enough memory. Conflict: the files have changed.
+            Unavailable, Forbidden, NotFound: a download failed.
+        """
+        folder = loading.materialize(resolved, ref)
+        device = loading.device()
+        _check_memory(ref, folder, device)
+        self._tokenizer = loading.load_tokenizer(folder)
+        self._model = loading.load_model(folder).to(device).eval()
+        self._device = device
+        self._past = Past()
+
+    def answer(
+        self, turns: Sequence[ChatTurn], wanted: ChatSampling, is_stopped: Callable[[], bool]
+    ) -> Generator[ChatText | ChatDone]:
+        """The next turn of a conversation, piece by piece; `ChatDone` is the last.
+
+        Raises:
+            InvalidSpec: the conversation is longer than the model takes, or the chat template refuses it.
+            OutOfMemory: there is not enough memory for a conversation of this length.
+        """
+        prompt = self._render(turns)
+        room = self._room(prompt)
+        sampling = Sampling(
+            max_new_tokens=min(wanted.max_new_tokens, room),
+            stop_ids=chat.stop_ids(self._tokenizer),
+            temperature=wanted.temperature,
+            top_k=wanted.top_k,
+            top_p=wanted.top_p,
+        )
+        started = time.monotonic()
+        ids: list[int] = []
+        reason = ""
+        pieces = Pieces(self._tokenizer)
+        drawn = stream(self._model, prompt, sampling, generator=self._generator(wanted.seed), past=self._past)
+        try:
+            for token in drawn:
+                ids.append(token)
+                if token in sampling.stop_ids:
+                    reason = "end"
+                    break
+                text = pieces.add(token)
+                if text:
+                    yield ChatText(type="text", text=text)
+                if is_stopped():
+                    reason = "stopped"
+                    break
+        except torch.OutOfMemoryError as error:
+            self._past = Past()
+            raise OutOfMemory(
+                f"a conversation of {len(prompt) + len(ids):,} tokens does not fit into memory; begin a new one"
+            ) from error
+        except BaseException:
+            self._past = Past()
+            raise
+        finally:
+            drawn.close()
+        rest = pieces.rest()
+        if rest:
+            yield ChatText(type="text", text=rest)
+        yield ChatDone(
+            type="done",
+            reason=reason or ("window" if room < wanted.max_new_tokens else "length"),
+            num_tokens=len(ids),
+            num_prompt_tokens=len(prompt),
+            num_reused_tokens=self._past.num_reused,
+            seconds=time.monotonic() - started,
+        )
+
+    def _render(self, turns: Sequence[ChatTurn]) -> list[int]:
+        try:
+            prompt = chat.render_prompt(self._tokenizer, [turn.model_dump() for turn in turns])
+        except TemplateError as error:
+            raise InvalidSpec(f"the model's chat template refuses this conversation: {error}") from error
+        if not prompt:
+            raise InvalidSpec("the message has no tokens; write something")
+        return prompt
+
+    def _room(self, prompt: list[int]) -> int:
+        """Tokens that fit behind a prompt."""
+        window: int | None = getattr(self._model.config, "max_position_embeddings", None)
+        if window is None:
+            return 1 << 30
+        if len(prompt) >= window:
+            raise InvalidSpec(
+                f"the conversation has {len(prompt):,} tokens, but the model takes {window:,} with its answer; "
+                "write less, or begin a new conversation"
+            )
+        return window - len(prompt)
+
+    def _generator(self, seed: int | None) -> torch.Generator:
+        generator = torch.Generator(device=self._device)
+        if seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(seed)
+        return generator
+
+
+class Pieces:
+    """Turns tokens into text as they come. The pieces together are the whole.
+
+    A token may hold part of a character, and what it decodes to may depend on the tokens before it; so a few are
+    decoded with it, and what they give alone is taken off.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._start = 0
+        """Where decoding begins."""
+        self._told = 0
+        """Where the tokens begin whose text has not been given."""
+
+    def add(self, token: int) -> str:
+        """The text that is certain now; empty while a character is incomplete."""
+        self._ids.append(token)
+        text = self._new()
+        if text.endswith(_INCOMPLETE) or not text:
+            return ""
+        self._start, self._told = self._told, len(self._ids)
+        return text
+
+    def rest(self) -> str:
+        """What is left at the end."""
+        return self._new()
+
+    def _new(self) -> str:
+        before = self._decode(self._ids[self._start : self._told])
+        return self._decode(self._ids[self._start :])[len(before) :]
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def _check_memory(ref: str, folder: Path, device: torch.device) -> None:
+    """Refuse a model that does not fit, rather than push the machine's other jobs out of memory."""
+    needed = int(_weight_bytes(folder) * _HEADROOM)
+    free = torch.cuda.mem_get_info()[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if needed > free:
+        raise OutOfMemory(
+            f"{ref} needs about {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free; end a job or "
+            "a chat (an idle one of the server makes room within seconds: try again), or choose a smaller model"
+        )
+
+
+def _weight_bytes(folder: Path) -> int:
+    """Of a model in the number format that it is loaded in; of an adapter, with its base."""
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        folder = Path(orjson.loads(adapter.read_bytes())["base_model_name_or_path"])
+    stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    config = orjson.loads((folder / "config.json").read_bytes())
+    kept_as = getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "float32"), torch.float32)
+    return stored * loading.resolve_dtype("auto").itemsize // max(kept_as.itemsize, 1)

@@ -1,0 +1,139 @@
+"""Completions drawn for training: what is measured of them and what is recorded."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from torch import Tensor
+
+from finery.models.generation import Completion
+from finery.training.trl.tally import Tally
+
+_NGRAM = 4
+"""Tokens that are compared as one by the diversity score."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A completion of a training prompt, scored."""
+
+    row: int
+    """Number of the prompt's row in the data."""
+    completion: Completion
+    text: str
+    rewards: tuple[float, ...]
+    """Score of each part, unweighted. NaN where a part failed and its spec says to skip the completion."""
+
+    def reward(self, weights: Sequence[float]) -> float:
+        """The weighted sum; NaN if a part is."""
+        return math.fsum(weight * part for weight, part in zip(weights, self.rewards, strict=True))
+
+
+def note(tally: Tally, rollouts: Sequence[Rollout], weights: Sequence[float]) -> None:
+    """Measure a step's rollouts: length, variety, reward.
+
+    `reward_per_length` is the mean over completions of reward / tokens. A completion without a reward is in no reward.
+    """
+    tokens = [rollout.completion.token_ids for rollout in rollouts]
+    lengths = sorted(len(one) for one in tokens)
+    tally.add("response_length_mean", sum(lengths), len(lengths))
+    tally.add("response_length_min", lengths[0])
+    tally.add("response_length_max", lengths[-1])
+    tally.add("response_length_p50", _quantile(lengths, 0.5))
+    tally.add("response_length_p95", _quantile(lengths, 0.95))
+    tally.add("response_truncated_fraction", sum(not one.completion.is_finished for one in rollouts), len(rollouts))
+    tally.add("diversity_score", diversity(tokens))
+    scored = [(rollout.reward(weights), len(rollout.completion.token_ids)) for rollout in rollouts]
+    scored = [(reward, length) for reward, length in scored if math.isfinite(reward)]
+    if scored:
+        tally.add("reward_min", min(reward for reward, _ in scored))
+        tally.add("reward_max", max(reward for reward, _ in scored))
+        tally.add("reward_per_length", fmean(reward / length for reward, length in scored))
+
+
+def diversity(completions: Sequence[Sequence[int]]) -> float:
+    """Share of different 4-grams among all 4-grams of some completions; one shorter than that is one n-gram.
+
+    1 if nothing is said twice; near 0 if all completions say the same.
+    """
+    ngrams = [
+        tuple(tokens[start : start + _NGRAM])
+        for tokens in completions
+        for start in range(max(1, len(tokens) - _NGRAM + 1))
+    ]
+    return len(set(ngrams)) / len(ngrams)
+
+
+def note_policy(
+    tally: Tally,
+    *,
+    logprobs_BC: Tensor,
+    old_logprobs_BC: Tensor,
+    mask_BC: Tensor,
+    ratio_BX: Tensor,
+    ratio_mask_BX: Tensor,
+) -> None:
+    """Measure how far the policy is from the one that drew the completions.
+
+    Dimensions: B completions, C tokens, X ratios of a completion: C, or 1 where a completion has one ratio.
+
+    `approx_kl` is the mean over tokens of (r - 1) - log r with r = new / old probability, in nats, an estimate of
+    KL(old || new) that is never negative (http://joschu.net/blog/kl-approx.html).
+    """
+    tally.add("approx_kl", _kl(old_logprobs_BC, logprobs_BC, mask_BC), mask_BC.sum().item())
+    num_ratios = ratio_mask_BX.sum().item()
+    if num_ratios:
+        tally.add("ratio_mean", (ratio_BX * ratio_mask_BX).sum().item(), num_ratios)
+        tally.raise_to("ratio_max", ratio_BX[ratio_mask_BX.bool()].max().item())
+
+
+def note_kl(tally: Tally, logprobs_BC: Tensor, reference_logprobs_BC: Tensor, mask_BC: Tensor) -> None:
+    """Measure how far the policy is from the reference model: the mean over tokens in nats, by the same estimator."""
+    tally.add("kl_divergence", _kl(logprobs_BC, reference_logprobs_BC, mask_BC), mask_BC.sum().item())
+
+
+def note_mismatch(tally: Tally, logprobs_BC: Tensor, drawn_logprobs_BC: Tensor, mask_BC: Tensor) -> None:
+    """Measure the distance between the trainer's log-probabilities and those that the tokens were drawn with, in nats.
+
+    Zero but for rounding, unless top_p or top_k cut the distribution that was drawn from.
+    """
+    gap_BC = (logprobs_BC - drawn_logprobs_BC).abs() * mask_BC
+    tally.add("rollout_logprob_gap_mean", gap_BC.sum().item(), mask_BC.sum().item())
+    tally.raise_to("rollout_logprob_gap_max", gap_BC.max().item())
+
+
+def _kl(first_BC: Tensor, second_BC: Tensor, mask_BC: Tensor) -> float:
+    """Sum over tokens of an estimate of KL(first || second) that is never negative."""
+    log_ratio_BC = (second_BC - first_BC) * mask_BC
+    return (log_ratio_BC.expm1() - log_ratio_BC).sum().item()
+
+
+def record(
+    rollout: Rollout, row: dict[str, Any], *, names: Sequence[str], weights: Sequence[float], **more: Any
+) -> dict[str, Any]:
+    """What is kept of a rollout for people to read."""
+    return {
+        "prompt": _prompt_text(row["prompt"]),
+        "completion": rollout.text,
+        "answer": row.get("answer"),
+        "reward": _or_none(rollout.reward(weights)),
+        "rewards": dict(zip(names, map(_or_none, rollout.rewards), strict=True)),
+        "length": len(rollout.completion.token_ids),
+        "is_truncated": not rollout.completion.is_finished,
+        **more,
+    }
+
+
+def _or_none(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def _quantile(ordered: Sequence[int], share: float) -> int:
+    """The smallest number that is not below `share` of all."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def _prompt_text(prompt: str | list[dict[str, Any]]) -> str:
+    return prompt if isinstance(prompt, str) else "\n".join(f"{m['role']}: {m['content']}" for m in prompt)
