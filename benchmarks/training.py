@@ -2,11 +2,10 @@
 
 Each side is a process of its own, one after the other, since their memory would not fit side by side: the same model,
 rows, seed, batch and learning rate, the same number of samples. The stock side is TRL's trainer as its documentation
-uses it, in a plain environment and in float32 and bfloat16 both: the faster one counts. Memory is the peak resident size
-of the process. Prints a table per case and, as its last line, a JSON object.
+uses it, in a plain environment and in float32 and bfloat16 both: the faster one counts. Memory is the peak resident
+size of the process. Prints a table per case and, as its last line, a JSON object.
 
-Cases: `grpo_cpu` (SmolLM2-135M, 8 prompts x 4 completions x 48 tokens), `sft_packed` (SmolLM2-135M on rows of
-instructions, useful tokens a second), `learning` (the tiny model, final reward over several seeds).
+Cases: `grpo_cpu` (SmolLM2-135M, 8 prompts x 4 completions x 48 tokens).
 """
 
 import argparse
@@ -27,8 +26,6 @@ from finery.core.environment import child_environment
 from finery.models import loading, resolving
 
 WARM_UP = 1
-T_95 = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 8: 2.365, 10: 2.262}
-"""Two-sided 95 % points of Student's t by number of pairs."""
 
 
 def run_side(name: str, case: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -40,8 +37,9 @@ def run_side(name: str, case: dict[str, Any], folder: Path) -> dict[str, Any]:
     environment = child_environment(plain, cpu_threads=case["threads"]) if name == "ours" else plain
     if case["threads"] and name != "ours":
         environment = {**plain, "OMP_NUM_THREADS": str(case["threads"])}
+    argv = [sys.executable, sides.__file__, name, str(own)]
     with open(own / "log.txt", "wb") as log:
-        code = subprocess.call([sys.executable, sides.__file__, name, str(own)], stdout=log, stderr=log, env=environment)
+        code = subprocess.call(argv, stdout=log, stderr=log, env=environment)
     if code:
         raise SystemExit(f"{name} ended with {code}:\n{(own / 'log.txt').read_text()[-3000:]}")
     found: dict[str, Any] = json.loads((own / "result.json").read_text())
