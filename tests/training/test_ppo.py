@@ -158,6 +158,22 @@ def test_actor_and_critic_learn_and_the_checkpoint_is_a_plain_policy(bench: Benc
     assert driver.metrics(again)[1]["kl_divergence"] == pytest.approx(0, abs=1e-5)
 
 
+def test_actor_reference_and_generator_compute_in_the_same_numbers(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mixed precision, as on hardware that computes in bfloat16: what is rounded in one place is rounded in all."""
+    plain = loading.resolve_dtype
+    monkeypatch.setattr(loading, "resolve_dtype", lambda name: torch.bfloat16 if name == "auto" else plain(name))
+    run_dir = bench.attempt({**TASK, "optim": {"steps": 1}}, GRPO_ROWS)
+
+    driver.run_here(run_dir)
+
+    [values] = driver.metrics(run_dir).values()
+    assert values["kl_divergence"] == pytest.approx(0, abs=1e-7)
+    assert values["rollout_logprob_gap_max"] < 1e-4
+    assert {tensor.dtype for tensor in driver.weights(run_dir, 1).values()} == {torch.float32}
+
+
 def test_completions_that_stop_at_once_are_learned_from(bench: Bench) -> None:
     """The start has learned to say nothing: each completion is the stop token alone."""
     silent = bench.attempt(

@@ -210,16 +210,13 @@ def _converse(talk: Talk) -> None:
     console.say("/help lists what can be done; Ctrl-D ends")
     while True:
         try:
-            line = input("> ")
-        except KeyboardInterrupt:
-            console.say("")
-            continue
+            if not talk.take(input("> ")):
+                return
         except EOFError:
             console.say("")
             return
-        try:
-            if not talk.take(line):
-                return
+        except KeyboardInterrupt:  # with no answer to stop: what was being typed is dropped
+            console.say("")
         except FineryError as error:
             console.fail(str(error))
 
