@@ -15,6 +15,7 @@ export const en = {
   "help.title": "Keys",
   "palette.title": "Open",
   "palette.hint": "Name of a page, run or dataset, or the number of a run",
+  "palette.none": "Nothing has this name",
   "palette.pages": "Pages",
   "help.palette": "open anything by name",
   "help.search": "search",

@@ -17,6 +17,7 @@ export const zh: Record<Key, string> = {
   "help.title": "快捷键",
   "palette.title": "打开",
   "palette.hint": "页面、运行或数据集的名称，或运行编号",
+  "palette.none": "没有匹配的结果",
   "palette.pages": "页面",
   "help.palette": "按名称打开任意内容",
   "help.search": "搜索",
