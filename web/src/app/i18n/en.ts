@@ -283,7 +283,7 @@ export const en = {
   "family.other": "Other",
   "family.native": "Engine's own",
   "samples.step": "Step",
-  "samples.empty": "No samples yet. Rollouts of GRPO and answers of evaluations appear here.",
+  "samples.empty": "No samples. Rollouts of reinforcement learning and answers of evaluations appear here as they come.",
   "samples.prompt": "Prompt",
   "samples.completion": "Completion",
   "samples.answer": "Answer",

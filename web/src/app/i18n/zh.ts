@@ -285,7 +285,7 @@ export const zh: Record<Key, string> = {
   "family.other": "其他",
   "family.native": "引擎原生",
   "samples.step": "步",
-  "samples.empty": "还没有样本。GRPO 的采样和评测的回答会显示在这里。",
+  "samples.empty": "没有样本。强化学习的采样和评测的回答产生后会显示在这里。",
   "samples.prompt": "提示",
   "samples.completion": "生成内容",
   "samples.answer": "答案",
