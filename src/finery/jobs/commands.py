@@ -69,7 +69,15 @@ def list_jobs(
         console.say("There are no jobs. `finery jobs submit recipes/tiny_grpo.yaml` makes one.")
         return
     rows = [
-        (j["id"], j["name"], words.kind(j), words.state(j), words.progress(j), j["model"] or "", _minute(j["created_at"]))
+        (
+            j["id"],
+            j["name"],
+            words.kind(j),
+            words.state(j),
+            words.progress(j),
+            j["model"] or "",
+            _minute(j["created_at"]),
+        )
         for j in page["jobs"]
     ]
     console.table(("id", "name", "kind", "state", "progress", "model", "created (UTC)"), rows)
