@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import os
+import re
 import socket
 import tempfile
 import threading
@@ -34,7 +35,7 @@ def nothing_stays_open() -> Iterator[None]:
         gc.collect()
         return not open_files() - before
 
-    wait_for("the spool files to be closed", are_closed, 10)
+    wait_for("the spool files to be closed", are_closed, 40)
 
 
 def stored(live: Live) -> set[Path]:
@@ -54,7 +55,7 @@ def open_files() -> set[str]:
 
 def assert_clean_and_working(live: Live, before: set[Path], content: bytes) -> None:
     """Nothing is left of the attempt in the store; the same content is then taken."""
-    wait_for("the rest of the upload to be gone", lambda: stored(live) == before, 10)
+    wait_for("the rest of the upload to be gone", lambda: stored(live) == before, 40)
     digest = hashlib.sha256(content).hexdigest()
     assert fetch("GET", f"{live.url}/api/objects/{digest}", headers=live.authorization).status_code == 404
     answer = fetch("POST", f"{live.url}/api/objects", files={"file": ("a.bin", content)}, headers=live.authorization)
@@ -71,7 +72,7 @@ def send(live: Live, headers: dict[str, str], *pieces: bytes, cut: bool = False)
         "Content-Type": "multipart/form-data; boundary=b",
         **headers,
     }
-    with socket.create_connection(("127.0.0.1", live.port), timeout=5) as wire:
+    with socket.create_connection(("127.0.0.1", live.port), timeout=15) as wire:
         head = "POST /api/objects HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         wire.sendall(head.encode() + b"\r\n")
         for piece in pieces:
@@ -79,10 +80,22 @@ def send(live: Live, headers: dict[str, str], *pieces: bytes, cut: bool = False)
         if cut:
             wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # an RST, no goodbye
             return b""
-        try:
-            return wire.recv(65536)
-        except TimeoutError:
-            return b"silence"
+        return read_answer(wire)
+
+
+def read_answer(wire: socket.socket) -> bytes:
+    """Everything up to the end of the connection, or until nothing has come for a while after a whole answer."""
+    answer = b""
+    try:
+        while piece := wire.recv(65536):
+            answer += piece
+            head, separator, body = answer.partition(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            if separator and length and len(body) >= int(length[1]):
+                wire.settimeout(0.3)
+    except (TimeoutError, ConnectionResetError):
+        return answer or b"silence"
+    return answer
 
 
 def test_a_file_over_the_limit_is_refused_and_says_so(live: Live, tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_everything_opens_by_name(page: Page, seeded: Seeded) -> None:
     page.goto("/datasets")
     expect(page.get_by_role("heading", name="Datasets")).to_be_visible()
     page.keyboard.press("Control+k")
-    page.get_by_label("Open").last.fill("rollouts")
+    page.get_by_test_id("palette").fill("rollouts")
     expect(page.get_by_text(f"rollouts #{seeded.grpo}")).to_be_visible()
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/runs/{seeded.grpo}")

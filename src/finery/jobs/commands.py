@@ -69,7 +69,15 @@ def list_jobs(
         console.say("There are no jobs. `finery jobs submit recipes/tiny_grpo.yaml` makes one.")
         return
     rows = [
-        (j["id"], j["name"], words.kind(j), words.state(j), words.progress(j), j["model"] or "", j["created_at"][:19])
+        (
+            j["id"],
+            j["name"],
+            words.kind(j),
+            words.state(j),
+            words.progress(j),
+            j["model"] or "",
+            _minute(j["created_at"]),
+        )
         for j in page["jobs"]
     ]
     console.table(("id", "name", "kind", "state", "progress", "model", "created (UTC)"), rows)
@@ -271,3 +279,8 @@ def _numbers(values: list[str]) -> dict[str, float]:
         except ValueError:
             raise InvalidSpec(f"{item!r} is no setting; write learning_rate=5e-6") from None
     return found
+
+
+def _minute(moment: str) -> str:
+    """A moment as a table shows it."""
+    return moment[:16].replace("T", " ")

@@ -1,6 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
-import { AutoComplete, Modal } from "antd";
-import { useEffect, useState } from "react";
+import { Input, Modal } from "antd";
+import { useEffect, useRef, useState, type KeyboardEvent } from "react";
 import { useNavigate } from "react-router";
 import { api, take } from "../api/client";
 import { useT, type Key } from "./i18n";
@@ -41,30 +41,70 @@ function Search({ close }: { close: () => void }) {
   const has = (name: string) => name.toLowerCase().includes(text.trim().toLowerCase());
   // Until the answer to what is written now is there, only what of the last one still fits: Enter must not open another run.
   const isBehind = settled !== text.trim() || runs.isPlaceholderData;
-  const found = (runs.data?.jobs ?? []).map((job) => ({ value: `/runs/${job.id}`, label: `${job.name} #${job.id}` }));
+  const found = (runs.data?.jobs ?? []).map((job) => ({ path: `/runs/${job.id}`, label: `${job.name} #${job.id}` }));
   const groups = [
-    { label: t("palette.pages"), options: PAGES.map(([path, key]) => ({ value: path, label: t(key) })).filter((page) => has(page.label)) },
-    { label: t("nav.runs"), options: isBehind ? found.filter((run) => has(run.label)) : found },
-    { label: t("nav.datasets"), options: (datasets.data?.versions ?? []).filter((row) => has(row.ref)).slice(0, MAX_FOUND).map((row) => ({ value: `/datasets/${row.ref}`, label: row.ref })) },
-  ];
+    { label: t("palette.pages"), entries: PAGES.map(([path, key]) => ({ path, label: t(key) })).filter((page) => has(page.label)) },
+    { label: t("nav.runs"), entries: isBehind ? found.filter((run) => has(run.label)) : found },
+    { label: t("nav.datasets"), entries: (datasets.data?.versions ?? []).filter((row) => has(row.ref)).slice(0, MAX_FOUND).map((row) => ({ path: `/datasets/${row.ref}`, label: row.ref })) },
+  ].filter((group) => group.entries.length > 0);
+  const paths = groups.flatMap((group) => group.entries.map((entry) => entry.path));
+  const [chosen, choose] = useState<string | null>(null);
+  const current = chosen !== null && paths.includes(chosen) ? chosen : (paths[0] ?? null);
+  const open = (path: string) => {
+    close();
+    void navigate(path);
+  };
+  const press = (event: KeyboardEvent) => {
+    if (event.nativeEvent.isComposing) return;
+    const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (by !== undefined && current !== null) {
+      event.preventDefault();
+      choose(paths[(paths.indexOf(current) + by + paths.length) % paths.length] ?? null);
+    }
+    if (event.key === "Enter" && current !== null) open(current);
+  };
   return (
-    <AutoComplete
-      autoFocus
-      open
-      defaultActiveFirstOption
-      aria-label={t("palette.title")}
-      data-testid="palette"
-      style={{ width: "100%" }}
-      placeholder={t("palette.hint")}
-      value={text}
-      onChange={setText}
-      onSelect={(path: string) => {
-        close();
-        void navigate(path);
-      }}
-      options={groups.filter((group) => group.options.length > 0)}
-      listHeight={360}
-    />
+    <>
+      <Input
+        autoFocus
+        role="combobox"
+        aria-expanded
+        aria-controls="palette-list"
+        aria-activedescendant={current ?? undefined}
+        aria-label={t("palette.title")}
+        data-testid="palette"
+        placeholder={t("palette.hint")}
+        value={text}
+        onChange={(event) => {
+          setText(event.target.value);
+          choose(null);
+        }}
+        onKeyDown={press}
+      />
+      <div id="palette-list" role="listbox" aria-label={t("palette.title")} className="palette">
+        {groups.map((group) => (
+          <div key={group.label} role="group" aria-label={group.label}>
+            <div className="quiet" aria-hidden>{group.label}</div>
+            {group.entries.map((entry) => (
+              <Choice key={entry.path} {...entry} isCurrent={entry.path === current} open={open} />
+            ))}
+          </div>
+        ))}
+        {paths.length === 0 && <div className="quiet">{t("palette.none")}</div>}
+      </div>
+    </>
+  );
+}
+
+function Choice({ path, label, isCurrent, open }: { path: string; label: string; isCurrent: boolean; open: (path: string) => void }) {
+  const row = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    if (isCurrent) row.current?.scrollIntoView({ block: "nearest" });
+  }, [isCurrent]);
+  return (
+    <div id={path} ref={row} role="option" aria-selected={isCurrent} onMouseDown={(event) => event.preventDefault()} onClick={() => open(path)}>
+      {label}
+    </div>
   );
 }
 
