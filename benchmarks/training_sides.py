@@ -1,5 +1,6 @@
 """The two sides of `training.py`: `python training_sides.py SIDE FOLDER` runs one and leaves FOLDER/result.json."""
 
+import itertools
 import json
 import resource
 import sys
@@ -75,18 +76,100 @@ def run_ours(case: dict[str, Any], folder: Path) -> dict[str, Any]:
     run.hooks.append(ControlHooks(run))
     run.hooks.append(ClockHook(clock))
     runner.execute(task, run)
+    seen = [0.0, *(values.get("tokens_seen", 0.0) for values in clock.logged)]
     return {
         "seconds": clock.seconds,
-        "tokens": [values.get("response_length_mean", 0) for values in clock.logged],
+        "tokens": [after - before for before, after in itertools.pairwise(seen)],
+        "loss": [values["loss"] for values in clock.logged],
         "reward": [values.get("reward_mean") for values in clock.logged],
         "logprob_gap": [values.get("rollout_logprob_gap_mean") for values in clock.logged],
     }
 
 
+def stock_arguments(task: Any, case: dict[str, Any], folder: Path, *, bf16: bool) -> dict[str, Any]:
+    """What both stock trainers are told; the rest is their default."""
+    return {
+        "output_dir": str(folder / "native"),
+        "max_steps": task.optim.steps,
+        "learning_rate": task.optim.learning_rate,
+        "lr_scheduler_type": "constant",
+        "gradient_accumulation_steps": 1,
+        "bf16": bf16,
+        "use_cpu": True,
+        "seed": case["seed"],
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def clock_callback(clock: Clock) -> Any:
+    """The clock at a stock trainer."""
+    from transformers import TrainerCallback  # noqa: PLC0415 - this process is one side only
+
+    class Times(TrainerCallback):
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            clock.start()
+
+        def on_log(self, *_: Any, logs: dict[str, float] | None = None, **__: Any) -> None:
+            if logs and "train_runtime" not in logs:
+                clock.step(logs)
+
+    return Times()
+
+
+def stock_result(clock: Clock) -> dict[str, Any]:
+    """What a stock side reports."""
+    seen = [0.0, *(float(values["num_tokens"]) for values in clock.logged)]
+    return {
+        "seconds": clock.seconds,
+        "tokens": [after - before for before, after in itertools.pairwise(seen)],
+        "loss": [float(values["loss"]) for values in clock.logged],
+        "reward": [float(values.get("reward", 0.0)) for values in clock.logged],
+    }
+
+
+def run_stock_sft(case: dict[str, Any], folder: Path, *, bf16: bool) -> dict[str, Any]:
+    """TRL's SFTTrainer on the same tokens and labels, in the same order."""
+    import torch  # noqa: PLC0415 - this process is one side only
+    from datasets import Dataset  # noqa: PLC0415
+    from trl import SFTConfig, SFTTrainer  # noqa: PLC0415
+
+    from finery.training.trl import rows as data  # noqa: PLC0415
+
+    class InOrder(SFTTrainer):
+        def _get_train_sampler(self, *_: Any) -> Any:
+            return torch.utils.data.SequentialSampler(self.train_dataset)
+
+    run, task = open_run(case, folder)
+    path = loading.materialize(run.input(case["model"]), case["model"])
+    tokenizer = loading.load_tokenizer(path, "chatml")
+    examples, _ = data.examples(
+        data.read_rows(run, task.data.train), tokenizer, loss_on=task.loss_on, max_tokens=task.data.max_tokens
+    )
+    visits = data.order(len(examples), task.optim.steps * task.batch_size, seed=run.seed, shuffle=True)
+    masks = [[int(label != -100) for label in example.labels] for example in examples]
+    rows = Dataset.from_dict({"input_ids": [example.input_ids for example in examples], "completion_mask": masks})
+    clock = Clock()
+    trainer = InOrder(
+        loading.load_model(path, dtype="float32"),
+        args=SFTConfig(
+            **stock_arguments(task, case, folder, bf16=bf16),
+            per_device_train_batch_size=task.batch_size,
+            max_length=task.data.max_tokens,
+        ),
+        train_dataset=rows.select(visits),
+        processing_class=tokenizer,
+    )
+    trainer.add_callback(clock_callback(clock))
+    trainer.train()
+    return stock_result(clock)
+
+
 def run_stock_grpo(case: dict[str, Any], folder: Path, *, bf16: bool) -> dict[str, Any]:
     """TRL's GRPOTrainer with the same settings, all completions of a step in one batch."""
-    from datasets import Dataset  # noqa: PLC0415
-    from transformers import TrainerCallback  # noqa: PLC0415
+    from datasets import Dataset  # noqa: PLC0415 - this process is one side only
     from trl import GRPOConfig, GRPOTrainer  # noqa: PLC0415
 
     from finery.training import rewards  # noqa: PLC0415
@@ -107,48 +190,25 @@ def run_stock_grpo(case: dict[str, Any], folder: Path, *, bf16: bool) -> dict[st
 
     clock = Clock()
 
-    class Times(TrainerCallback):
-        def on_train_begin(self, *_: Any, **__: Any) -> None:
-            clock.start()
-
-        def on_log(self, *_: Any, logs: dict[str, float] | None = None, **__: Any) -> None:
-            if logs and "train_runtime" not in logs:
-                clock.step(logs)
-
     batch = task.prompts_per_step * task.rollout.completions_per_prompt
     trainer = GRPOTrainer(
         loading.load_model(path, dtype="float32"),
         reward_funcs=[score],
         args=GRPOConfig(
-            output_dir=str(folder / "native"),
-            max_steps=task.optim.steps,
-            learning_rate=task.optim.learning_rate,
-            lr_scheduler_type="constant",
+            **stock_arguments(task, case, folder, bf16=bf16),
             per_device_train_batch_size=batch,
-            gradient_accumulation_steps=1,
             num_generations=task.rollout.completions_per_prompt,
             max_completion_length=task.rollout.max_new_tokens,
             temperature=task.rollout.temperature,
             top_k=0,
-            bf16=bf16,
-            use_cpu=True,
-            seed=case["seed"],
             shuffle_dataset=False,
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
         ),
         train_dataset=Dataset.from_list(prompts),
         processing_class=tokenizer,
     )
-    trainer.add_callback(Times())
+    trainer.add_callback(clock_callback(clock))
     trainer.train()
-    return {
-        "seconds": clock.seconds,
-        "tokens": [float(values["completions/mean_length"]) for values in clock.logged],
-        "reward": [float(values["reward"]) for values in clock.logged],
-    }
+    return stock_result(clock)
 
 
 def main() -> None:
@@ -158,7 +218,8 @@ def main() -> None:
     if side == "ours":
         result = run_ours(case, folder)
     else:
-        result = run_stock_grpo(case, folder, bf16=side == "stock_bf16")
+        run_stock = run_stock_sft if case["task"]["algorithm"] == "sft" else run_stock_grpo
+        result = run_stock(case, folder, bf16=side == "stock_bf16")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     (folder / "result.json").write_text(json.dumps({**result, "peak_bytes": peak}))
 
