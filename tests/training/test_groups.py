@@ -340,3 +340,8 @@ def test_the_reference_model_moves_after_the_policy(bench: Bench) -> None:
 def test_a_form_takes_only_what_its_algorithm_has(kind: type[Spec], settings: dict[str, Any], told: str) -> None:
     with pytest.raises(InvalidSpec, match=told):
         parse(kind, SPEC | settings)
+
+
+@pytest.mark.parametrize(("step", "num_steps", "is_due"), [(10, 1, True), (9, 1, False), (9, 2, True), (11, 2, False)])
+def test_rollouts_are_recorded_when_one_of_their_steps_is_due(step: int, num_steps: int, is_due: bool) -> None:
+    assert rollouts.is_due(step, num_steps, 10) is is_due

@@ -26,9 +26,9 @@ class DataSpec(Spec):
 class OptimSpec(Spec):
     """The optimizer and its schedule."""
 
-    kind: Literal[
-        "adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "lion", "lion_8bit", "adafactor", "sgd"
-    ] = Field("adamw", json_schema_extra=ADVANCED)
+    kind: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "lion", "lion_8bit", "adafactor", "sgd"] = (
+        Field("adamw", json_schema_extra=ADVANCED)
+    )
     """AdamW (arXiv:1711.05101) keeps 8 bytes per trained weight; with 8-bit states 2 (arXiv:2110.02861); paged ones
     move to host memory when a GPU is full. Lion (arXiv:2302.06675) keeps 4, or 1 in 8 bits, and wants a learning rate
     3 to 10 times smaller. Adafactor (arXiv:1804.04235, with this learning rate, not its own) keeps next to nothing,

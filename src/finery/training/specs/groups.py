@@ -27,6 +27,11 @@ class GroupSpec(Rewarded):
     native: dict[str, Any] = Field({}, json_schema_extra=ADVANCED)
     """Overrides under the engine's own names, checked against its config class."""
 
+    @property
+    def steps_per_batch(self) -> int:
+        """Optimizer steps on a batch of rollouts."""
+        return self.num_iterations
+
     @model_validator(mode="after")
     def _batches_divide(self) -> Self:
         check_micro_batch(

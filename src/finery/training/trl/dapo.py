@@ -90,7 +90,7 @@ def make_trainer(task: DapoSpec, run: Run, loaded: setup.Loaded) -> FineryDapoTr
     trainer: FineryDapoTrainer = groups.make(
         FineryDapoTrainer, GRPOConfig, task, run, loaded, extra_rewards=extra, beta=task.kl_coef, **loss_arguments(task)
     )
-    num_batches = math.ceil(task.optim.steps / task.num_iterations)
+    num_batches = math.ceil(task.optim.steps / task.steps_per_batch)
     num_spares = num_batches * task.prompts_per_step * (task.dynamic_sampling_rounds - 1)
     # Another seed than that of the visits, or the spare prompts would be those of the same batch.
     trainer.spares = data.order(len(trainer.rows), num_spares, seed=run.seed + 1, shuffle=task.data.shuffle)

@@ -46,7 +46,7 @@ def execute(task: TrainTask, run: Run) -> None:
     steps = StepCallback(run, monitoring["checkpoint_interval"])
     steps.attach(trainer)
     trainer.remove_callback(transformers.PrinterCallback)
-    trainer.add_callback(GradientGuard(run))
+    trainer.add_callback(GradientGuard(run, task))
     trainer.add_callback(steps)
     with closing(trainer), memory_watched(task, f"training at {largest_pass(task.model_dump())}"):
         trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)

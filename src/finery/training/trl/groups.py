@@ -162,7 +162,7 @@ class GroupTrainer(ExactTrainer):
         self.tally.add("advantage_mean", output["advantages"].mean().item())
         self.tally.add("advantage_std", output["advantages"].std().item())
         step = self.state.global_step + 1
-        if step % self.sample_interval == 0 and self.samples_per_step:
+        if self.samples_per_step and rollouts.is_due(step, self.task.steps_per_batch, self.sample_interval):
             group = self.task.rollout.completions_per_prompt
             advantages = output["advantages"].tolist()
             records = [
@@ -306,7 +306,7 @@ def make(
     names = [*scoring.names(task.rewards), *extra]
     weights = [*(spec.weight for spec in task.rewards), *extra.values()]
     rows = data.read_rows(run, task.data.train)
-    num_batches = math.ceil(task.optim.steps / task.num_iterations)
+    num_batches = math.ceil(task.optim.steps / task.steps_per_batch)
     visits = data.order(len(rows), num_batches * task.prompts_per_step, seed=run.seed, shuffle=task.data.shuffle)
     unused = UNUSED | {name for name in config.__dataclass_fields__ if name.startswith("vllm_")}
     arguments = {**_arguments(task, run), "reward_weights": weights, **more}

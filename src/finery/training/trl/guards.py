@@ -70,8 +70,9 @@ class GradientGuard(TrainerCallback):
       longer than the optimizer steps on one batch of rollouts, of which the first is never clipped.
     """
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, task: TrainTask):
         self._run = run
+        self._patience = _PATIENCE * getattr(task, "steps_per_batch", 1)
         self._steps_in_vain = 0
         self._is_zero = False
         self._is_first = True
@@ -108,7 +109,7 @@ class GradientGuard(TrainerCallback):
             self._steps_in_vain = 0
         elif logs and logs.get("loss"):
             self._steps_in_vain += 1
-        if self._steps_in_vain >= _PATIENCE * vars(args).get("num_iterations", 1):
+        if self._steps_in_vain >= self._patience:
             raise NoGradient(
                 f"step {state.global_step}: all trainable gradients have been zero for {self._steps_in_vain} steps in "
                 "a row though the loss was not, so training changes nothing; check model.quantize, "

@@ -329,8 +329,7 @@ class FineryPpoTrainer(ExactTrainer):
 
     def _record(self, drawn: list[Rollout], batch: Batch, step: int) -> None:
         """Keep rollouts for people to read, if this batch serves a step whose turn it is."""
-        last = step + self.task.steps_per_batch - 1
-        if last // self.sample_interval == (step - 1) // self.sample_interval or not self.samples_per_step:
+        if not (self.samples_per_step and rollouts.is_due(step, self.task.steps_per_batch, self.sample_interval)):
             return
         group = self.task.rollout.completions_per_prompt
         records = [

@@ -31,6 +31,11 @@ class Rollout:
         return math.fsum(weight * part for weight, part in zip(weights, self.rewards, strict=True))
 
 
+def is_due(step: int, num_steps: int, interval: int) -> bool:
+    """Whether rollouts that serve `num_steps` steps from `step` on are recorded: one of the steps is a multiple."""
+    return (step + num_steps - 1) // interval > (step - 1) // interval
+
+
 def note(tally: Tally, rollouts: Sequence[Rollout], weights: Sequence[float]) -> None:
     """Measure a step's rollouts: length, variety, reward.
 

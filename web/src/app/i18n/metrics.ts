@@ -3,7 +3,7 @@ import type { Language } from "./index";
 
 const MEANINGS: Record<string, Record<Language, string>> = {
   loss: { en: "What the optimizer lowers", zh: "优化器要降低的目标" },
-  policy_loss: { en: "Loss of the policy with its KL term, without the entropy bonus", zh: "策略损失，含 KL 项，不含熵奖励" },
+  policy_loss: { en: "Loss of the policy, with the KL term where the loss has one, without the entropy bonus", zh: "策略损失：损失中有 KL 项时含该项，不含熵奖励" },
   value_loss: { en: "Loss of the critic: half the squared error of its values", zh: "评论家的损失：价值误差平方的一半" },
   value_mean: { en: "Mean value that the critic gives, when rollouts are scored", zh: "评分时评论家给出的平均价值" },
   value_std: { en: "Standard deviation of the critic's values", zh: "评论家价值的标准差" },
