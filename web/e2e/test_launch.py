@@ -2,7 +2,7 @@
 
 import re
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, TimeoutError, expect
 
 from tests.flows.conftest import Server
 from web.e2e.test_runs import write
@@ -30,9 +30,17 @@ def field(page: Page, path: str) -> str:
 
 
 def choose(page: Page, path: str, name: str) -> None:
-    """Pick an option of a select."""
-    page.locator(field(page, path)).click()
-    page.locator(".ant-select-item-option", has_text=re.compile(f"^{name}")).last.click()
+    """Pick an option of a select; it closes when the form is drawn anew for a text that was just written."""
+    option = page.locator(".ant-select-item-option", has_text=re.compile(f"^{name}")).last
+    for _ in range(5):
+        page.locator(field(page, path)).click()
+        try:
+            option.click(timeout=5000)
+        except TimeoutError:
+            page.keyboard.press("Escape")
+        else:
+            return
+    raise AssertionError(f"{path} does not offer {name}")
 
 
 def test_the_form_and_the_text_are_one(page: Page, server: Server) -> None:

@@ -53,6 +53,7 @@ export const en = {
   "runs.created": "Created",
   "runs.launch": "Launch a run",
   "runs.count": "{n} runs",
+  "runs.pickAll": "Pick all that are loaded",
   "runs.pick": "Pick {name}",
   "bar.filter": "Add filter",
   "bar.columns": "Columns",

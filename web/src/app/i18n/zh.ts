@@ -55,6 +55,7 @@ export const zh: Record<Key, string> = {
   "runs.created": "创建时间",
   "runs.launch": "启动一次运行",
   "runs.count": "共 {n} 次运行",
+  "runs.pickAll": "选择已加载的全部运行",
   "runs.pick": "选择 {name}",
   "bar.filter": "添加筛选",
   "bar.columns": "列",

@@ -1,10 +1,11 @@
 import { Table } from "antd";
 import type { SorterResult } from "antd/es/table/interface";
-import { cloneElement, isValidElement, useMemo, type ReactNode, type UIEvent } from "react";
+import { useMemo, type UIEvent } from "react";
 import type { Job } from "../../api/client";
 import { useLanguage, useT } from "../../app/i18n";
 import { columnsIn } from "./columns";
-import { picking, type ChangeView, type View } from "./useView";
+import { PickProvider } from "./Picks";
+import type { ChangeView, View } from "./useView";
 
 interface Props {
   jobs: Job[];
@@ -38,36 +39,26 @@ export function JobTable({ jobs, current, view, change, showMore }: Props) {
     if (box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_THE_END) showMore();
   };
   return (
-    <Table<Job>
-      className="job-table"
-      size="small"
-      rowKey="id"
-      dataSource={jobs}
-      columns={columns}
-      tableLayout="fixed"
-      pagination={false}
-      sticky={!isLong}
-      virtual={isLong}
-      scroll={isLong ? { x, y: window.innerHeight - HEIGHT_OF_THE_REST } : { x }}
-      onScroll={nearTheEnd}
-      showSorterTooltip={false}
-      onChange={(_, __, sorter) => change({ sort: sortOf(sorter as SorterResult<Job>) })}
-      rowClassName={(job) => [job.id === current ? "current-row" : "", job.id === view.baseline ? "baseline-row" : ""].join(" ")}
-      onRow={(job) => ({ "data-testid": `job-row-${job.id}` }) as object}
-      rowSelection={{
-        selectedRowKeys: view.picked,
-        preserveSelectedRowKeys: true,
-        columnWidth: 34,
-        onChange: (keys) => change(picking(view.picked, keys.map(Number))),
-        renderCell: (_, job, __, box) => named(box, t("runs.pick", { name: job.name })),
-      }}
-    />
+    <PickProvider jobs={jobs} picked={view.picked} change={change}>
+      <Table<Job>
+        className="job-table"
+        size="small"
+        rowKey="id"
+        dataSource={jobs}
+        columns={columns}
+        tableLayout="fixed"
+        pagination={false}
+        sticky={!isLong}
+        virtual={isLong}
+        scroll={isLong ? { x, y: window.innerHeight - HEIGHT_OF_THE_REST } : { x }}
+        onScroll={nearTheEnd}
+        showSorterTooltip={false}
+        onChange={(_, __, sorter) => change({ sort: sortOf(sorter as SorterResult<Job>) })}
+        rowClassName={(job) => [job.id === current ? "current-row" : "", job.id === view.baseline ? "baseline-row" : ""].join(" ")}
+        onRow={(job) => ({ "data-testid": `job-row-${job.id}` }) as object}
+      />
+    </PickProvider>
   );
-}
-
-/** The checkbox with a label; `getCheckboxProps` would be asked for every loaded row whenever one has changed. */
-function named(box: ReactNode, label: string): ReactNode {
-  return isValidElement<{ "aria-label": string }>(box) ? cloneElement(box, { "aria-label": label }) : box;
 }
 
 function sortOf(sorter: SorterResult<Job>): string {

@@ -1,5 +1,5 @@
 import { EditOutlined, PushpinFilled } from "@ant-design/icons";
-import { Button, Input, Tag } from "antd";
+import { Input, Tag } from "antd";
 import { useState } from "react";
 import { Link } from "react-router";
 import type { Job } from "../../api/client";
@@ -18,7 +18,7 @@ export function NameCell({ job }: { job: Job }) {
       <RunDot jobId={job.id} />
       <Link to={`/runs/${job.id}`}>{job.name}</Link>
       <Marks job={job} />
-      <Button className="on-hover" type="text" size="small" icon={<EditOutlined />} aria-label={t("edit.rename", { name: job.name })} onClick={() => setRenaming(true)} />
+      <button type="button" className="on-hover pencil" aria-label={t("edit.rename", { name: job.name })} onClick={() => setRenaming(true)}><EditOutlined /></button>
     </span>
   );
 }

@@ -14,7 +14,7 @@ import { whole } from "./query";
 import { RunBar } from "./RunBar";
 import { SelectionBar } from "./SelectionBar";
 import { useJobs } from "./useJobs";
-import { useView } from "./useView";
+import { picking, useView } from "./useView";
 
 export const FIRST_RUN = "finery data generate arithmetic --name sums && finery jobs submit recipes/tiny_grpo.yaml";
 
@@ -36,7 +36,7 @@ export default function RunsPage() {
     setCurrent(next.id);
     document.querySelector(`[data-testid=job-row-${next.id}]`)?.scrollIntoView({ block: "nearest" });
   };
-  const pick = (id: number) => change(({ picked }) => ({ picked: picked.includes(id) ? picked.filter((other) => other !== id) : [...picked, id] }));
+  const pick = (id: number) => change((newest) => picking([id], !newest.picked.includes(id))(newest));
   useKeys({
     j: () => move(1),
     k: () => move(-1),

@@ -6,6 +6,7 @@ import type { Language, Translate } from "../../app/i18n";
 import { RelativeTime } from "../../ui/RelativeTime";
 import { StateBadge } from "../../ui/StateBadge";
 import { NameCell } from "./NameCell";
+import { PickAllBox, PickBox } from "./Picks";
 import { kindOf, mainValue, otherValues, shortProgressText } from "./progress";
 import { change } from "./query";
 
@@ -22,6 +23,7 @@ interface Shown {
 /** The columns of the run table. Its order is the server's, so that it holds beyond what is loaded. */
 export function columnsIn({ t, language, sort, shown, baseline }: Shown): ColumnType<Job>[] {
   const columns: ColumnType<Job>[] = [
+    { key: "pick", title: <PickAllBox />, width: 34, render: (_, job) => <PickBox job={job} /> },
     { key: "id", title: "#", dataIndex: "id", width: 56, sorter: true },
     { key: "name", title: t("runs.name"), width: 196, ellipsis: true, sorter: true, render: (_, job) => <NameCell job={job} /> },
     { key: "state", title: t("runs.state"), width: 100, sorter: true, render: (_, job) => <StateBadge job={job} /> },

@@ -38,12 +38,13 @@ export function useView(): [View, ChangeView, string] {
   return [view, change, text];
 }
 
-/** What a table that was drawn with `before` picked, and now says `after`, has changed: applied to the newest picks. */
-export function picking(before: number[], after: number[]): (newest: View) => Partial<View> {
-  const added = after.filter((id) => !before.includes(id));
-  return ({ picked }) => ({
-    picked: [...picked.filter((id) => after.includes(id) || !before.includes(id)), ...added.filter((id) => !picked.includes(id))],
-  });
+/** Pick these too, or no longer: applied to the newest picks, of which a page that is behind may not know. */
+export function picking(ids: number[], isPicked: boolean): (newest: View) => Partial<View> {
+  return ({ picked }) => {
+    const others = picked.filter((id) => !ids.includes(id));
+    if (!isPicked) return { picked: others };
+    return { picked: [...picked, ...ids.filter((id) => !picked.includes(id))] };
+  };
 }
 
 function written(value: View[keyof View]): string {
