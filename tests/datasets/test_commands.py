@@ -103,7 +103,11 @@ def test_a_file_is_imported_and_its_broken_rows_reported(cli: Any, tmp_path: Pat
 
 def test_the_generators_are_listed_with_their_parameters(cli: Any) -> None:
     assert "num_rows" in cli("generators")
-    assert [entry["name"] for entry in json.loads(cli("generators", "--json"))["generators"]] == ["advice", "arithmetic", "gym"]
+    assert [entry["name"] for entry in json.loads(cli("generators", "--json"))["generators"]] == [
+        "advice",
+        "arithmetic",
+        "gym",
+    ]
 
 
 @pytest.mark.parametrize(
