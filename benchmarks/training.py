@@ -7,7 +7,8 @@ size of the process. Prints a table per case and, as its last line, a JSON objec
 
 Cases: `grpo_cpu` (SmolLM2-135M, 8 prompts x 4 completions x 48 tokens); `sft_packed` (SmolLM2-135M on `--rows`, JSON
 lines with prompt and response; without it on generated rows of very different lengths); `grpo_learning` (the tiny
-model, final reward of both over 5 seeds; only when asked for with `--only`).
+model, final reward of both over 5 seeds; only when asked for with `--only`); `algorithms` (reward, dpo, kto, orpo, rloo
+at a small batch, float32 alone; only with `--only`).
 """
 
 import argparse
@@ -110,6 +111,43 @@ def sft_packed(args: argparse.Namespace, folder: Path) -> dict[str, float]:
     return compared("sft_packed", found, samples=8)
 
 
+def algorithms(args: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """The other algorithms that have a stock trainer, each at a small batch of SmolLM2-135M."""
+    stream = random.Random(args.seed)
+    pairs, problems = folder / "pairs.jsonl", folder / "problems.jsonl"
+    words = ["data", "model", "train", "step", "loss", "token", "learn", "rate", "batch", "value"]
+
+    def text(length: int) -> str:
+        return " ".join(stream.choice(words) for _ in range(length))
+
+    rows = [
+        {"prompt": f"Say something about {text(20)}.", "chosen": text(stream.randrange(10, 60)), "rejected": text(30)}
+        for _ in range(64)
+    ]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    problems.write_text("".join(json.dumps({"prompt": row["prompt"], "answer": "1"}) + "\n" for row in rows))
+    optim = {"learning_rate": 1e-6, "steps": WARM_UP + args.steps}
+    preferences = {"data": {"train": str(pairs)}, "optim": optim, "batch_size": 8}
+    rollouts = {
+        "data": {"train": str(problems)},
+        "rewards": [{"name": "length", "params": {"max": 60, "slack": 200}}],
+        "optim": optim,
+        "rollout": {"completions_per_prompt": 4, "max_new_tokens": 24},
+        "prompts_per_step": 4,
+    }
+    model = "smollm2-135m-instruct"
+    loading.materialize(resolving.resolve(model, home=args.home), model)
+    figures = {}
+    for name, task in {**dict.fromkeys(("reward", "dpo", "kto", "orpo"), preferences), "rloo": rollouts}.items():
+        task = {"algorithm": name, **task}
+        case = {"model": model, "home": str(args.home), "seed": args.seed, "threads": None, "task": task}
+        (own := folder / name).mkdir()
+        found = {side: run_side(side, case, own) for side in ("stock_fp32", "ours")}
+        print(f"{name}, SmolLM2-135M")
+        figures |= compared(name, found, samples=8 if name != "rloo" else 16)
+    return figures
+
+
 def grpo_learning(args: argparse.Namespace, folder: Path) -> dict[str, float]:
     """The same learning: paired difference of the mean reward of the last tenth of the steps."""
     rows = folder / "rows.jsonl"
@@ -171,6 +209,7 @@ def compared(case: str, found: dict[str, dict[str, Any]], *, samples: int) -> di
 
 
 CASES: dict[str, Callable[[argparse.Namespace, Path], dict[str, float]]] = {
+    "algorithms": algorithms,
     "grpo_cpu": grpo_cpu,
     "grpo_learning": grpo_learning,
     "sft_packed": sft_packed,

@@ -121,7 +121,7 @@ def clock_callback(clock: Clock) -> Any:
 
 def stock_result(clock: Clock) -> dict[str, Any]:
     """What a stock side reports."""
-    seen = [0.0, *(float(values["num_tokens"]) for values in clock.logged)]
+    seen = [0.0, *(float(values.get("num_tokens", 0.0)) for values in clock.logged)]
     return {
         "seconds": clock.seconds,
         "tokens": [after - before for before, after in itertools.pairwise(seen)],
@@ -167,10 +167,10 @@ def run_stock_sft(case: dict[str, Any], folder: Path, *, bf16: bool) -> dict[str
     return stock_result(clock)
 
 
-def run_stock_grpo(case: dict[str, Any], folder: Path, *, bf16: bool) -> dict[str, Any]:
-    """TRL's GRPOTrainer with the same settings, all completions of a step in one batch."""
+def run_stock_groups(case: dict[str, Any], folder: Path, *, bf16: bool) -> dict[str, Any]:
+    """TRL's GRPOTrainer or RLOOTrainer with the same settings, all completions of a step in one batch."""
     from datasets import Dataset  # noqa: PLC0415 - this process is one side only
-    from trl import GRPOConfig, GRPOTrainer  # noqa: PLC0415
+    from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer  # noqa: PLC0415
 
     from finery.training import rewards  # noqa: PLC0415
     from finery.training.trl import rows as data  # noqa: PLC0415
@@ -191,10 +191,11 @@ def run_stock_grpo(case: dict[str, Any], folder: Path, *, bf16: bool) -> dict[st
     clock = Clock()
 
     batch = task.prompts_per_step * task.rollout.completions_per_prompt
-    trainer = GRPOTrainer(
+    is_rloo = task.algorithm == "rloo"
+    trainer = (RLOOTrainer if is_rloo else GRPOTrainer)(
         loading.load_model(path, dtype="float32"),
         reward_funcs=[score],
-        args=GRPOConfig(
+        args=(RLOOConfig if is_rloo else GRPOConfig)(
             **stock_arguments(task, case, folder, bf16=bf16),
             per_device_train_batch_size=batch,
             num_generations=task.rollout.completions_per_prompt,
@@ -202,6 +203,7 @@ def run_stock_grpo(case: dict[str, Any], folder: Path, *, bf16: bool) -> dict[st
             temperature=task.rollout.temperature,
             top_k=0,
             shuffle_dataset=False,
+            **({"beta": task.kl_coef} if is_rloo else {}),
         ),
         train_dataset=Dataset.from_list(prompts),
         processing_class=tokenizer,
@@ -211,6 +213,56 @@ def run_stock_grpo(case: dict[str, Any], folder: Path, *, bf16: bool) -> dict[st
     return stock_result(clock)
 
 
+def run_stock_preference(case: dict[str, Any], folder: Path, *, bf16: bool) -> dict[str, Any]:
+    """TRL's trainer of an algorithm that learns from pairs, on the same rows; it renders and tokenizes them itself."""
+    from datasets import Dataset  # noqa: PLC0415 - this process is one side only
+    from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer  # noqa: PLC0415
+    from trl.experimental.orpo import ORPOConfig, ORPOTrainer  # noqa: PLC0415
+
+    from finery.training.trl import rows as data  # noqa: PLC0415
+
+    kinds: dict[str, tuple[Any, Any]] = {
+        "dpo": (DPOTrainer, DPOConfig),
+        "kto": (KTOTrainer, KTOConfig),
+        "orpo": (ORPOTrainer, ORPOConfig),
+        "reward": (RewardTrainer, RewardConfig),
+    }
+    run, task = open_run(case, folder)
+    path = loading.materialize(run.input(case["model"]), case["model"])
+    tokenizer = loading.load_tokenizer(path, "chatml")
+    found = data.read_rows(run, task.data.train)
+    if task.algorithm == "kto":
+        found = [
+            {"prompt": row["prompt"], "completion": row[key], "label": key == "chosen"}
+            for row in found
+            for key in ("chosen", "rejected")
+        ]
+    visits = data.order(len(found), task.optim.steps * task.batch_size, seed=run.seed, shuffle=True)
+    rows = [_as_messages(found[row]) for row in visits]
+    load = loading.start_reward_model if task.algorithm == "reward" else loading.load_model
+    trainer_kind, config = kinds[task.algorithm]
+    clock = Clock()
+    trainer = trainer_kind(
+        load(path, dtype="float32"),
+        args=config(
+            **stock_arguments(task, case, folder, bf16=bf16),
+            per_device_train_batch_size=task.batch_size,
+            max_length=task.data.max_tokens,
+        ),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+    )
+    trainer.add_callback(clock_callback(clock))
+    trainer.train()
+    return stock_result(clock)
+
+
+def _as_messages(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as TRL takes conversations."""
+    roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant", "completion": "assistant"}
+    return {key: [{"role": roles[key], "content": text}] if key in roles else text for key, text in row.items()}
+
+
 def main() -> None:
     """Run one side."""
     side, folder = sys.argv[1], Path(sys.argv[2])
@@ -218,8 +270,8 @@ def main() -> None:
     if side == "ours":
         result = run_ours(case, folder)
     else:
-        run_stock = run_stock_sft if case["task"]["algorithm"] == "sft" else run_stock_grpo
-        result = run_stock(case, folder, bf16=side == "stock_bf16")
+        stock = {"sft": run_stock_sft, "grpo": run_stock_groups, "rloo": run_stock_groups}
+        result = stock.get(case["task"]["algorithm"], run_stock_preference)(case, folder, bf16=side == "stock_bf16")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     (folder / "result.json").write_text(json.dumps({**result, "peak_bytes": peak}))
 

@@ -1,5 +1,6 @@
 """`finery eval ...`: scores and paired comparisons, over REST. An evaluation itself is a job (`kind: evaluate`)."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -82,6 +83,57 @@ def samples(
         (s["index"], s["prompt"], s["target"], s["answer"], "yes" if s["correct"] else "no") for s in page["samples"]
     ]
     console.table(("#", "problem", "target", "answer", "correct"), rows)
+
+
+@app.command()
+def policies(
+    job_id: Annotated[int, typer.Argument(help="Id of a compare job.", min=1)], as_json: JsonOption = False
+) -> None:
+    """Show the table of a comparison: rewards, divergence, size and training of each model."""
+    with connect() as client:
+        found = client.get(f"/evaluations/{job_id}/policies")
+    if as_json:
+        console.emit(found)
+        return
+    console.table(*policy_table(found))
+
+
+def policy_table(found: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Head and rows of a comparison of policies: a column per model, a row per measure."""
+    columns = [_policy(row) for row in found["rows"]]
+    lines = [(measure, *(column[measure] for column in columns)) for measure in columns[0]]
+    return ("", *(row["name"] for row in found["rows"])), lines
+
+
+def _policy(row: dict[str, Any]) -> dict[str, str]:
+    """Measure -> value of one model, in words."""
+    first, training = next(iter(row["rewards"].values())), row["training"] or {}
+    return {
+        "model": row["model"],
+        **{name: _mean(score) for name, score in row["rewards"].items()},
+        "change of the first": _or_dash(first["change"], lambda value: f"{100 * value:+.0f} %"),
+        "prompts won": _or_dash(first["win_rate"], lambda value: f"{100 * value:.0f} %"),
+        "KL per token": f"{row['kl']:.3f} nats",
+        "tokens per answer": f"{row['response_length_mean']:.1f}",
+        "size of the files": _megabytes(row["model_bytes"]),
+        "its reward model": _or_dash(training.get("reward_model_bytes"), _megabytes),
+        "memory to train": _or_dash(training.get("peak_memory_bytes"), _megabytes),
+        "gain per GB": _or_dash(row["reward_per_gigabyte"], lambda value: f"{value:+.3f}"),
+        "time to train": _or_dash(training.get("seconds"), lambda value: f"{value / 60:.1f} min"),
+    }
+
+
+def _mean(score: dict[str, Any]) -> str:
+    low, high = score["interval"]
+    return f"{score['mean']:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _or_dash(value: float | None, show: Callable[[float], str]) -> str:
+    return "-" if value is None else show(value)
+
+
+def _megabytes(value: float) -> str:
+    return f"{value / 1e6:,.0f} MB"
 
 
 def story(found: dict[str, Any]) -> list[str]:

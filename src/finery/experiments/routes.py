@@ -8,6 +8,7 @@ from finery.core.web import Db
 from finery.evaluation.specs import ComparisonView, SampleResultPage, ScorePage
 from finery.experiments import service
 from finery.jobs.routes import JobId
+from finery.training.specs import PolicyTable
 
 router = APIRouter(prefix="/evaluations", tags=["evaluations"])
 _Job = Annotated[int, Query(ge=1, lt=2**31)]
@@ -35,3 +36,9 @@ def samples(
 ) -> SampleResultPage:
     """Problems with the model's answers."""
     return service.samples(db, job_id, offset=offset, limit=limit, only=only)
+
+
+@router.get("/{job_id}/policies")
+def policies(db: Db, job_id: JobId) -> PolicyTable:
+    """The table of a job of kind compare: each model's rewards, divergence, size and what its training took."""
+    return service.policies(db, job_id)

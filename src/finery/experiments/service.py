@@ -5,11 +5,13 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from finery.core.errors import Conflict
+from finery.core.errors import Conflict, NotFound
 from finery.evaluation import service as evaluation
 from finery.evaluation.specs import ComparisonView, SampleResultPage, ScoreView
 from finery.jobs import service as jobs
 from finery.jobs.tables import Attempt, Job
+from finery.training import results as training
+from finery.training.specs import PolicyTable
 
 
 def scores(session: Session, *, limit: int) -> list[ScoreView]:
@@ -50,6 +52,21 @@ def compare(session: Session, baseline: int, candidate: int) -> ComparisonView:
         folders.append(folder)
         views.append(_score(job, folder))
     return evaluation.compare(folders[0], folders[1], baseline=views[0], candidate=views[1])
+
+
+def policies(session: Session, job_id: int) -> PolicyTable:
+    """The table of a comparison of policies.
+
+    Raises:
+        Conflict: the job is no comparison.
+        NotFound: it is not completed.
+    """
+    job = jobs.get(session, job_id)
+    if job.kind != "compare":
+        raise Conflict(f"job {job_id} is of kind {job.kind}, not a comparison")
+    if job.attempt == 0:
+        raise NotFound(f"comparison {job_id} has not started yet")
+    return training.read_table(jobs.run_dir(jobs.attempt(session, job_id, job.attempt)))
 
 
 def _evaluation(session: Session, job_id: int) -> Job:

@@ -8,11 +8,11 @@ from finery.core import documents
 from finery.core.errors import InvalidSpec, Problem
 from finery.core.spec import parse
 from finery.evaluation import service as evaluation
-from finery.jobs.specs import CheckView, EvaluateJob, JobSpec, PipelineSpec, ProblemView, TrainJob
+from finery.jobs.specs import CheckView, CompareJob, EvaluateJob, JobSpec, PipelineSpec, ProblemView, TrainJob
 from finery.training import rewards
 from finery.training.specs.base import Rewarded
 
-JobFile = Annotated[TrainJob | EvaluateJob | PipelineSpec, Field(discriminator="kind")]
+JobFile = Annotated[TrainJob | EvaluateJob | CompareJob | PipelineSpec, Field(discriminator="kind")]
 """What a file may hold."""
 
 

@@ -6,13 +6,15 @@ for other jobs and making paths absolute all see the same places. A new place is
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from finery.core import refs
 from finery.core.errors import InvalidSpec
 from finery.training import rewards
 
 Kind = Literal["model", "data", "code", "secret"]
+CANDIDATES: Final = ("task", "candidates")
+"""Where a comparison names its models."""
 
 
 class Reference(NamedTuple):
@@ -39,6 +41,11 @@ def find(job: Mapping[str, Any]) -> list[Reference]:
         found.append(Reference(("task", "data", "train"), "data", data["train"]))
     elif isinstance(data, str):
         found.append(Reference(("task", "data"), "data", data))
+    candidates = task.get("candidates")
+    if isinstance(candidates, Mapping):
+        found += [
+            Reference((*CANDIDATES, name), "model", text) for name, text in candidates.items() if isinstance(text, str)
+        ]
     parts = task.get("rewards")
     for index, part in enumerate(parts if isinstance(parts, list) else ()):
         if isinstance(part, Mapping):

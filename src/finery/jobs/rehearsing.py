@@ -12,9 +12,18 @@ from finery.core.rundir import ResolvedInput
 from finery.jobs import checking, references, service, submitting
 from finery.jobs.references import Reference
 from finery.jobs.resolving import Resolver, data_formats
-from finery.jobs.specs import DryRunJob, DryRunView, JobSpec, PipelineSpec, ProblemView, ResolvedView, TrainJob
+from finery.jobs.specs import (
+    CompareJob,
+    DryRunJob,
+    DryRunView,
+    JobSpec,
+    PipelineSpec,
+    ProblemView,
+    ResolvedView,
+    TrainJob,
+)
 from finery.models import resolving as models
-from finery.training.specs import PpoSpec, TrainTask
+from finery.training.specs import CompareSpec, PpoSpec, TrainTask
 from finery.training.specs.groups import GroupSpec
 
 
@@ -140,9 +149,11 @@ def _work(spec: JobSpec, inputs: list[ResolvedView]) -> DryRunJob:
     num_rows = next((item.num_rows for item in inputs if item.role == "data"), None)
     if isinstance(spec, TrainJob):
         return DryRunJob(name=spec.name, inputs=inputs, **training_work(spec.task, num_rows))
+    if num_rows is not None and spec.task.limit is not None:
+        num_rows = min(num_rows, spec.task.limit)
+    if isinstance(spec, CompareJob):
+        return DryRunJob(name=spec.name, inputs=inputs, **_comparing_work(spec.task, num_rows))
     task = spec.task
-    if num_rows is not None and task.limit is not None:
-        num_rows = min(num_rows, task.limit)
     return DryRunJob(
         name=spec.name,
         inputs=inputs,
@@ -152,6 +163,17 @@ def _work(spec: JobSpec, inputs: list[ResolvedView]) -> DryRunJob:
         completions_per_step=None,
         epochs=None if num_rows is None else 1.0,
     )
+
+
+def _comparing_work(task: CompareSpec, num_rows: int | None) -> dict[str, Any]:
+    """A step is one model, which answers every prompt."""
+    return {
+        "num_steps": 1 + len(task.candidates),
+        "num_rows": num_rows,
+        "rows_per_step": num_rows,
+        "completions_per_step": num_rows and num_rows * task.rollout.completions_per_prompt,
+        "epochs": 1.0,
+    }
 
 
 def training_work(task: TrainTask, num_rows: int | None) -> dict[str, Any]:

@@ -210,9 +210,10 @@ def _check_kind(found: Reference, path: Path, *, algorithm: str | None) -> None:
     """Refuse a reward model as what writes answers, and a policy as what scores them."""
     manifest = checkpoints.read_manifest(path)
     kind = manifest.kind if manifest is not None else "policy"
-    if found.path == _BASE and kind == "reward" and algorithm != "reward":
+    is_policy = found.path == _BASE or found.path[:-1] == references.CANDIDATES
+    if is_policy and kind == "reward" and algorithm != "reward":
         raise InvalidSpec(f"{found.dotted}: {found.text} is a reward model, which writes no answers; name a policy")
-    if found.path != _BASE and kind == "policy":
+    if not is_policy and kind == "policy":
         raise InvalidSpec(
             f"{found.dotted}: {found.text} is a policy, which scores nothing; name a job with algorithm: reward"
         )

@@ -9,7 +9,7 @@ from finery.core.events import Event
 from finery.core.rundir import ProcessIdentity
 from finery.core.spec import ADVANCED, Spec, View
 from finery.evaluation.specs import EvaluateSpec
-from finery.training.specs import TrainTask
+from finery.training.specs import CompareSpec, TrainTask
 
 JobState = Literal[
     "created",
@@ -83,7 +83,12 @@ class EvaluateJob(JobBase):
     task: EvaluateSpec
 
 
-JobSpec = Annotated[TrainJob | EvaluateJob, Field(discriminator="kind")]
+class CompareJob(JobBase):
+    kind: Literal["compare"]
+    task: CompareSpec
+
+
+JobSpec = Annotated[TrainJob | EvaluateJob | CompareJob, Field(discriminator="kind")]
 """Closed set: a new kind of job is one class here and one line in `runtime.EXECUTORS`."""
 
 
@@ -246,7 +251,7 @@ class DryRunJob(View):
     name: str
     inputs: list[ResolvedView]
     num_steps: int | None
-    """Optimizer steps; for an evaluation, batches."""
+    """Optimizer steps; of an evaluation, batches; of a comparison, models."""
     num_rows: int | None
     """Rows of the data; of an evaluation, problems that are answered."""
     rows_per_step: int | None

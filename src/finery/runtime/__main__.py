@@ -19,7 +19,11 @@ from finery.runtime import exits, provenance
 from finery.runtime.control import ControlHooks
 from finery.runtime.output import PatientOutput
 
-EXECUTORS: Final = {"train": "finery.training.runner", "evaluate": "finery.evaluation.runner"}
+EXECUTORS: Final = {
+    "train": "finery.training.runner",
+    "evaluate": "finery.evaluation.runner",
+    "compare": "finery.training.comparing",
+}
 """Closed set: what a job can be. Modules are imported here, in the child, and nowhere else."""
 
 _ORPHAN_POLL_SECONDS = 1.0

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from finery.training.specs.base import DataSpec, EngineName, OptimSpec, RewardSpec, RolloutSpec
+from finery.training.specs.compare import CompareSpec, PolicyTable
 from finery.training.specs.dapo import DapoSpec
 from finery.training.specs.dpo import DpoSpec
 from finery.training.specs.grpo import GrpoSpec
@@ -17,6 +18,7 @@ from finery.training.specs.rloo import RlooSpec
 from finery.training.specs.sft import SftSpec
 
 __all__ = [
+    "CompareSpec",
     "DapoSpec",
     "DataSpec",
     "DpoSpec",
@@ -26,6 +28,7 @@ __all__ = [
     "KtoSpec",
     "OptimSpec",
     "OrpoSpec",
+    "PolicyTable",
     "PpoSpec",
     "RewardModelSpec",
     "RewardSpec",

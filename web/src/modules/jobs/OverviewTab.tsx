@@ -8,6 +8,7 @@ import { CodeCard } from "./CodeCard";
 import { EnvironmentCard } from "./EnvironmentCard";
 import { FailureCard } from "./FailureCard";
 import { NotesCard } from "./NotesCard";
+import { PolicyTable } from "./PolicyTable";
 import { otherValues } from "./progress";
 import { RecipeCard } from "./RecipeCard";
 
@@ -18,6 +19,7 @@ export function OverviewTab({ job }: { job: JobDetail }) {
   return (
     <>
       {(job.state === "failed" || job.state === "lost") && <FailureCard job={job} />}
+      {job.kind === "compare" && job.state === "completed" && <PolicyTable job={job} />}
       <div className="grid-2">
         <Card size="small" title={t("overview.spec")} extra={<Typography.Text copyable={{ text: spec }}>{t("overview.copy")}</Typography.Text>}>
           <pre data-testid="spec">{spec}</pre>

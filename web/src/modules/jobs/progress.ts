@@ -35,6 +35,7 @@ function pace(job: Job, t: Translate, language: Language, now: number): string[]
 /** What kind of run it is, in a word. */
 export function kindOf(job: Job, t: Translate): string {
   if (job.kind === "external") return t("kind.external");
+  if (job.kind === "compare") return t("kind.compare");
   return job.algorithm ?? t("kind.evaluate");
 }
 
