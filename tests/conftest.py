@@ -23,7 +23,8 @@ REQUIRE_ALL = bool(os.environ.get("FINERY_REQUIRE_ALL"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 """Tests run side by side; more threads would only fight."""
 
-_ABSENT = " is absent"
+ABSENT = " is absent"
+"""Ends the reason of a skip that is listed by name at the end."""
 
 
 def need(what: str, is_there: bool) -> None:
@@ -32,14 +33,14 @@ def need(what: str, is_there: bool) -> None:
         return
     if REQUIRE_ALL:
         pytest.fail(f"{what} is required here (FINERY_REQUIRE_ALL) and absent")
-    pytest.skip(f"{what}{_ABSENT}")
+    pytest.skip(f"{what}{ABSENT}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """List what was skipped by name: reports travel from the processes that ran the tests, variables do not."""
     for report in terminalreporter.stats.get("skipped", []):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
-        if reason.endswith(_ABSENT):
+        if reason.endswith(ABSENT):
             terminalreporter.write_line(f"not run, {reason.removeprefix('Skipped: ')}: {report.nodeid}")
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,28 @@ def test_all_models_answering_is_said(server: Server) -> None:
             process.resume()
 
 
+def test_a_model_that_reads_nothing_keeps_nobody_else_waiting(server: Server) -> None:
+    """More than a pipe holds is asked of it, several times."""
+    ask(server)
+    held = psutil.Process(newest_child(server))
+    held.suspend()
+    try:
+        with contextlib.ExitStack() as stack:
+            for _ in range(8):
+                events = stack.enter_context(asking(server, messages=[{"role": "user", "content": "1" * 300_000}]))
+            started = time.monotonic()
+            assert server.client.get("/chat/choices")["loaded"]
+            assert server.client.get("/server")["worker"]["is_alive"]
+            assert time.monotonic() - started < 5
+            held.resume()
+            *_, last = events
+    finally:
+        held.resume()
+
+    assert "the conversation has 300,00" in last["message"]
+    assert ask(server)[1]["type"] == "done"
+
+
 def test_a_conversation_that_is_too_long_says_the_way_out_and_the_next_goes_well(server: Server) -> None:
     _, failed = ask(server, messages=[{"role": "user", "content": "1" * 600}])
 
@@ -157,6 +180,11 @@ def test_an_answer_ends_where_the_model_takes_no_more(server: Server) -> None:
         ("job:99/last", NotFound, "no job 99"),
         ("job:warm-up/last", InvalidSpec, "named by its number"),
         ("job:1", InvalidSpec, "no checkpoint reference"),
+        ("job:\u00b2/last", InvalidSpec, "named by its number"),
+        ("job:\u0661/last", InvalidSpec, "named by its number"),
+        ("job:99999999999999999999/last", InvalidSpec, "named by its number"),
+        ("job:1/step:\u0664", InvalidSpec, "no checkpoint reference"),
+        ("job:1/step:99999999999999999999", InvalidSpec, "no checkpoint reference"),
         ("/etc", InvalidSpec, "path"),
         ("", InvalidSpec, "model"),
     ],

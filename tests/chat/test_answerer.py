@@ -1,15 +1,22 @@
 """What the child of chat makes of tokens and of a machine's memory."""
 
+import fcntl
+import time
 from collections import namedtuple
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
 import psutil
 import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from finery.chat.child import Answer, Child
+from finery.chat.pipe import Answered
 from finery.chat.runner import Answerer, OutOfMemory, Pieces
-from finery.chat.specs import ChatDone, ChatSampling, ChatText, ChatTurn
+from finery.chat.specs import ChatDone, ChatEvent, ChatSampling, ChatText, ChatTurn
 from finery.models import loading, resolving
 from tests.models.conftest import models_home, smollm2_folder, tiny_folder  # noqa: F401 - fixtures
 
@@ -55,6 +62,77 @@ def test_tokens_that_are_no_text_give_none(tokenizer: PreTrainedTokenizerBase) -
     assert "".join(pieces.add(token) for token in ids) + pieces.rest() == "hello"
 
 
+def test_a_character_that_no_conversation_may_hold_is_left_out(tokenizer: PreTrainedTokenizerBase) -> None:
+    pieces = Pieces(tokenizer)
+    ids = tokenizer("one\0two\0", add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids) == "one\0two\0"
+
+    text = "".join(pieces.add(token) for token in ids) + pieces.rest()
+
+    assert text == "onetwo"
+    assert ChatTurn(role="assistant", content=text).content == text
+
+
+def test_two_that_load_at_once_do_not_both_count_the_same_memory(
+    models_home: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While another one looks at what is free and fills it, nobody looks."""
+    resolved = resolving.resolve("tiny-char", home=models_home)
+    loading.materialize(resolved, "tiny-char")
+    looks: list[float] = []
+    plain = psutil.virtual_memory
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: looks.append(time.monotonic()) or plain())
+    with open(tmp_path / "chat.lock", "wb") as other, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        made = pool.submit(Answerer, "tiny-char", resolved, tmp_path / "chat.lock")
+        time.sleep(2)
+        assert not made.done()
+        assert looks == []
+
+        fcntl.flock(other, fcntl.LOCK_UN)
+        assert made.result(timeout=60)
+        assert len(looks) == 1
+
+
+@pytest.fixture
+def child(models_home: Path, tmp_path: Path) -> Iterator[Child]:  # noqa: F811
+    resolved = resolving.resolve("tiny-char", home=models_home)
+    made = Child("tiny-char", resolved, home=tmp_path, tokens={})
+    yield made
+    made.close()
+
+
+def test_a_child_that_reads_nothing_is_asked_without_waiting_and_ended(child: Child) -> None:
+    events: SimpleQueue[ChatEvent] = SimpleQueue()
+    process = psutil.Process(child.pid)
+    process.suspend()
+    started = time.monotonic()
+
+    for _ in range(3):
+        number = child.ask([ChatTurn(role="user", content="1" * 300_000)], ChatSampling(), events.put)
+        child.forget(number)
+    assert time.monotonic() - started < 2
+    child.close()
+
+    assert time.monotonic() - started < 15
+    assert not process.is_running()
+    assert not child.is_alive
+
+
+def test_a_child_that_is_asked_what_it_cannot_read_ends_and_says_why(child: Child) -> None:
+    *_, last = Answer(child, [ChatTurn(role="user", content="1")], ChatSampling(max_new_tokens=1))
+    assert last.type == "done"
+    child._unsent.put(Answered(id=1, event=None))
+
+    psutil.Process(child.pid).wait(timeout=20)
+
+    [log] = child._log.parent.iterdir()
+    assert "ValidationError" in log.read_text()
+
+
 def test_a_model_that_does_not_fit_is_not_loaded(models_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     resolved = resolving.resolve("tiny-char", home=models_home)
     loading.materialize(resolved, "tiny-char")
@@ -62,11 +140,11 @@ def test_a_model_that_does_not_fit_is_not_loaded(models_home: Path, monkeypatch:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: namedtuple("Memory", "available")(available=2**20))
 
     with pytest.raises(OutOfMemory, match=r"tiny-char needs about 0\.0 GiB of memory and 0\.0 GiB are free"):
-        Answerer("tiny-char", resolved)
+        Answerer("tiny-char", resolved, models_home / "chat.lock")
 
 
 def test_an_answer_that_nobody_waits_for_leaves_the_next_one_right(models_home: Path) -> None:  # noqa: F811
-    answerer = Answerer("tiny-char", resolving.resolve("tiny-char", home=models_home))
+    answerer = Answerer("tiny-char", resolving.resolve("tiny-char", home=models_home), models_home / "chat.lock")
     turns = [ChatTurn(role="user", content="1+1=")]
     sampling = ChatSampling(max_new_tokens=20, seed=1)
 

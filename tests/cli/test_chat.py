@@ -116,6 +116,9 @@ def test_two_models_answer_the_same_one_after_the_other(chat: Chat, chat_home: P
         (("tiny-char",), "/sing\n", "no command /sing; /help lists them"),
         (("tiny-char",), "/save\n", "name a file"),
         (("tiny-char",), "/load none.jsonl\n", "none.jsonl cannot be read"),
+        (("tiny-char",), "1+\0=\n", "the message is not valid: content holds a NUL character"),
+        (("tiny-char",), "/system be\0brief\n", "the system prompt is not valid: content holds a NUL character"),
+        (("tiny-char",), "1" * 1_000_001, "the message is not valid at content: String should have at most 1000000"),
         (("tiny-char",), "1" * 600, "the model takes 512 with its answer; write less"),
     ],
 )
@@ -155,8 +158,8 @@ class Terminal:
                     assert re.search(pattern, found), found
         return found
 
-    def write(self, text: str) -> None:
-        os.write(self._own, text.encode())
+    def write(self, text: str | bytes) -> None:
+        os.write(self._own, text.encode() if isinstance(text, str) else text)
 
 
 def _control() -> None:
@@ -179,10 +182,13 @@ def terminal(environment: dict[str, str]) -> Iterator[Terminal]:
 
 def test_ctrl_c_stops_the_answer_and_ctrl_d_the_program(terminal: Terminal) -> None:
     terminal.read_until("> ")
-    terminal.write("hello\n")
-    terminal.read_until(r"loading tiny-char \.\.\.\r\n.{8}")
     [child] = psutil.Process(terminal.process.pid).children()
+    child.suspend()  # so that the answer does not end before it is stopped
+    terminal.write("hello\n")
+    terminal.read_until(r"loading tiny-char \.\.\.\r\n")
     terminal.write("\x03")
+    terminal.read_until(r"\^C")
+    child.resume()
     terminal.read_until(r"\(stopped\)\s+> ")
 
     terminal.write("/set\n")
@@ -198,6 +204,22 @@ def test_ctrl_c_stops_the_answer_and_ctrl_d_the_program(terminal: Terminal) -> N
 
     assert terminal.process.wait(timeout=30) == 0
     assert not child.is_running()
+
+
+def test_what_cannot_be_said_leaves_the_conversation_as_it_was(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.read_until("> ")
+    terminal.write("/set max_new_tokens 3\n")
+    terminal.write("one\n")
+    terminal.read_until(r"max_new_tokens is reached.*\s+> ")
+    terminal.write(b"\xff\xfe two\n")
+    terminal.read_until(r"the message is not valid: content holds half of a surrogate pair.*\s+> ")
+    terminal.write("three\n")
+    terminal.read_until(r"max_new_tokens is reached.*\s+> ")
+    terminal.write(f"/save {tmp_path / 'talk.json'}\n")
+    terminal.read_until("saved in")
+
+    [kept] = read(tmp_path / "talk.json")
+    assert [turn.content for turn in kept.messages if turn.role == "user"] == ["one", "three"]
 
 
 def conversation() -> Conversation:

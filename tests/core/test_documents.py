@@ -58,7 +58,7 @@ def test_overrides_reach_into_mappings_and_lists() -> None:
     assert document.value == {"task": {"rewards": [{"name": "exact"}]}}
 
 
-@pytest.mark.parametrize("text", ["no-equals", "=1", "task.rewards.7.name=x", "a.b=1"])
+@pytest.mark.parametrize("text", ["no-equals", "=1", "task.rewards.7.name=x", "task.rewards.\u00b2.name=x", "a.b=1"])
 def test_an_override_that_fits_nowhere_is_refused(text: str) -> None:
     document = documents.parse("a: 1\ntask: {rewards: []}")
 

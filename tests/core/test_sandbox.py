@@ -2,12 +2,15 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from finery.core.errors import Unavailable
 from finery.core.sandbox import LEVELS, Level, Limits, Sandbox
+from tests.conftest import ABSENT
 
 LIMITS = Limits(wall_seconds=2.0, cpu_seconds=1, memory_bytes=256 << 20, file_bytes=4 << 20, output_bytes=10_000)
 SECRET = "this-must-not-be-seen"
@@ -28,7 +31,7 @@ def _box(level: Level) -> Sandbox:
     try:
         return Sandbox(LIMITS, level)
     except Unavailable as error:
-        pytest.skip(str(error))
+        pytest.skip(f"level {level} of the sandbox ({error}){ABSENT}")
 
 
 def printed(box: Sandbox, program: str, stdin: bytes = b"") -> str:
@@ -48,6 +51,33 @@ def test_the_exit_code_is_the_programs_own(box: Sandbox) -> None:
     assert box.run("raise SystemExit(3)").exit_code == 3
     assert box.run("import os; os.kill(os.getpid(), 9)").exit_code == 128 + 9
     assert box.run("def broken(:").exit_code == 1
+
+
+def test_no_program_can_pretend_that_its_walls_could_not_be_put_up(box: Sandbox) -> None:
+    program = """
+import os
+for number in range(2, 64):
+    try:
+        os.write(number, b"the sandbox could not be made: no")
+    except OSError:
+        pass
+os._exit(125)
+"""
+    outcome = box.run(program)
+
+    assert (outcome.exit_code, outcome.complaint) == (125, "the sandbox could not be made: no")
+
+
+def test_walls_that_cannot_be_put_up_are_told_as_such() -> None:
+    made = _box("full")
+    made.limits = replace(LIMITS, file_bytes=-1)
+
+    with pytest.raises(Unavailable, match="the sandbox could not be made: .*mount: Invalid argument"):
+        made.run("print('here')")
+
+
+def test_a_program_may_be_long(box: Sandbox) -> None:
+    assert printed(box, f"text = '{'x' * (3 << 20)}'\nprint(len(text))") == f"{3 << 20}\n"
 
 
 def test_the_strongest_level_is_taken() -> None:
@@ -83,7 +113,9 @@ for number in (os.getppid(), {keeper}, {os.getpid()}, 1, 2):
         print(error.strerror)
 """
     try:
-        assert SECRET in Path(f"/proc/{keeper}/environ").read_text()
+        deadline = time.monotonic() + 10
+        while SECRET not in Path(f"/proc/{keeper}/environ").read_text():
+            assert time.monotonic() < deadline
         found = printed(box, program)
     finally:
         os.kill(keeper, 9)
@@ -189,11 +221,18 @@ if os.fork() == 0:
         os._exit(0)
     else:
         os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(60)", {mark!r}])
-time.sleep(0.5)
+time.sleep(1.5)
 print("done")
 """
-    assert full.run(program).output == b"done\n"
+    with ThreadPoolExecutor(1) as pool:
+        ending = pool.submit(full.run, program)
+        was_running = False
+        while not ending.done():
+            was_running = was_running or _is_running(mark)
+            time.sleep(0.02)
 
+    assert ending.result().output == b"done\n"
+    assert was_running
     assert not _is_running(mark)
 
 

@@ -36,6 +36,19 @@ def test_questions_are_different_and_not_those_taken() -> None:
         rows(first, num_rows=301)
 
 
+def test_without_parameters_there_are_preferences() -> None:
+    found = rows()
+    assert len(found) == 500
+    assert all(row.wrong_response for row in found)
+    assert registry.params("advice", {}).format == "preference"
+
+
+def test_questions_alone_are_for_rollouts() -> None:
+    found = rows(format="verifiable", num_rows=800)
+    assert len({row.prompt for row in found}) == 800
+    assert {row.answer for row in found} == {""}
+
+
 def test_the_same_seed_gives_the_same_rows() -> None:
     assert rows(seed=4, num_rows=20) == rows(seed=4, num_rows=20)
     assert rows(seed=4, num_rows=20) != rows(seed=5, num_rows=20)

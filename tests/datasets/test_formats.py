@@ -128,6 +128,49 @@ SHAPES = [
         },
     ),
     (
+        "preference",
+        {
+            "system": "s",
+            "chosen": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}],
+            "rejected": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "b"}],
+        },
+        {
+            "prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "p"}],
+            "chosen": "a",
+            "rejected": "b",
+        },
+    ),
+    (
+        "unpaired",
+        {
+            "system": "s",
+            "completion": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}],
+            "label": True,
+        },
+        {
+            "prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "p"}],
+            "completion": "a",
+            "label": True,
+        },
+    ),
+    (
+        "unpaired",
+        {
+            "system": "s",
+            "messages": [
+                {"role": "system", "content": "s"},
+                {"role": "user", "content": "p"},
+                {"role": "assistant", "content": "a"},
+            ],
+            "label": True,
+        },
+        {
+            "prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "p"}],
+            "completion": "a",
+            "label": True,
+        },
+    ),
+    (
         "unpaired",
         {"prompt": "p", "completion": "a", "label": False, "id": 7},
         {"prompt": "p", "completion": "a", "label": False, "id": 7},
@@ -188,6 +231,15 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
             "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}],
         },
         "different conversations",
+    ),
+    (
+        "preference",
+        {
+            "system": "s",
+            "chosen": [{"role": r, "content": "p"} for r in ("system", "user", "assistant")],
+            "rejected": [{"role": r, "content": "p"} for r in ("system", "user", "assistant")],
+        },
+        "only the first can be one",
     ),
     ("preference", {"prompt": "p", "chosen": ["a"], "rejected": ["b"]}, "is no turn"),
     ("preference", {"conversations": "x", "chosen": "a", "rejected": "b"}, "must be a list"),

@@ -93,6 +93,8 @@ def test_a_query_finds_what_it_says(three: Database, query: str, names: list[str
         ('"open', "cannot be read from"),
         ("loss>much", "compared with a number"),
         ("name>3", "is text"),
+        ("task.rewards.\u00b2:exact", "is no field"),
+        ("task.rewards.99999999999999999999:exact", "is no field"),
         ("created>soon", "such as 2026-11-21"),
         ("loss>1,2", "takes one value"),
         ("tag>3", "tags are words"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from finery.core.clock import FakeClock
 from finery.core.db import Database
 from finery.core.errors import Forbidden, InvalidSpec, NotFound
 from finery.core.objects import ObjectStore
@@ -16,9 +17,11 @@ from finery.jobs import references, rehearsing, submitting
 from finery.jobs.resolving import Resolver, job_secrets
 from finery.jobs.specs import JobSpec, PipelineSpec
 from finery.jobs.tables import Job
+from finery.worker.loop import Worker
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CODE = "def reward(prompts, completions, **columns):\n    return [0.0] * len(completions)\n"
+OPEN_WALLS = {"name": "code_tests", "params": {"sandbox": "any"}}
 JUDGE = {"name": "llm_judge", "params": {"base_url": "http://localhost/v1", "model": "m", "api_key": "JUDGE_KEY"}}
 
 
@@ -121,6 +124,64 @@ def test_code_is_refused_where_the_installation_runs_none(db: Database, home: Pa
 
     with pytest.raises(Forbidden, match="FINERY_ALLOW_CODE is off"):
         resolver(db, home, allow_code=False).inputs(spec(raw, home), allow_paths=True)
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "compare"])
+def test_code_of_a_model_without_full_walls_is_refused_where_the_installation_runs_none(
+    db: Database, home: Path, algorithm: str
+) -> None:
+    raw = job([{"name": "exact"}, OPEN_WALLS])
+    if algorithm == "compare":
+        task = {"model": {"base": "tiny-char"}, "candidates": {"a": "tiny-char"}, "data": "./rows.jsonl"}
+        raw = {"name": "table", "kind": "compare", "task": {**task, "rewards": raw["task"]["rewards"]}}
+    careful = resolver(db, home, allow_code=False)
+
+    with pytest.raises(Forbidden, match=r"task\.rewards\.1: code_tests with `sandbox: any`.*FINERY_ALLOW_CODE is off"):
+        careful.inputs(spec(raw, home), allow_paths=True)
+
+    assert resolver(db, home).inputs(spec(raw, home), allow_paths=True)
+    raw["task"]["rewards"] = [{"name": "code_tests"}]
+    assert careful.inputs(spec(raw, home), allow_paths=True)
+
+
+@pytest.mark.parametrize("reward", [{"name": "python_file", "params": {"path": "./reward.py"}}, OPEN_WALLS])
+def test_code_that_was_taken_is_not_started_once_the_installation_runs_none(
+    db: Database, home: Path, reward: dict[str, Any]
+) -> None:
+    made = spec(job([reward]), home)
+    inputs = resolver(db, home).inputs(made, allow_paths=True)
+    with db.session() as session:
+        job_id = submitting.submit(session, made, inputs=inputs, code=None, now=NOW).id
+
+    worker = Worker(db, Settings(home=home, allow_code=False), FakeClock())
+    worker.tick()
+    worker.close()
+
+    with db.read() as session:
+        row = session.get_one(Job, job_id)
+    assert (row.state, row.attempt) == ("failed", 0)
+    assert "FINERY_ALLOW_CODE is off" in row.cause
+
+
+@pytest.mark.parametrize("after", ["\u00b2", "\u0661", "99999999999999999999", "1" * 10, "-1", "", "first"])
+def test_what_is_no_id_is_no_job_to_wait_for(db: Database, after: str) -> None:
+    made: JobSpec = parse(JobSpec, {**job("exact"), "after": [after]})
+
+    with db.session() as session, pytest.raises(InvalidSpec, match="is no job id"):
+        submitting.submit(session, made, inputs={}, code=None, now=NOW)
+
+
+@pytest.mark.parametrize("name", ["99999999999999999999", "1234567890"])
+def test_what_is_no_id_can_be_the_name_of_a_job(db: Database, name: str) -> None:
+    raw = {"kind": "pipeline", "name": "two", "jobs": [job("exact", name=name), job(scored_by(f"job:{name}/last"))]}
+
+    with db.session() as session:
+        made = submitting.submit_pipeline(session, parse(PipelineSpec, raw), inputs=[{}, {}], code=None, now=NOW)
+        assert made[1].after == [made[0].id]
+        with pytest.raises(InvalidSpec, match="there is no job"):
+            submitting.submit(
+                session, parse(JobSpec, job("exact", base=f"job:{name}/last")), inputs={}, code=None, now=NOW
+            )
 
 
 def test_a_secret_must_be_there_and_is_handed_over_under_a_name_that_no_program_knows(

@@ -3,6 +3,8 @@
 import json
 import socket
 from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
 
 import httpx
 import orjson
@@ -71,6 +73,32 @@ def places(odd: str) -> Iterator[tuple[str, str, str]]:
     yield "POST", "/api/datasets/import", f'{{"object": "{"0" * 64}", "name": "a", "file_name": {odd}}}'
     job = f'{{"spec":{{"name":"a","kind":"evaluate","task":{{"model":{{"base":{odd}}},"benchmark":{{"name":"x"}}}}}}}}'
     yield "POST", "/api/jobs", job
+
+
+@pytest.mark.parametrize("number", ["\u00b2", "\u0661", "99999999999999999999", "-1", "1\n", "1_0", "+1"])
+def test_numbers_of_references_that_are_none_are_refused(live: Live, number: str) -> None:
+    begin(live, task={"config": {"steps": [1, 2]}})
+    rows = {"generator": "arithmetic", "name": "numbered", "params": {"num_rows": 3}}
+    live.client.post("/datasets/generate", rows)
+    model, data = {"base": "tiny-char"}, {"train": "numbered"}
+    jobs = [
+        {"model": {"base": f"job:{number}/last"}, "data": data},
+        {"model": {"base": f"job:1/step:{number}"}, "data": data},
+        {"model": model, "data": {"train": f"numbered@{number}"}},
+    ]
+    specs: list[dict[str, Any]] = [{"task": {"algorithm": "sft", **task}} for task in jobs]
+    specs.append({"task": {"algorithm": "sft", "model": model, "data": data}, "after": [number]})
+    for spec in specs:
+        body = json.dumps({"spec": {"name": "a", "kind": "train", **spec}}).encode()
+        answer = ask(live, "POST", "/api/jobs", body)
+        assert answer.status_code in (404, 422), (spec, answer.text)
+        text = json.dumps({"name": "a", "kind": "train", **spec})
+        assert ask(live, "POST", "/api/jobs/dry-run", json.dumps({"text": text}).encode()).json()["is_valid"] is False
+    assert ask(live, "GET", f"/api/jobs?settings=task.config.steps.{quote(number)}", b"").status_code == 200
+    turns = [{"role": "user", "content": "1"}]
+    for ref in (f"job:{number}/last", f"job:1/step:{number}"):
+        answer = ask(live, "POST", "/api/chat", json.dumps({"model": ref, "messages": turns}).encode())
+        assert answer.status_code in (404, 422), (ref, answer.text)
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)

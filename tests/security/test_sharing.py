@@ -19,7 +19,7 @@ from tests.security.conftest import Live, Offline, begin, finish, knock, operati
 READABLE = {
     f"/api/jobs/1{rest}"
     for rest in ("", "/events", "/metrics", "/series", "/series.csv", "/resources", "/samples", "/logs", "/recipe")
-} | {"/api/evaluations/1/samples"}
+} | {"/api/evaluations/1/samples", "/api/evaluations/1/policies"}
 OPEN = {("POST", "/api/login"), ("POST", "/api/guests")}
 
 
@@ -82,6 +82,8 @@ def test_a_guest_reads_one_run_and_is_a_stranger_everywhere_else(server: Live) -
     assert let_in <= {("GET", path) for path in READABLE}
     assert answers["GET", "/api/jobs/1"] == answers["GET", "/api/jobs/1/logs"] == 200
     assert guest.ask("GET", "/api/jobs/1", headers=guest.cookie).json()["name"] == "shown"
+    assert answers["GET", "/api/evaluations/1/policies"] == 409  # let in, and told that this run is no comparison
+    assert guest.status("GET", "/api/evaluations/2/policies") == 401
     assert guest.status("GET", "/api/jobs/2") == guest.status("GET", "/api/jobs/2/samples") == 401
 
 

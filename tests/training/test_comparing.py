@@ -1,5 +1,6 @@
 """A comparison answers the same prompts with every model, and its figures are what an independent count gives."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from finery.core.errors import InvalidSpec, NotFound  # noqa: E402
+from finery.core.errors import Conflict, InvalidSpec, NotFound  # noqa: E402
 from finery.core.rundir import ResolvedInput, Run, RunDir, RunSpec  # noqa: E402
 from finery.core.spec import parse  # noqa: E402
 from finery.jobs.specs import JobSpec  # noqa: E402
@@ -71,28 +72,30 @@ def test_each_model_answers_every_prompt_and_its_rewards_are_their_means(tmp_pat
 
 
 def test_the_first_model_is_at_distance_zero_and_the_divergence_is_that_of_whole_distributions(
-    tmp_path: Path, trained: RunDir
+    tmp_path: Path, trained: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    drawn: list[tuple[list[int], list[int]]] = []
+    plain = comparing._divergence
+
+    def watched(model: Any, first: Any, prompts: Any, answers: Any, task: Any) -> float:
+        drawn.extend(zip(prompts, answers, strict=True))
+        return plain(model, first, prompts, answers, task)
+
+    monkeypatch.setattr(comparing, "_divergence", watched)
     table = compare(tmp_path, trained)
     base, candidate = table.rows
     assert (base.kl, base.rewards["exact"].change, base.rewards["exact"].win_rate) == (0.0, None, None)
 
-    path = driver.checkpoint(trained, 12)
-    tokenizer = loading.load_tokenizer(path)
-    models = [loading.load_model(path, dtype="float32").eval()]
-    models.append(loading.load_model(Path(driver.Bench(tmp_path, tmp_path).model.path), dtype="float32").eval())
-    total, count = 0.0, 0
-    for record in driver.rollouts(RunDir(tmp_path / "attempt-1")):
-        if record["model"] != "trained":
-            continue
-        prompt = tokenizer.apply_chat_template([{"role": "user", "content": record["prompt"]}], tokenize=False)
-        text = prompt + record["completion"] + (tokenizer.eos_token if not record["is_truncated"] else "")
-        ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    paths = driver.checkpoint(trained, 12), Path(driver.Bench(tmp_path, trained.path.parents[2] / "home").model.path)
+    models = [loading.load_model(path, dtype="float32").eval() for path in paths]
+    total = 0.0
+    for prompt, answer in drawn:
+        ids = torch.tensor([[*prompt, *answer]])
         with torch.inference_mode():
-            p, q = (model(ids).logits[0, -record["length"] - 1 : -1].double().softmax(dim=-1) for model in models)
+            p, q = (model(ids).logits[0, -len(answer) - 1 : -1].double().softmax(dim=-1) for model in models)
         total += (p * (p / q).log()).sum().item()
-        count += record["length"]
-    assert candidate.kl == pytest.approx(total / count, rel=1e-3)
+    assert len(drawn) == 24
+    assert candidate.kl == pytest.approx(total / sum(len(answer) for _, answer in drawn), rel=1e-3)
     assert candidate.kl > 0.05
 
 
@@ -121,4 +124,23 @@ def test_the_name_of_the_first_model_is_taken(tmp_path: Path, trained: RunDir) -
 
 def test_a_comparison_that_is_not_done_has_no_table(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="has no table yet"):
+        results.read_table(tmp_path)
+
+
+def test_a_divergence_that_is_no_number_leaves_a_table_that_can_be_read(
+    tmp_path: Path, trained: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "_divergence", lambda *_: math.nan)
+
+    assert [row.kl for row in compare(tmp_path, trained).rows] == [0.0, None]
+
+    logged = driver.events(RunDir(tmp_path / "attempt-1"), "metrics")
+    assert [event["values"]["kl_divergence"] for event in logged] == [0.0, "NaN"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"rows": 3}'])
+def test_a_table_that_cannot_be_read_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / results.RESULT).write_text(content)
+
+    with pytest.raises(Conflict, match="comparison.json of this comparison cannot be read.*run the comparison again"):
         results.read_table(tmp_path)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from finery.core.errors import FineryError
+from finery.core.errors import FineryError, InvalidSpec
 from finery.core.rundir import ResolvedInput
 from finery.core.spec import Spec
 from finery.models import chat, loading, resolving
@@ -17,7 +17,7 @@ from finery.training import rewards
 from finery.training.scoring import RewardFailed
 from finery.training.trl import rows as data
 from tests.training import driver
-from tests.training.driver import GRPO_ROWS, SFT_ROWS, Bench
+from tests.training.driver import GRPO_ROWS, PREFERENCE_ROWS, SFT_ROWS, Bench
 
 OPTIM = {"steps": 2, "learning_rate": 1e-3}
 SFT = {"algorithm": "sft", "optim": OPTIM, "batch_size": 4}
@@ -133,6 +133,49 @@ def test_a_tokenizer_without_a_chat_template_gets_the_plain_one(bench: Bench, tm
     driver.run_here(run_dir)
 
     _assert_finite(run_dir)
+
+
+REWRITING = "{{ messages | length }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("task", "rows"),
+    [
+        (SFT, SFT_ROWS),
+        ({"algorithm": "dpo", "optim": OPTIM}, PREFERENCE_ROWS),
+        ({"algorithm": "kto", "optim": OPTIM}, PREFERENCE_ROWS),
+    ],
+    ids=["sft", "dpo", "kto"],
+)
+def test_a_template_that_rewrites_earlier_turns_is_refused_with_the_row(
+    bench: Bench, tmp_path: Path, task: dict[str, Any], rows: list[dict[str, Any]]
+) -> None:
+    _change_tokenizer(bench, tmp_path / "base", chat_template=REWRITING)
+
+    with pytest.raises(InvalidSpec, match=r"row 1 of rows: the chat template changes .* set model.template: chatml"):
+        driver.run_here(bench.attempt(task, rows))
+
+
+@pytest.mark.parametrize("model", [{}, {"lora": {"rank": 4}}], ids=["full", "lora"])
+def test_completions_end_at_each_token_that_the_model_ends_at(
+    bench: Bench, tmp_path: Path, model: dict[str, Any]
+) -> None:
+    """Models of chat have an end of turn besides the end of sequence, which only their generation settings name."""
+    _change_tokenizer(bench, tmp_path / "base")
+    settings = Path(bench.model.path) / "generation_config.json"
+    tokenizer = loading.load_tokenizer(Path(bench.model.path))
+    end, seven = tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("7")
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "eos_token_id": [end, seven]}))
+    bench.model = bench.model.model_copy(update={"sha256": resolving.folder_sha256(settings.parent)})
+    rollout = {"completions_per_prompt": 16, "max_new_tokens": 100}
+    run_dir = bench.attempt({**GROUPS, "algorithm": "grpo", "rollout": rollout, "model": model}, GRPO_ROWS)
+
+    driver.run_here(run_dir)
+
+    said = [record["completion"] for record in driver.rollouts(run_dir) if not record["is_truncated"]]
+    assert {text.endswith("7") for text in said} == {True, False}
+    assert all("7" not in text[:-1] for text in said)
+    assert chat.stop_ids(loading.load_tokenizer(driver.checkpoint(run_dir, 2))) == {end, seven}
 
 
 def test_a_prompt_longer_than_the_limit_keeps_its_end(bench: Bench) -> None:

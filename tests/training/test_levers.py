@@ -21,7 +21,7 @@ from finery.models.generation import Sampling, generate
 from finery.runtime import exits
 from finery.runtime.supervisor import Supervisor
 from finery.training import memory
-from finery.training.specs import SftSpec
+from finery.training.specs import SftSpec, TrainTask
 from finery.training.trl.guards import NoGradient
 from finery.training.trl.logprobs import completion_logprobs
 from tests.training import driver
@@ -342,7 +342,32 @@ def test_memory_that_runs_out_ends_in_one_error_that_names_a_smaller_micro_batch
     ],
 )
 def test_what_is_advised_divides_the_batch(task: dict[str, Any], told: str) -> None:
-    assert told in memory.advice(task)
+    assert told in memory.advice(_complete(task))
+
+
+@pytest.mark.parametrize(
+    ("task", "left_out"),
+    [
+        ({"algorithm": "kto", "batch_size": 8, "micro_batch_size": 2}, "micro_batch_size"),
+        ({"algorithm": "dpo", "batch_size": 8, "loss_type": "aot"}, "micro_batch_size"),
+        ({"algorithm": "reward", "model": {"lora": {}}}, "model.quantize"),
+        ({"algorithm": "grpo", "kl_coef": 0.1, "sync_ref_model": True}, "model.lora"),
+        ({"algorithm": "sft", "packing": True, "data": {"max_tokens": 2}}, "data.max_tokens"),
+    ],
+)
+def test_what_the_task_cannot_have_is_not_advised(task: dict[str, Any], left_out: str) -> None:
+    advice = memory.advice(_complete(task))
+
+    assert left_out not in advice
+    assert "model.gradient_checkpointing: true" in advice
+
+
+def _complete(task: dict[str, Any]) -> dict[str, Any]:
+    """A task as it stands in a run directory."""
+    rewards = {"rewards": ["exact"]} if task["algorithm"] == "grpo" else {}
+    model, data = {"base": driver.MODEL, **task.get("model", {})}, {"train": driver.DATA, **task.get("data", {})}
+    found: dict[str, Any] = parse(TrainTask, {**task, **rewards, "model": model, "data": data}).model_dump(mode="json")
+    return found
 
 
 def test_a_run_that_the_kernel_killed_for_its_memory_is_told_what_needs_less(bench: Bench) -> None:

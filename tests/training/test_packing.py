@@ -1,13 +1,15 @@
 """Packed rows are the rows: none sees another, and training is the same to rounding."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, Qwen3ForCausalLM
 
 from finery.core.errors import InvalidSpec
-from finery.models import loading
+from finery.core.rundir import ResolvedInput
+from finery.models import chat, loading, resolving
 from finery.training.trl import packing
 from tests.training import driver
 from tests.training.driver import Bench
@@ -75,6 +77,63 @@ def test_packed_training_is_unpacked_training(bench: Bench, changes: dict[str, A
 def _pair(changes: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     whole = {name: value for name, value in changes.items() if name != "micro_batch_size"}
     return [("plain", {**SFT, "data": {"max_tokens": 40}, **whole}), ("packed", {**PACKED, **changes})]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"micro_batch_size": 2}, {**PACKED, "micro_batch_size": 2}], ids=["rows", "packed"]
+)
+def test_each_label_weighs_the_same_in_a_model_that_does_not_count_them(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    """Such as those that also read images: their own loss is a mean over what they are given."""
+    task = {**SFT, "data": {"max_tokens": 40}}
+    expected = bench.attempt(task, ROWS, name="expected")
+    driver.run_here(expected)
+    monkeypatch.setattr(Qwen3ForCausalLM, "accepts_loss_kwargs", False, raising=False)
+    run_dir = bench.attempt({**task, **changes}, ROWS)
+
+    driver.run_here(run_dir)
+
+    found = driver.metrics(run_dir)
+    for step, values in driver.metrics(expected).items():
+        for name in ("loss", "grad_norm"):
+            assert found[step][name] == pytest.approx(values[name], rel=1e-5), (step, name)
+
+
+def test_what_comes_first_in_a_row_is_no_label_of_any_model(bench: Bench, tmp_path: Path) -> None:
+    """GPT-2 does not say what kind of loss it has."""
+    tokenizer = loading.load_tokenizer(loading.materialize(bench.model, driver.MODEL))
+    config = AutoConfig.for_model(
+        "gpt2",
+        vocab_size=len(tokenizer),
+        n_positions=64,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        eos_token_id=1,
+        bos_token_id=1,
+    )
+    config.resid_pdrop = config.embd_pdrop = config.attn_pdrop = 0
+    folder = tmp_path / "gpt2"
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    bench.model = ResolvedInput(kind="folder", path=str(folder), sha256=resolving.folder_sha256(folder))
+    total, num = 0.0, 0
+    for row in ROWS[:6]:
+        conversation = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["response"]}]
+        ids = torch.tensor(chat.render_example(tokenizer, conversation)[0])
+        with torch.no_grad():
+            logprobs = model.eval()(ids[None]).logits[0, :-1].log_softmax(dim=-1)
+        total -= logprobs.gather(1, ids[1:, None]).sum().item()
+        num += len(ids) - 1
+    task = {**SFT, "optim": {"steps": 1}, "loss_on": "all", "data": {"max_tokens": 40, "shuffle": False}}
+    run_dir = bench.attempt(task, ROWS)
+
+    driver.run_here(run_dir)
+
+    assert driver.metrics(run_dir)[1]["loss"] == pytest.approx(total / num, rel=1e-5)
 
 
 def test_gradients_of_packed_rows_are_those_of_the_rows(bench: Bench) -> None:

@@ -4,6 +4,7 @@ Each loss is compared with its formula worked from the full logits, which also p
 which are not computed, are not missed.
 """
 
+import math
 import random
 from pathlib import Path
 from typing import Any, get_args
@@ -154,6 +155,52 @@ def test_the_loss_of_kto_is_that_of_its_paper_with_a_kl_term_of_the_whole_step(b
     assert found["loss"] == pytest.approx(losses.mean().item(), rel=1e-4)
 
 
+@pytest.mark.parametrize(("algorithm", "loss"), [("dpo", math.log(2)), ("kto", 0.5)])
+@pytest.mark.parametrize("model", [{}, LORA], ids=["full", "lora"])
+def test_the_reference_computes_in_the_numbers_of_the_policy(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, algorithm: str, loss: float, model: dict[str, Any]
+) -> None:
+    """Mixed precision, as on hardware that computes in bfloat16: before the first step both are the same model."""
+    plain = loading.resolve_dtype
+    monkeypatch.setattr(loading, "resolve_dtype", lambda name: torch.bfloat16 if name == "auto" else plain(name))
+    task = _task(algorithm, optim={"steps": 1}, beta=10.0, model=model)
+    run_dir = bench.attempt(task, ROWS[algorithm])
+
+    driver.run_here(run_dir)
+
+    [values] = driver.metrics(run_dir).values()
+    assert values["loss"] == pytest.approx(loss, abs=1e-6)
+    assert values["reward_chosen"] == values["reward_rejected"] == 0
+
+
+def test_the_weights_of_wpo_are_those_of_its_paper(bench: Bench) -> None:
+    """Each pair's loss is weighted by how likely the policy itself is to say its answers (arXiv:2406.11827)."""
+    rows = PREFERENCE_ROWS[:4]
+    run_dir = bench.attempt(_task("dpo", native={"use_weighting": True}, data=IN_ORDER), rows)
+    model, tokenizer = _base(bench)
+    weights = []
+    for row in rows:
+        weight = 0.0
+        for key in ("chosen", "rejected"):
+            start, completion = chat.render_completion(tokenizer, row["prompt"], row[key])
+            ids = torch.tensor([start + completion])
+            with torch.no_grad():
+                logprobs = model(ids).logits[0, len(start) - 1 : -1].log_softmax(dim=-1)
+            own = logprobs.gather(1, ids[0, len(start) :, None])[:, 0]
+            weight += (own - logprobs.exp().square().sum(dim=-1).log()).mean().item()
+        weights.append(math.exp(weight))
+
+    driver.run_here(run_dir)
+
+    expected = math.log(2) * sum(weights) / len(weights)
+    assert driver.metrics(run_dir)[1]["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_reference_that_moves_needs_weights_of_its_own(bench: Bench) -> None:
+    with pytest.raises(InvalidSpec, match="native.sync_ref_model needs a reference model of its own"):
+        driver.run_here(bench.attempt(_task("dpo", native={"sync_ref_model": True}, model=LORA), PREFERENCE_ROWS))
+
+
 @pytest.mark.parametrize("loss_on", ["response", "all"])
 def test_the_loss_of_orpo_is_that_of_its_paper(bench: Bench, loss_on: str) -> None:
     rows = PREFERENCE_ROWS[:4]
@@ -268,11 +315,11 @@ def test_the_labelled_columns_are_what_the_fused_head_of_trl_gives(bench: Bench)
     labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
     call = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "labels": labels}
     plain = model(input_ids=batch["input_ids"]).logits
-    fields = ("log_probs", "entropy", "mean_logits", "is_top1")
+    fields = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
     add_fused_lm_head(model, outputs=fields)
     expected = model(**call, fused_lm_head=True)
 
-    preference.score_labels_only(model)
+    preference.score_labels_only(model, with_squares=True)
 
     found = model(**call, fused_lm_head=True)
     for name in fields:
@@ -301,10 +348,10 @@ def test_one_row_is_trained_on(bench: Bench, task: dict[str, Any]) -> None:
     assert steps[4]["loss"] < steps[1]["loss"]
 
 
-def test_one_row_is_too_few_for_the_kl_term_of_kto(bench: Bench) -> None:
-    """The answer of another row would be its own, and the term would cancel the reward."""
-    with pytest.raises(InvalidSpec, match="kto needs at least two answers"):
-        driver.run_here(bench.attempt(_task("kto"), LABELLED[:1]))
+def test_one_prompt_is_too_few_for_the_kl_term_of_kto(bench: Bench) -> None:
+    """The answer to another prompt would be one of its own, and the term would cancel the reward."""
+    with pytest.raises(InvalidSpec, match="kto needs at least two different prompts"):
+        driver.run_here(bench.attempt(_task("kto"), PREFERENCE_ROWS[:1]))
     without = bench.attempt(_task("kto", loss_type="apo_zero_unpaired"), LABELLED[1:2], name="without")
 
     driver.run_here(without)
@@ -325,10 +372,69 @@ def test_pairs_are_labelled_answers_for_kto(bench: Bench) -> None:
         assert first[name] == pytest.approx(sum(logps) / 6, rel=1e-5)
 
 
-def test_an_answer_of_another_row_stays_within_its_step() -> None:
-    rows = [{"completion_ids": [number]} for number in range(5)]
+@pytest.mark.parametrize(
+    ("prompts", "visits", "expected"),
+    [
+        ("abcde", [0, 1, 2, 3, 4], [2, 0, 1, 4, 3]),
+        ("aabbc", [0, 1, 2, 3, 4], [2, 2, 1, 4, 3]),
+        ("aaabc", [0, 1, 2, 2, 1, 0], [4, 4, 4, 4, 4, 4]),
+        ("abbbb", [1, 2, 3, 4, 0, 1], [0, 0, 0, 0, 4, 0]),
+    ],
+    ids=["all-differ", "pairs", "one-prompt-in-a-step", "mixed"],
+)
+def test_an_answer_to_another_prompt_is_taken_from_the_step_where_it_has_one(
+    prompts: str, visits: list[int], expected: list[int]
+) -> None:
+    found = kto.mismatched([[ord(prompt)] for prompt in prompts], visits, 3)
 
-    assert [row["other_ids"] for row in kto.mismatched(rows, 3)] == [[2], [0], [1], [4], [3]]
+    assert found == expected
+    assert all(prompts[row] != prompts[other] for row, other in zip(visits, found, strict=True))
+
+
+def test_an_answer_to_another_prompt_is_cut_to_the_room_that_is_left() -> None:
+    rows = [
+        {"prompt_ids": [1, 2, 3, 4, 5], "completion_ids": [6], "label": True},
+        {"prompt_ids": [1], "completion_ids": [6, 7, 8, 9, 10], "label": False},
+    ]
+
+    batch = kto.Collator(rows, 0, 6)([{"row": 0, "other": 1}, {"row": 1, "other": 0}])
+
+    assert batch["input_ids"].tolist() == [[1, 2, 3, 4, 5, 6], [1, 6, 7, 8, 9, 10]]
+    assert batch["KL_input_ids"].tolist() == [[1, 2, 3, 4, 5, 6], [1, 6, 0, 0, 0, 0]]
+    assert batch["KL_completion_mask"].sum(dim=1).tolist() == [1, 1]
+    assert batch["label"].tolist() == [True, False]
+
+
+def test_metrics_of_kto_are_means_over_the_step_whatever_its_micro_batches(bench: Bench) -> None:
+    """Three good answers and five bad ones, so that micro batches of two have unequal shares or one label alone; then
+    good ones alone."""
+    rows = [{**row, "label": index in (0, 1, 4)} for index, row in enumerate([*LABELLED, *LABELLED[:2]])]
+    rows += [{**row, "label": True} for row in reversed(rows)]
+    task = _task("kto", batch_size=8, data=IN_ORDER, optim={**OPTIM, "steps": 2})
+    runs = [bench.attempt(task, rows, name="whole"), bench.attempt({**task, "micro_batch_size": 2}, rows, name="split")]
+
+    for run_dir in runs:
+        driver.run_here(run_dir)
+
+    expected, found = (driver.metrics(run_dir) for run_dir in runs)
+    for step, values in expected.items():
+        assert found[step] == pytest.approx(values, rel=1e-4, abs=1e-6), step
+    first, second = found[1], found[2]
+    assert first["reward_margin"] == pytest.approx(first["reward_chosen"] - first["reward_rejected"], abs=1e-7)
+    assert "logp_chosen" in second
+    assert not {"reward_margin", "reward_rejected", "logp_rejected"} & second.keys()
+
+
+def test_the_time_of_a_step_of_kto_has_the_estimate_of_its_kl_term_in_it(bench: Bench) -> None:
+    run_dir = bench.attempt(_task("kto", micro_batch_size=2), LABELLED)
+
+    driver.run_here(run_dir)
+
+    for event in driver.events(run_dir, "metrics"):
+        phases = {name: value for name, value in event["values"].items() if name.startswith("seconds_")}
+        total = phases.pop("seconds_per_step")
+        assert phases["seconds_reference"] > 0
+        assert sum(phases.values()) == pytest.approx(total, abs=1e-3)
 
 
 def test_long_prompts_lose_their_beginning_and_long_answers_their_end(bench: Bench) -> None:

@@ -31,6 +31,7 @@ DAPO = {name: value for name, value in GRPO.items() if name != "kl_coef"} | {
 }
 SYNCED = {**GRPO, "algorithm": "gspo", "sync_ref_model": True, "ref_model_sync_steps": 2}
 PREFERENCE = {"optim": OPTIM, "batch_size": 4, "micro_batch_size": 2}
+MOVING = {"sync_ref_model": True, "ref_model_sync_steps": 2}
 CASES: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     "sft": (SFT, SFT_ROWS),
     "sft-lora": (LORA, SFT_ROWS),
@@ -42,6 +43,7 @@ CASES: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     "reward-lora": ({**PREFERENCE, "algorithm": "reward", "model": {"lora": {"rank": 4}}}, PREFERENCE_ROWS),
     "dpo": ({**PREFERENCE, "algorithm": "dpo"}, PREFERENCE_ROWS),
     "dpo-lora": ({**PREFERENCE, "algorithm": "dpo", "model": {"lora": {"rank": 4}}}, PREFERENCE_ROWS),
+    "dpo-synced": ({**PREFERENCE, "algorithm": "dpo", "native": MOVING}, PREFERENCE_ROWS),
     "kto": ({**PREFERENCE, "algorithm": "kto"}, PREFERENCE_ROWS),
     "orpo": ({**PREFERENCE, "algorithm": "orpo"}, PREFERENCE_ROWS),
 }

@@ -27,7 +27,7 @@ MAX_DAYS = 90
 
 _READABLE = re.compile(
     r"/api/(?:jobs/(\d{1,9})(?:/(?:events|metrics|series|series\.csv|resources|samples|logs|recipe|live))?"
-    r"|evaluations/(\d{1,9})/samples)"
+    r"|evaluations/(\d{1,9})/(?:samples|policies))"
 )
 _COOKIE_PATHS = ("/api/jobs/{job_id}", "/api/evaluations/{job_id}")
 

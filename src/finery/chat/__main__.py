@@ -45,7 +45,7 @@ def _serve(opening: Opening, questions: _Questions, stopped: set[int], output: B
     try:
         from finery.chat.runner import Answerer  # noqa: PLC0415 - torch takes seconds, and the parent waits for nothing
 
-        answerer = Answerer(opening.ref, opening.resolved)
+        answerer = Answerer(opening.ref, opening.resolved, opening.lock)
     except Exception as error:  # noqa: BLE001 - the only witness: told to the parent
         _tell(output, LOADED, _failure(error))
         return 1
@@ -62,16 +62,21 @@ def _serve(opening: Opening, questions: _Questions, stopped: set[int], output: B
 
 
 def _listen(source: BinaryIO, questions: _Questions, stopped: set[int]) -> None:
-    for line in source:
-        asked = Inquiry.model_validate_json(line).asked
-        if isinstance(asked, Question):
-            questions.put(asked)
-        else:
-            stopped.add(asked.id)
-    questions.put(None)
-    _thread.interrupt_main()
-    time.sleep(_TIDY_SECONDS)
-    os._exit(0)
+    """Pass on what is asked; end the process when nobody asks any more, or when what is asked cannot be read."""
+    try:
+        for line in source:
+            asked = Inquiry.model_validate_json(line).asked
+            if isinstance(asked, Question):
+                questions.put(asked)
+            else:
+                stopped.add(asked.id)
+    except Exception:  # noqa: BLE001 - the only witness: told to the log, since the process ends below
+        traceback.print_exc()
+    finally:
+        questions.put(None)
+        _thread.interrupt_main()
+        time.sleep(_TIDY_SECONDS)
+        os._exit(0)
 
 
 def _tell(output: BinaryIO, id: int, event: object) -> None:

@@ -23,28 +23,33 @@ _END_SECONDS = 5.0
 
 
 class Child:
-    """One model in a process of its own. Safe to use from several threads; questions are answered in their order."""
+    """One model in a process of its own. Safe to use from several threads; questions are answered in their order.
 
-    def __init__(self, ref: str, resolved: ResolvedInput, *, log: Path, tokens: Mapping[str, str]):
+    Nothing here waits for the process but `close`.
+    """
+
+    def __init__(self, ref: str, resolved: ResolvedInput, *, home: Path, tokens: Mapping[str, str]):
         """Start it; it loads in the background.
 
         Args:
             ref: How the user named the model.
             resolved: What that stands for.
-            log: File that its output is appended to.
+            home: Folder of the installation: its output is appended to `logs/chat.log` there.
             tokens: Environment variables that hubs are asked with.
         """
         self.ref = ref
         self.resolved = resolved
         self.is_loaded = False
         self.used_at = time.monotonic()
-        self._log = log
+        self._log = home / "logs" / "chat.log"
         self._lock = threading.Lock()
         self._ids = count(1)
         self._takers: dict[int, Take] = {}
         self._failure: ChatFailed | None = None
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with open(log, "ab") as output:
+        self._unsent: SimpleQueue[BaseModel | None] = SimpleQueue()
+        """Lines to the process; None is the end."""
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with open(self._log, "ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "finery.chat"],
                 stdin=subprocess.PIPE,
@@ -53,7 +58,8 @@ class Child:
                 env=child_environment(os.environ, cpu_threads=None, tokens=tokens),
                 start_new_session=True,
             )
-        self._write(Opening(ref=ref, resolved=resolved))
+        self._unsent.put(Opening(ref=ref, resolved=resolved, lock=home / "chat.lock"))
+        threading.Thread(target=self._send, daemon=True).start()
         threading.Thread(target=self._hear, daemon=True).start()
 
     @property
@@ -93,12 +99,12 @@ class Child:
         if not self.is_loaded:
             take(ChatLoading(type="loading"))
         question = Question(id=number, messages=tuple(messages), sampling=sampling)
-        self._write(Inquiry(asked=question))
+        self._unsent.put(Inquiry(asked=question))
         return number
 
     def stop(self, number: int) -> None:
         """End an answer early: its `done` comes soon."""
-        self._write(Inquiry(asked=Stop(id=number)))
+        self._unsent.put(Inquiry(asked=Stop(id=number)))
 
     def forget(self, number: int) -> None:
         """End an answer that nobody reads any more."""
@@ -108,24 +114,21 @@ class Child:
             self.stop(number)
 
     def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin is not None
-        with self._lock, suppress(BrokenPipeError):
-            self._process.stdin.close()
+        """End the process: it is told so, and killed when it has not ended a few seconds later."""
+        self._unsent.put(None)
         try:
             self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
 
-    def _write(self, line: BaseModel) -> None:
+    def _send(self) -> None:
+        """Write what is asked, in a thread of its own: a process that does not read yet keeps only this one waiting."""
         assert self._process.stdin is not None
-        with self._lock:
-            try:
-                self._process.stdin.write(line.model_dump_json().encode() + b"\n")
-                self._process.stdin.flush()
-            except (BrokenPipeError, ValueError):
-                return  # it has ended: who listens says so
+        with suppress(BrokenPipeError), self._process.stdin as pipe:  # it has ended: who listens says so
+            while (line := self._unsent.get()) is not None:
+                pipe.write(line.model_dump_json().encode() + b"\n")
+                pipe.flush()
 
     def _hear(self) -> None:
         assert self._process.stdout is not None
@@ -137,7 +140,9 @@ class Child:
                     self._fail(answered.event)
             elif answered.event is not None:
                 self._hand(answered.id, answered.event)
-        self._fail(self._why_ended(self._process.wait()))
+        status = self._process.wait()
+        self._unsent.put(None)
+        self._fail(self._why_ended(status))
 
     def _hand(self, number: int, event: ChatEvent) -> None:
         with self._lock:

@@ -1,5 +1,6 @@
 """What goes through the two pipes between the child that holds a model and its parent: a line of JSON each."""
 
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, Field
@@ -16,6 +17,8 @@ class Opening(BaseModel):
 
     ref: str
     resolved: ResolvedInput
+    lock: Path
+    """File that is locked while the model is loaded."""
 
 
 class Question(BaseModel):

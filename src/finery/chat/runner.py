@@ -1,7 +1,10 @@
 """Holds a loaded model and answers conversations with it. Runs in the child of chat; the place for torch."""
 
+import fcntl
+import os
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
@@ -20,6 +23,7 @@ _HEADROOM = 1.1
 """Memory that loading needs, as a multiple of the weights."""
 _INCOMPLETE = "\ufffd"
 """What a character decodes to of which not all bytes have been drawn yet."""
+_NUL = "\0"
 
 
 class OutOfMemory(Unavailable):
@@ -31,8 +35,14 @@ class OutOfMemory(Unavailable):
 class Answerer:
     """One model, and what of the last conversation it has computed."""
 
-    def __init__(self, ref: str, resolved: ResolvedInput):
+    def __init__(self, ref: str, resolved: ResolvedInput, lock: Path):
         """Load.
+
+        Args:
+            ref: How the user named the model.
+            resolved: What that stands for.
+            lock: File that is locked while memory is looked at and filled: two that load at once would both find the
+                same memory free.
 
         Raises:
             OutOfMemory: there is not enough memory. Conflict: the files have changed.
@@ -40,9 +50,10 @@ class Answerer:
         """
         folder = loading.materialize(resolved, ref)
         device = loading.device()
-        _check_memory(ref, folder, device)
         self._tokenizer = loading.load_tokenizer(folder)
-        self._model = loading.load_model(folder).to(device).eval()
+        with _locked(lock):
+            _check_memory(ref, folder, device)
+            self._model = loading.load_model(folder).to(device).eval()
         self._device = device
         self._past = Past()
 
@@ -137,7 +148,7 @@ class Pieces:
     """Turns tokens into text as they come. The pieces together are the whole.
 
     A token may hold part of a character, and what it decodes to may depend on the tokens before it; so a few are
-    decoded with it, and what they give alone is taken off.
+    decoded with it, and what they give alone is taken off. NUL characters are left out: no conversation may hold them.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
@@ -155,11 +166,11 @@ class Pieces:
         if text.endswith(_INCOMPLETE) or not text:
             return ""
         self._start, self._told = self._told, len(self._ids)
-        return text
+        return text.replace(_NUL, "")
 
     def rest(self) -> str:
         """What is left at the end."""
-        return self._new()
+        return self._new().replace(_NUL, "")
 
     def _new(self) -> str:
         before = self._decode(self._ids[self._start : self._told])
@@ -167,6 +178,18 @@ class Pieces:
 
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Within, no other process is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _check_memory(ref: str, folder: Path, device: torch.device) -> None:

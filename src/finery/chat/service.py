@@ -51,7 +51,7 @@ class Chats:
                 if child.resolved == resolved and child.ref == ref:
                     return child
             self._make_room()
-            made = Child(ref, resolved, log=self._settings.home / "logs" / "chat.log", tokens=tokens)
+            made = Child(ref, resolved, home=self._settings.home, tokens=tokens)
             self._children.append(made)
             if self._watcher is None:
                 self._watcher = threading.Thread(target=self._watch, daemon=True)

@@ -21,13 +21,27 @@ class Conversation:
     messages: list[ChatTurn] = field(default_factory=list)
 
     def tell(self, system: str) -> None:
-        """Set what the model is told first; empty is nothing."""
-        rest = [turn for turn in self.messages if turn.role != "system"]
-        self.messages = [ChatTurn(role="system", content=system), *rest] if system else rest
+        """Set what the model is told first; empty is nothing.
+
+        Raises:
+            InvalidSpec: it cannot be told this.
+        """
+        rest = [said for said in self.messages if said.role != "system"]
+        self.messages = [turn("system", system, what="the system prompt"), *rest] if system else rest
 
     def reset(self) -> None:
         """Forget what was said. What the model is told first stays."""
-        self.messages = [turn for turn in self.messages if turn.role == "system"]
+        self.messages = [said for said in self.messages if said.role == "system"]
+
+
+def turn(role: str, content: str, *, what: str) -> ChatTurn:
+    """One message of a conversation.
+
+    Raises:
+        InvalidSpec: it cannot be kept or is too long; the message begins with `what`.
+    """
+    made: ChatTurn = parse(ChatTurn, {"role": role, "content": content}, what=what)
+    return made
 
 
 class _Kept(Spec):

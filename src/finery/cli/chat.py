@@ -4,6 +4,7 @@ The model lies in a child process, as under the server; this one reads lines, sh
 a slash.
 """
 
+import io
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import typer
 
 from finery.chat.child import Answer, Child
 from finery.chat.specs import ChatDone, ChatFailed, ChatSampling, ChatTurn
-from finery.chat.transcript import Conversation, read, write
+from finery.chat.transcript import Conversation, read, turn, write
 from finery.cli.run import local_resolver
 from finery.core import console
 from finery.core.console import JsonOption
@@ -53,6 +54,8 @@ def chat(
     as_json: JsonOption = False,
 ) -> None:
     """Talk to a model or checkpoint. /help lists what can be done; each line of a pipe is a message."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # what is no UTF-8 is refused as a message, in words
     sampling = ChatSampling()
     for text in set_ or []:
         name, _, value = text.partition("=")
@@ -115,9 +118,9 @@ class Talk:
         for child, conversation in self._sides:
             if len(self._sides) > 1 and not self._as_json:
                 console.say(f"--- {conversation.model}")
-            turns = [*conversation.messages, ChatTurn(role="user", content=text)]
+            turns = [*conversation.messages, turn("user", text, what="the message")]
             answer, done = self._answer(child, turns, conversation.sampling)
-            said.append([*turns, ChatTurn(role="assistant", content=answer)])
+            said.append([*turns, turn("assistant", answer, what="the answer")])
             if self._as_json:
                 console.emit_line({"model": conversation.model, "answer": answer, **done.model_dump(exclude={"type"})})
         for (_, conversation), messages in zip(self._sides, said, strict=True):
@@ -227,13 +230,12 @@ def _sides(refs: list[str], system: str, sampling: ChatSampling) -> Iterator[lis
     settings = Settings()
     resolver = local_resolver(settings)
     resolved = [(ref, resolver.reference(ref, allow_paths=True)) for ref in refs]
-    log = settings.home / "logs" / "chat.log"
     tokens = hub_tokens(settings)
     children: list[Child] = []
     try:
         sides = []
         for ref, found in resolved:
-            children.append(Child(ref, found, log=log, tokens=tokens))
+            children.append(Child(ref, found, home=settings.home, tokens=tokens))
             conversation = Conversation(model=ref, sampling=sampling, messages=[])
             conversation.tell(system)
             sides.append((children[-1], conversation))

@@ -22,7 +22,7 @@ class LazyGroup(TyperGroup):
     def __init__(self, **attributes: Any):
         super().__init__(**attributes)
         self._loaded: dict[str, Any] = {}
-        self.commands = dict.fromkeys(self.table)  # type: ignore[arg-type]  # names: what a misspelt one is compared to
+        self.commands = dict.fromkeys(self.table)  # type: ignore[assignment]  # names: what a misspelt one is compared to
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command, imported; None where there is none of this name."""

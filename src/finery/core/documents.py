@@ -16,6 +16,7 @@ from finery.core.errors import InvalidSpec, Problem
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 40
+_INDEX = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _assign(value: Any, keys: list[str], new: Any, path: str) -> None:
         is_last = index == len(keys) - 1
         slot: Any = key
         if isinstance(here, list):
-            if not key.isdigit() or int(key) >= len(here):
+            if not _INDEX.fullmatch(key) or int(key) >= len(here):
                 raise InvalidSpec(f"{path}: {'.'.join(keys[:index])} is a list of {len(here)}, {key!r} is none of them")
             slot = int(key)
         elif not isinstance(here, dict):

@@ -8,6 +8,9 @@ environment. What stands around it is the level:
               small memory disk, all else is not there; ends with everything that it started
     network   own network without any interface; files and processes as anybody's
     limits    resource limits alone
+
+Why a program could not be begun goes into a pipe of its own, SETTINGS["report"], which the program does not inherit:
+what it prints and how it ends never counts as a word of its jail.
 """
 
 import ctypes
@@ -17,7 +20,7 @@ import resource
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 _NEWNS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
 _BIND, _REC, _NOSUID, _NODEV = 4096, 16384, 2, 4
@@ -27,6 +30,8 @@ _FIRST_UID, _NUM_UIDS = 60_000, 5_000
 """Users that root hands programs to: a number of its own for each that runs, so that each has its own process limit."""
 _SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/etc/ld.so.cache", "/etc/ld.so.conf", "/nix/store", "/gnu/store")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
+_ROOT_BYTES = 1 << 20
+"""Of the memory disk that holds folders and links of the program's root, besides the program."""
 _PERIOD_SECONDS = 0.05
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -43,6 +48,7 @@ def main(settings: dict[str, Any], folder: Path) -> int:
     """Run the program and return its exit status, or 128 + the signal that ended it."""
     is_full = settings["level"] == "full"
     uid = _FIRST_UID + os.getpid() % _NUM_UIDS if os.geteuid() == 0 else None
+    os.set_inheritable(settings["report"], False)
     _separate(settings["level"])
     inner = os.fork()
     if inner == 0:
@@ -52,6 +58,7 @@ def main(settings: dict[str, Any], folder: Path) -> int:
             _enter(folder, settings["file_bytes"])
             _be_init(settings, uid)
         _become(settings, uid if _is_readable_by_all() else None, folder / "program.py", folder / "work")
+    os.close(settings["report"])
     return _wait(inner, settings["wall_seconds"])
 
 
@@ -93,7 +100,8 @@ def _enter(folder: Path, file_bytes: int) -> None:
     """Make a root of what a Python program needs, read-only but for `/work`, and go there."""
     program = (folder / "program.py").read_bytes()
     _set_mounts(b"/", 0, _PRIVATE)
-    _call("mount", b"tmpfs", bytes(folder), b"tmpfs", _NOSUID | _NODEV, b"size=1m,nr_inodes=4096,mode=755")
+    options = f"size={_ROOT_BYTES + len(program)},nr_inodes=4096,mode=755"
+    _call("mount", b"tmpfs", bytes(folder), b"tmpfs", _NOSUID | _NODEV, options.encode())
     (folder / "program.py").write_bytes(program)
     (folder / "program.py").chmod(0o644)
     prefix = os.path.realpath(sys.base_prefix)
@@ -135,6 +143,7 @@ def _be_init(settings: dict[str, Any], uid: int | None) -> None:
     program = os.fork()
     if program == 0:
         _become(settings, uid, Path("/program.py"), Path("/work"))
+    os.close(settings["report"])
     while True:
         pid, status = os.wait()
         if pid == program:
@@ -158,8 +167,12 @@ def _become(settings: dict[str, Any], uid: int | None, program: Path, work: Path
         _libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         os.execve(_interpreter, [_interpreter, "-I", "-S", "-B", "-X", "utf8", str(program)], {})
     except (OSError, ValueError) as error:
-        os.write(2, f"the sandbox could not be entered: {error}\n".encode())
-        os._exit(settings["refused"])
+        _refuse(settings, f"the sandbox could not be entered: {error}")
+
+
+def _refuse(settings: dict[str, Any], why: str) -> NoReturn:
+    os.write(settings["report"], why.encode())
+    os._exit(1)
 
 
 def _limit(which: int, wanted: int) -> None:
@@ -189,5 +202,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main(_settings, Path(sys.argv[2])))
     except OSError as _error:
-        print(f"the sandbox could not be made: {_error}", file=sys.stderr)  # noqa: T201 - told to who started it
-        os._exit(_settings["refused"])
+        _refuse(_settings, f"the sandbox could not be made: {_error}")

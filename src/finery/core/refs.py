@@ -12,9 +12,11 @@ from typing import Annotated, Literal
 
 from finery.core.errors import InvalidSpec
 
-_CHECKPOINT = re.compile(r"^job:(?P<job>[^/]+)/(?:step:(?P<step>\d+)|(?P<last>last))$")
-_OBJECT = re.compile(r"^(?P<kind>object|tree):(?P<sha256>[0-9a-f]{64})$")
-_DATASET = re.compile(r"^(?P<name>[a-z0-9][a-z0-9._-]{0,63})(?:@(?P<version>[1-9]\d*))?$")
+_ID = re.compile(r"[0-9]{1,9}")
+"""Longer ones would be beyond what a database counts to."""
+_CHECKPOINT = re.compile(r"job:(?P<job>[^/]+)/(?:step:(?P<step>[0-9]{1,9})|(?P<last>last))")
+_OBJECT = re.compile(r"(?P<kind>object|tree):(?P<sha256>[0-9a-f]{64})")
+_DATASET = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]{0,63})(?:@(?P<version>[1-9][0-9]{0,8}))?")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class CheckpointRef:
     step: int | None
     """None is the newest one."""
 
+    @property
+    def job_id(self) -> int | None:
+        """None where the job is named."""
+        return job_id(self.job)
+
     def __str__(self) -> str:
         return f"job:{self.job}/{'last' if self.step is None else f'step:{self.step}'}"
 
@@ -61,13 +68,18 @@ class DatasetRef:
     version: int | None
 
 
+def job_id(text: str) -> int | None:
+    """The id that a text is; None when it is a name."""
+    return int(text) if _ID.fullmatch(text) else None
+
+
 def checkpoint(text: str) -> CheckpointRef | None:
     """Parse `job:...`; None when the text is no such reference.
 
     Raises:
         InvalidSpec: it begins with `job:` and is malformed.
     """
-    found = _CHECKPOINT.match(text)
+    found = _CHECKPOINT.fullmatch(text)
     if found:
         return CheckpointRef(found["job"], int(found["step"]) if found["step"] else None)
     if text.startswith("job:"):
@@ -77,13 +89,13 @@ def checkpoint(text: str) -> CheckpointRef | None:
 
 def stored_object(text: str) -> ObjectRef | None:
     """Parse `object:...` or `tree:...`; None when the text is neither."""
-    found = _OBJECT.match(text)
+    found = _OBJECT.fullmatch(text)
     return ObjectRef(found["kind"] == "tree", found["sha256"]) if found else None
 
 
 def dataset(text: str) -> DatasetRef | None:
     """Parse `name@3` or `name`; None when the text cannot be one."""
-    found = _DATASET.match(text)
+    found = _DATASET.fullmatch(text)
     if found is None:
         return None
     return DatasetRef(found["name"], int(found["version"]) if found["version"] else None)

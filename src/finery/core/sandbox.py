@@ -22,8 +22,6 @@ from finery.core.errors import Unavailable
 Level = Literal["full", "network", "limits"]
 LEVELS: Final[tuple[Level, ...]] = ("full", "network", "limits")
 
-_REFUSED = 125
-"""Exit status of a jail that could not be made, where the program itself has not begun."""
 _JAIL = Path(__file__).with_name("jail.py")
 _GRACE_SECONDS = 2.0
 _CHUNK_BYTES = 1 << 16
@@ -92,45 +90,58 @@ class Sandbox:
         Raises:
             Unavailable: the walls cannot be put up any more.
         """
-        found = self._run(program, stdin, self.level)
-        if found.exit_code == _REFUSED and "the sandbox could not be" in found.complaint:
-            raise Unavailable(found.complaint.strip())
+        found, refusal = self._run(program, stdin, self.level)
+        if refusal:
+            raise Unavailable(refusal)
         return found
 
     def _strongest(self, levels: Sequence[Level]) -> Level:
         complaints = []
         for level in levels:
-            found = self._run("print('ready')", b"", level)
+            found, refusal = self._run("print('ready')", b"", level)
             if found.output == b"ready\n":
                 return level
-            complaints.append(f"{level}: {found.complaint.strip() or f'exit status {found.exit_code}'}")
+            complaints.append(f"{level}: {refusal or found.complaint.strip() or f'exit status {found.exit_code}'}")
         raise Unavailable(f"programs cannot be run behind walls on this machine ({'; '.join(complaints)})")
 
-    def _run(self, program: str, stdin: bytes, level: Level) -> Outcome:
+    def _run(self, program: str, stdin: bytes, level: Level) -> tuple[Outcome, str]:
+        """How a program ended; and why it was not begun, empty where it was."""
         with tempfile.TemporaryDirectory(prefix="finery-sandbox-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
             folder.chmod(0o755)
             (folder / "program.py").write_text(program, encoding="utf-8", errors="replace")
             (folder / "stdin").write_bytes(stdin)
-            argv = [sys.executable, "-I", "-S", str(_JAIL), json.dumps(self._settings(level)), name]
-            with open(folder / "stdin", "rb") as given:
-                process = subprocess.Popen(
-                    argv,
-                    stdin=given,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    env={},
-                    cwd="/",
-                    start_new_session=True,
-                )
-            with process:
-                return self._follow(process)
+            told, report = os.pipe()
+            with os.fdopen(told, "rb", buffering=0) as refusals:
+                try:
+                    process = self._start(folder, level, report)
+                finally:
+                    os.close(report)
+                with process:
+                    outcome = self._follow(process)
+                # Nobody is waited for: another thread's fork may hold the other end, but has nothing to say.
+                os.set_blocking(told, False)
+                return outcome, (refusals.read(_CHUNK_BYTES) or b"").decode("utf-8", "replace")
 
-    def _settings(self, level: Level) -> dict[str, str | int | float]:
+    def _start(self, folder: Path, level: Level, report: int) -> subprocess.Popen[bytes]:
+        argv = [sys.executable, "-I", "-S", str(_JAIL), json.dumps(self._settings(level, report)), str(folder)]
+        with open(folder / "stdin", "rb") as given:
+            return subprocess.Popen(
+                argv,
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(report,),
+                env={},
+                cwd="/",
+                start_new_session=True,
+            )
+
+    def _settings(self, level: Level, report: int) -> dict[str, str | int | float]:
         limits = self.limits
         return {
             "level": level,
-            "refused": _REFUSED,
+            "report": report,
             "wall_seconds": limits.wall_seconds,
             "file_bytes": limits.file_bytes,
             "RLIMIT_CPU": limits.cpu_seconds,

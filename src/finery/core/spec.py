@@ -10,6 +10,8 @@ from finery.core.errors import InvalidSpec, Problem
 
 T = TypeVar("T")
 
+_LONGEST_SHOWN: Final = 500
+"""Characters of a value that a complaint about it repeats."""
 ADVANCED: Final[dict[str, JsonValue]] = {"advanced": True}
 """`json_schema_extra` of a field that most people never touch; forms fold it away."""
 
@@ -79,7 +81,8 @@ def _words(item: Any) -> str:
         )
     message = str(item["msg"]).removeprefix("Value error, ")
     if isinstance(given, str | int | float | bool):
-        return f"{message}, but it is {given!r}"
+        shown = repr(given)
+        return f"{message}, but it is {shown if len(shown) <= _LONGEST_SHOWN else f'{shown[:_LONGEST_SHOWN]}...'}"
     return message
 
 

@@ -113,7 +113,7 @@ def _policy(row: dict[str, Any]) -> dict[str, str]:
         **{name: _mean(score) for name, score in row["rewards"].items()},
         "change of the first": _or_dash(first["change"], lambda value: f"{100 * value:+.0f} %"),
         "prompts won": _or_dash(first["win_rate"], lambda value: f"{100 * value:.0f} %"),
-        "KL per token": f"{row['kl']:.3f} nats",
+        "KL per token": _or_dash(row["kl"], lambda value: f"{value:.3f} nats"),
         "tokens per answer": f"{row['response_length_mean']:.1f}",
         "size of the files": _megabytes(row["model_bytes"]),
         "its reward model": _or_dash(training.get("reward_model_bytes"), _megabytes),
@@ -124,8 +124,8 @@ def _policy(row: dict[str, Any]) -> dict[str, str]:
 
 
 def _mean(score: dict[str, Any]) -> str:
-    low, high = score["interval"]
-    return f"{score['mean']:.3f} [{low:.3f}, {high:.3f}]"
+    low_high = " [{:.3f}, {:.3f}]".format(*score["interval"]) if score["interval"] else ""
+    return f"{score['mean']:.3f}{low_high}"
 
 
 def _or_dash(value: float | None, show: Callable[[float], str]) -> str:

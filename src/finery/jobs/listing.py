@@ -45,6 +45,7 @@ _TERM = re.compile(
     r'(?P<not>-?)(?:(?P<field>[A-Za-z_][\w./-]*?)(?P<op>!=|>=|<=|[:=<>~]))?(?P<value>"[^"]*"|[^\s"]+)(?=\s|$)'
 )
 _FIELD = re.compile(r"^[A-Za-z_][\w./-]*$")
+_INDEX = re.compile(r"[0-9]{1,9}")
 _AGO = re.compile(r"^(\d+)([mhdw])$")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _COMPARISONS: Final[dict[str, Callable[[Any, Any], ColumnElement[bool]]]] = {
@@ -111,13 +112,13 @@ class _JsonPath(FunctionElement[Any]):
     inherit_cache = False
 
     def __init__(self, column: SQLColumnExpression[Any], path: Sequence[str]):
-        assert all(_FIELD.match(part) or part.isdigit() for part in path)
+        assert all(_FIELD.match(part) or _INDEX.fullmatch(part) for part in path)
         super().__init__(column)
         self.path = tuple(path)
 
     @property
     def sqlite_path(self) -> str:
-        return "'$" + "".join(f"[{part}]" if part.isdigit() else f'."{part}"' for part in self.path) + "'"
+        return "'$" + "".join(f"[{part}]" if _INDEX.fullmatch(part) else f'."{part}"' for part in self.path) + "'"
 
     @property
     def postgresql_path(self) -> str:
@@ -256,7 +257,7 @@ def _field(name: str) -> _Field:
 
 def _checked(name: str) -> str:
     parts = name.split(".")
-    if not all(_FIELD.match(part) or part.isdigit() for part in parts):
+    if not all(_FIELD.match(part) or _INDEX.fullmatch(part) for part in parts):
         raise InvalidSpec(f"{name!r} is no field; write letters, digits, '_', '-', '/', with '.' between keys")
     return name
 

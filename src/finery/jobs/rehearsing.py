@@ -64,6 +64,10 @@ class _Rehearsal:
             except FineryError as error:
                 self._complain(f"{prefix}{found.dotted}", error)
         try:
+            self._resolver.check_code(spec)
+        except FineryError as error:
+            self._complain(f"{prefix}task.rewards", error)
+        try:
             with self._db.read() as session:
                 submitting.existing(session, [item for item in spec.after if item not in self._earlier])
         except FineryError as error:

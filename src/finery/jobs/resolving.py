@@ -23,9 +23,12 @@ from finery.jobs import service as jobs
 from finery.jobs.references import Reference
 from finery.jobs.specs import JobSpec, TrainJob
 from finery.models import resolving as models
+from finery.training import rewards
+from finery.training.rewards.code_tests import CodeTestsParams
 
 MAX_CODE_BYTES: Final = 1 << 20
 _BASE: Final = ("task", "model", "base")
+_NO_CODE: Final = "{ref} is code, which this installation does not run: FINERY_ALLOW_CODE is off"
 _CHECKED: Final = ("verifiable",)
 _TRAINED_ON: Final = {
     "sft": ("sft",),
@@ -87,6 +90,7 @@ class Resolver:
             InvalidSpec, NotFound, Forbidden, Unavailable: a reference cannot be resolved; the message says why.
         """
         job = spec.model_dump(mode="json")
+        self.check_code(spec)
         job_secrets(self._settings, job, allow_environment=allow_paths)
         return {
             found.text: self.input(found, data_formats(spec), allow_paths=allow_paths)
@@ -108,6 +112,25 @@ class Resolver:
             return self._code(found.text, allow_paths)
         return self._data(found.text, formats, allow_paths)
 
+    def check_code(self, spec: JobSpec) -> None:
+        """Refuse code of the user's, and code of a model without full walls, where this installation runs none.
+
+        Raises:
+            Forbidden: the job brings such code; the message names it.
+        """
+        if self._settings.allow_code:
+            return
+        for found in references.find(spec.model_dump(mode="json")):
+            if found.kind == "code":
+                raise Forbidden(_NO_CODE.format(ref=found.text))
+        for index, part in enumerate(getattr(spec.task, "rewards", ())):
+            params = rewards.registry.params(part.name, part.params)
+            if isinstance(params, CodeTestsParams) and params.sandbox == "any":
+                raise Forbidden(
+                    f"task.rewards.{index}: code_tests with `sandbox: any` may run code of the model without full "
+                    "walls, which this installation does not do: FINERY_ALLOW_CODE is off. Leave `sandbox` at `full`"
+                )
+
     def check_secret(self, name: str) -> None:
         """Raise `NotFound` when no secret of this name is stored."""
         SecretStore(self._settings).read(name)
@@ -121,10 +144,10 @@ class Resolver:
         found = refs.checkpoint(ref)
         if found is None:
             return self._model(ref, allow_paths)
-        if not found.job.isdigit():
+        if found.job_id is None:
             raise InvalidSpec(f"{ref}: a job is named by its number here, as in job:41/last")
         with self._db.read() as session:
-            jobs.get(session, int(found.job))
+            jobs.get(session, found.job_id)
             paths = [Path(row.path) for row in jobs.find_checkpoints(session, found)]
         path = next((path for path in paths if checkpoints.is_sealed(path)), None)
         if path is None:
@@ -173,7 +196,7 @@ class Resolver:
     def _code(self, ref: str, allow_paths: bool) -> ResolvedInput:
         """A file of the user's own code, kept by its content."""
         if not self._settings.allow_code:
-            raise Forbidden(f"{ref} is code, which this installation does not run: FINERY_ALLOW_CODE is off")
+            raise Forbidden(_NO_CODE.format(ref=ref))
         stored = refs.stored_object(ref)
         if stored is None:
             _refuse_path(ref, allow_paths)

@@ -310,9 +310,11 @@ def find_checkpoints(session: Session, ref: refs.CheckpointRef) -> list[Checkpoi
     """Checkpoints that a reference may mean, the best first.
 
     Raises:
-        NotFound: the job has none of that step.
+        NotFound: the job has none of that step. InvalidSpec: the job is named, not numbered.
     """
-    found = [row for row in resume_point(session, int(ref.job)) if ref.step is None or row.step == ref.step]
+    if ref.job_id is None:
+        raise InvalidSpec(f"{ref}: there is no job {ref.job!r}; a job is named by its id, as in job:41/last")
+    found = [row for row in resume_point(session, ref.job_id) if ref.step is None or row.step == ref.step]
     if not found:
         which = "no checkpoint" if ref.step is None else f"no checkpoint of step {ref.step}"
         raise NotFound(f"job {ref.job} has {which}; `finery jobs show {ref.job}` lists those it has")

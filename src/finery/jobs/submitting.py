@@ -112,11 +112,12 @@ def existing(session: Session, after: Sequence[int | str]) -> list[int]:
     """Ids of the jobs that are to be waited for. Raises `InvalidSpec` when there is no such job."""
     ids = []
     for item in after:
-        if not str(item).isdigit():
+        job_id = refs.job_id(str(item))
+        if job_id is None:
             raise InvalidSpec(f"after: {item!r} is no job id; names can be used within one pipeline only")
-        if session.get(Job, int(item)) is None:
+        if session.get(Job, job_id) is None:
             raise InvalidSpec(f"after: there is no job {item}")
-        ids.append(int(item))
+        ids.append(job_id)
     return ids
 
 
@@ -132,7 +133,7 @@ def is_awaited(session: Session, found: references.Reference, ref: refs.Checkpoi
     Raises:
         InvalidSpec: there is no such job.
     """
-    job = session.get(Job, int(ref.job)) if ref.job.isdigit() else None
+    job = None if ref.job_id is None else session.get(Job, ref.job_id)
     if job is None:
         raise InvalidSpec(f"{found.dotted}: there is no job {ref.job!r}; a job is named by its id")
     return ref.step is None and job.state not in (*states.ENDED, "paused")

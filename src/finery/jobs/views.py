@@ -1,11 +1,14 @@
 """From rows to what the API shows. Pure."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from finery.jobs import states
 from finery.jobs.specs import AttemptView, CheckpointView, JobDetail, JobState, JobView, RequestView
 from finery.jobs.tables import Attempt, Checkpoint, ControlRequest, Job
+
+_INDEX = re.compile(r"[0-9]{1,9}")
 
 
 def job_view(job: Job, wishes: Sequence[ControlRequest], *, settings: Sequence[str] = ()) -> JobView:
@@ -31,7 +34,7 @@ def _at(value: Any, path: Sequence[str]) -> Any:
     for part in path:
         if isinstance(value, dict):
             value = value.get(part)
-        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+        elif isinstance(value, list) and _INDEX.fullmatch(part) and int(part) < len(value):
             value = value[int(part)]
         else:
             return None

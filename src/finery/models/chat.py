@@ -1,11 +1,19 @@
 """From messages to token ids, and which of them carry loss."""
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import pairwise, takewhile
+from typing import Any, Final
 
 from transformers import PreTrainedTokenizerBase
 
+from finery.core.errors import InvalidSpec
+
 Message = dict[str, Any]
+
+STOPS: Final = "stop_token_ids"
+"""Entry of a tokenizer's config: tokens that end an answer, besides the one that ends a sequence."""
+_END_OF_TURN: Final = ("<|im_end|>", "<|eot_id|>")
+_CHANGES = "the chat template changes earlier turns when later ones follow; set model.template: chatml"
 
 
 def to_messages(prompt: str | Sequence[Message]) -> list[Message]:
@@ -15,7 +23,7 @@ def to_messages(prompt: str | Sequence[Message]) -> list[Message]:
 
 def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | Sequence[Message]) -> list[int]:
     """Token ids after which the model writes its answer."""
-    return _ids(tokenizer, to_messages(prompt), add_generation_prompt=True)
+    return _encoded(tokenizer, _text(tokenizer, to_messages(prompt), add_generation_prompt=True))
 
 
 def render_example(
@@ -25,23 +33,26 @@ def render_example(
 
     The loss lies on what the assistant says, with the token that ends its turn, since a model that never learns to end
     does not stop. Works with any template: a turn's tokens are the difference between the conversation up to it with
-    the generation prompt and the conversation with it.
+    the generation prompt and the conversation with it. An answer begins with a token of its own, as it does when it is
+    generated, even where the text alone would give one token for its beginning and the end of the prompt.
 
     Raises:
-        ValueError: the template does not render a conversation as a continuation of its beginning.
+        InvalidSpec: the template does not render a conversation as a continuation of its beginning.
     """
-    ids = _ids(tokenizer, messages, add_generation_prompt=False)
-    if loss_on == "all":
-        return ids, [True] * len(ids)
-    mask = [False] * len(ids)
-    for index, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        start = _ids(tokenizer, messages[:index], add_generation_prompt=True)
-        end = _turn_end(tokenizer, _ids(tokenizer, messages[: index + 1], add_generation_prompt=False), len(start))
-        if ids[: len(start)] != start:
-            raise ValueError("the chat template changes earlier turns when later ones follow; use template: chatml")
-        mask[len(start) : end] = [True] * (end - len(start))
+    whole = _text(tokenizer, messages)
+    turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    starts = [_text(tokenizer, messages[:index], add_generation_prompt=True) for index in turns]
+    ids = _encoded(tokenizer, starts[0] if starts else whole)
+    mask = [loss_on == "all"] * len(ids)
+    for index, (start, following) in zip(turns, pairwise([*starts, whole]), strict=True):
+        part = _continuation(tokenizer, start, following)
+        num_said = len(part)
+        if loss_on != "all":
+            turn = _text(tokenizer, messages[: index + 1])
+            said = part if turn == following else _continuation(tokenizer, start, turn)
+            num_said = _num_said(tokenizer, said, part)
+        ids += part
+        mask += [position < num_said for position in range(len(part))]
     return ids, mask
 
 
@@ -51,34 +62,55 @@ def render_completion(
     """Token ids of a prompt, and of an answer to it with the token that ends its turn.
 
     Raises:
-        ValueError: the template does not render a conversation as a continuation of its beginning.
+        InvalidSpec: the template does not render a conversation as a continuation of its beginning.
     """
     messages = to_messages(prompt)
-    start = _ids(tokenizer, messages, add_generation_prompt=True)
-    ids = _ids(tokenizer, [*messages, {"role": "assistant", "content": answer}], add_generation_prompt=False)
-    if ids[: len(start)] != start:
-        raise ValueError("the chat template changes the prompt when an answer follows; use template: chatml")
-    return start, ids[len(start) : _turn_end(tokenizer, ids, len(start))]
+    start = _text(tokenizer, messages, add_generation_prompt=True)
+    whole = _text(tokenizer, [*messages, {"role": "assistant", "content": answer}])
+    ids = _continuation(tokenizer, start, whole)
+    return _encoded(tokenizer, start), ids[: _turn_end(tokenizer, ids)]
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Tokens that end an answer."""
-    found = {tokenizer.eos_token_id, *(tokenizer.convert_tokens_to_ids(t) for t in ("<|im_end|>", "<|eot_id|>"))}
-    return frozenset(number for number in found if number is not None and number != tokenizer.unk_token_id)
+    """Tokens that end an answer: the end of sequence, ends of turns, and those that the model came with."""
+    named = {tokenizer.eos_token_id, *(tokenizer.convert_tokens_to_ids(token) for token in _END_OF_TURN)}
+    known = {number for number in named if number is not None and number != tokenizer.unk_token_id}
+    return frozenset(known.union(tokenizer.init_kwargs.get(STOPS, ())))
 
 
-def _turn_end(tokenizer: PreTrainedTokenizerBase, ids: list[int], start: int) -> int:
+def _turn_end(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> int:
     """End of a turn: just after its stop token, without the white space that a template puts behind it."""
     stops = stop_ids(tokenizer)
-    for position in range(len(ids) - 1, start - 1, -1):
-        if ids[position] in stops:
-            return position + 1
-    return len(ids)
+    return next((position + 1 for position in range(len(ids) - 1, -1, -1) if ids[position] in stops), len(ids))
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, add_generation_prompt: bool) -> list[int]:
-    if not messages and not add_generation_prompt:
-        return []
-    text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=add_generation_prompt)
+def _continuation(tokenizer: PreTrainedTokenizerBase, start: str, whole: str) -> list[int]:
+    """Token ids of what follows `start` in `whole`, where `start` has tokens of its own."""
+    if not whole.startswith(start):
+        raise InvalidSpec(_CHANGES)
+    start_ids, ids = _encoded(tokenizer, start), _encoded(tokenizer, whole)
+    if ids[: len(start_ids)] == start_ids:
+        return ids[len(start_ids) :]
+    return _encoded(tokenizer, whole[len(start) :])
+
+
+def _num_said(tokenizer: PreTrainedTokenizerBase, said: list[int], part: list[int]) -> int:
+    """How many tokens at the beginning of `part` are an answer, which when nothing follows is `said`."""
+    both = list(takewhile(lambda pair: pair[0] == pair[1], zip(said, part, strict=False)))
+    if len(both) < len(said) and not stop_ids(tokenizer).intersection(said[: len(both)]):
+        raise InvalidSpec(_CHANGES)
+    return _turn_end(tokenizer, said[: len(both)])
+
+
+def _text(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, add_generation_prompt: bool = False
+) -> str:
+    found: str = tokenizer.apply_chat_template(
+        list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+    )
+    return found
+
+
+def _encoded(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return found

@@ -26,7 +26,7 @@ from transformers import (
 from finery.core import checkpoints
 from finery.core.errors import Conflict, InvalidSpec
 from finery.core.rundir import ResolvedInput
-from finery.models import builtin, downloading, huggingface, modelscope, resolving
+from finery.models import builtin, chat, downloading, huggingface, modelscope, resolving
 
 CHATML: Final = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
@@ -48,6 +48,7 @@ ADAPTER: Final = "adapter_config.json"
 QUANTIZED: Final = ("int8", "nf4")
 """Number formats of bitsandbytes."""
 _STAMP = "finery.json"
+_GENERATION: Final = "generation_config.json"
 _FILES: Final = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "tokenizer*")
 """What is fetched of a hub's repository."""
 
@@ -99,7 +100,8 @@ def load_reward_model(path: Path, *, dtype: str = "auto") -> PreTrainedModel:
     """Load a reward model: `logits` of its output are one score per row.
 
     The score is read at the last token that is not padding; where padding is the end of sequence, that is the token
-    before the end, whether or not padding follows.
+    before the end, whether or not padding follows. What padding is, an adapter's own tokenizer says: its base may say
+    something else, or nothing.
 
     Args:
         path: Folder in Hugging Face form.
@@ -117,7 +119,10 @@ def load_reward_model(path: Path, *, dtype: str = "auto") -> PreTrainedModel:
         from finery.models import quantization  # noqa: PLC0415 - it needs bitsandbytes
 
         return quantization.load_reward_model(path, "int8" if dtype == "int8" else "nf4")
-    return _folded(path, resolve_dtype(dtype), _load_scoring)
+    model = _folded(path, resolve_dtype(dtype), _load_scoring)
+    if (path / ADAPTER).is_file():
+        model.config.get_text_config().pad_token_id = load_tokenizer(path).pad_token_id
+    return model
 
 
 def start_reward_model(path: Path, *, dtype: str = "auto") -> PreTrainedModel:
@@ -149,18 +154,22 @@ def is_reward_model(path: Path) -> bool:
 
 
 def load_tokenizer(path: Path, template: Template = "auto") -> PreTrainedTokenizerBase:
-    """Load a tokenizer. It pads on the left and always has a padding token.
+    """Load a tokenizer. It pads on the left, always has a padding token, and knows what ends an answer of its model.
 
-    Where padding and end of sequence are the same token, masks must come from lengths, never from comparing tokens.
+    A template of ours begins with the token that the tokenizer puts before any text, where it has one. Where padding
+    and end of sequence are the same token, masks must come from lengths, never from comparing tokens.
     """
     tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if template == "chatml":
-        tokenizer.chat_template = CHATML
+        tokenizer.chat_template = _first_token(tokenizer) + CHATML
     elif template == "plain" or tokenizer.chat_template is None:
-        tokenizer.chat_template = PLAIN
+        tokenizer.chat_template = _first_token(tokenizer) + PLAIN
+    stops = {*tokenizer.init_kwargs.get(chat.STOPS, ()), *_stop_ids(path)}
+    if stops:
+        tokenizer.init_kwargs[chat.STOPS] = sorted(stops)  # saved with it, unlike an attribute
     return tokenizer
 
 
@@ -189,6 +198,25 @@ def _cpu_computes_in_bf16() -> bool:
     return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
+def _first_token(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The beginning of a template, where the tokenizer begins texts with a token."""
+    ids = tokenizer("")["input_ids"]
+    return "{{ bos_token }}" if ids and ids[0] == tokenizer.bos_token_id else ""
+
+
+def _stop_ids(path: Path) -> list[int]:
+    """Tokens at which generation ends by the model's own settings; of an adapter those of its base."""
+    adapter = path / ADAPTER
+    settings = (_base(adapter) if adapter.is_file() else path) / _GENERATION
+    found = orjson.loads(settings.read_bytes()).get("eos_token_id") if settings.is_file() else None
+    return found if isinstance(found, list) else [] if found is None else [found]
+
+
+def _base(adapter: Path) -> Path:
+    """The model that an adapter was trained beside."""
+    return Path(orjson.loads(adapter.read_bytes())["base_model_name_or_path"])
+
+
 def _load(path: Path, dtype: torch.dtype) -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         path, dtype=dtype, use_safetensors=True, trust_remote_code=False
@@ -203,7 +231,7 @@ def _folded(path: Path, dtype: torch.dtype, load: Callable[[Path, torch.dtype], 
         return load(path, dtype)
     from peft import PeftModel  # noqa: PLC0415 - only LoRA checkpoints need it
 
-    base = load(Path(orjson.loads(adapter.read_bytes())["base_model_name_or_path"]), dtype)
+    base = load(_base(adapter), dtype)
     merged: PreTrainedModel = PeftModel.from_pretrained(base, path).merge_and_unload()
     return merged.requires_grad_(True)  # peft has frozen it
 

@@ -80,6 +80,7 @@ def execute(task: CompareSpec, run: Run) -> None:
             found[name] = (row, answers)
             run.log(_metrics(row), step)
             run.note(f"{name} ({ref}): {_line(row)}")
+            del policy  # or two candidates would be in memory while the next one is loaded
     table = PolicyTable(
         data=task.data,
         num_prompts=len(prompts),
@@ -108,8 +109,11 @@ def _answer(
     """Answers of one model to all prompts, scored and recorded."""
     asked = [row for row in rows for _ in range(task.rollout.completions_per_prompt)]
     prompts = data.prompts(asked, policy.tokenizer, max_tokens=task.max_prompt_tokens)
-    if policy is not first and prompts[0] != data.prompts(asked[:1], first.tokenizer, max_tokens=len(prompts[0]))[0]:
-        raise InvalidSpec(f"{name} writes a prompt with other tokens than {BASELINE}, so they cannot be compared")
+    if policy is not first and prompts != data.prompts(asked, first.tokenizer, max_tokens=task.max_prompt_tokens):
+        raise InvalidSpec(
+            f"{name} is given other tokens for the same prompts than {BASELINE} (another tokenizer or chat template), "
+            "so their answers cannot be compared; set model.template to what the candidates were trained with"
+        )
     sampling = Sampling(
         max_new_tokens=task.rollout.max_new_tokens,
         stop_ids=chat.stop_ids(policy.tokenizer),
@@ -211,7 +215,7 @@ def _row(
         model=ref,
         num_answers=len(lengths),
         rewards=rewards,
-        kl=answers.kl,
+        kl=_or_none(answers.kl),
         response_length_mean=statistics.fmean(lengths),
         model_bytes=sum(file.stat().st_size for file in policy.path.glob("*.safetensors")),
         training=training,
@@ -229,26 +233,27 @@ def _prompt_means(scores: Sequence[float], group: int) -> list[float]:
 def _mean(scores: Sequence[float], others: Sequence[float] | None) -> RewardMean:
     """What a model's prompts got, beside what the first model's got."""
     finite = [score for score in scores if math.isfinite(score)]
-    mean = statistics.fmean(finite)
-    half = _NORMAL_95 * statistics.stdev(finite) / math.sqrt(len(finite)) if len(finite) > 1 else 0.0
+    mean, interval = statistics.fmean(finite), None
+    if len(finite) > 1:
+        half = _NORMAL_95 * statistics.stdev(finite) / math.sqrt(len(finite))
+        interval = (mean - half, mean + half)
     change = win_rate = None
-    if others is not None:
-        pairs = [pair for pair in zip(scores, others, strict=True) if all(map(math.isfinite, pair))]
-        if pairs:
-            base = statistics.fmean(other for _, other in pairs)
-            change = mean / base - 1 if base > 0 else None
-            win_rate = statistics.fmean((score > other) + (score == other) / 2 for score, other in pairs)
-    return RewardMean(mean=mean, interval=(mean - half, mean + half), change=change, win_rate=win_rate)
+    pairs = [pair for pair in zip(scores, others or (), strict=False) if all(map(math.isfinite, pair))]
+    if pairs:
+        own, base = (statistics.fmean(side) for side in zip(*pairs, strict=True))
+        change = own / base - 1 if base > 0 else None
+        win_rate = statistics.fmean((score > other) + (score == other) / 2 for score, other in pairs)
+    return RewardMean(mean=mean, interval=interval, change=change, win_rate=win_rate)
 
 
 def _training(path: Path) -> TrainingFacts | None:
     """What the run directory around a checkpoint says; None where there is none."""
-    attempt = path.parents[1]
+    attempt = path.parent.parent
     if path.parent.name != "checkpoints" or not (attempt / "events").is_dir():
         return None
     seconds: dict[int, float] = {}
     reward_model = peak = None
-    for folder in sorted(attempt.parent.glob("attempt-*"), key=lambda one: int(one.name.partition("-")[2])):
+    for folder in sorted(attempt.parent.glob("attempt-*/"), key=lambda one: int(one.name.partition("-")[2])):
         for event in _events(folder / "events" / "rank0.jsonl"):
             values = event.get("values", {})
             if event["type"] == "metrics" and "seconds_per_step" in values:
@@ -278,14 +283,15 @@ def _metrics(row: PolicyRow) -> dict[str, float]:
     return {
         **{f"reward/{name}": found.mean for name, found in row.rewards.items()},
         "reward_mean": next(iter(row.rewards.values())).mean,
-        "kl_divergence": row.kl,
+        "kl_divergence": math.nan if row.kl is None else row.kl,
         "response_length_mean": row.response_length_mean,
     }
 
 
 def _line(row: PolicyRow) -> str:
     rewards = ", ".join(f"{name} {found.mean:.3f}" for name, found in row.rewards.items())
-    return f"{rewards}, KL {row.kl:.3f} nats per token"
+    kl = "is not finite" if row.kl is None else f"{row.kl:.3f} nats per token"
+    return f"{rewards}, KL {kl}"
 
 
 def _or_none(number: float) -> float | None:

@@ -1,9 +1,12 @@
 """What to say when memory runs out: how much there was, and which setting would need less."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from finery.core.errors import Unavailable
+from finery.core.errors import InvalidSpec, Unavailable
+from finery.core.spec import parse
+from finery.training.specs import TrainTask
 
 
 class OutOfMemory(Unavailable):
@@ -17,12 +20,6 @@ def micro_batch_size(task: Mapping[str, Any]) -> int:
     return int(task.get("micro_batch_size") or _batch_size(task))
 
 
-def smaller_micro_batch_size(task: Mapping[str, Any]) -> int | None:
-    """The largest micro batch of at most half the present size into which a step divides; None below one row."""
-    half = micro_batch_size(task) // 2
-    return next((size for size in range(half, 0, -1) if _batch_size(task) % size == 0), None)
-
-
 def largest_pass(task: Mapping[str, Any]) -> str:
     """The setting that bounds what one forward and backward pass holds, with its value."""
     if task.get("packing"):
@@ -31,20 +28,15 @@ def largest_pass(task: Mapping[str, Any]) -> str:
 
 
 def advice(task: Mapping[str, Any]) -> str:
-    """Settings that would need less memory, the cheapest first. Empty where the task is not one of training."""
-    model = task.get("model", {})
+    """Settings that would need less memory and that the task can have, the cheapest first. Empty where the task is not
+    one of training."""
     if "algorithm" not in task:
         return ""
-    smaller = smaller_micro_batch_size(task)
-    longest = task.get("data", {}).get("max_tokens", 0) // 2
-    settings = [
-        (bool(task.get("packing")) and longest >= 2, f"data.max_tokens: {longest}"),
-        (not task.get("packing") and smaller is not None, f"micro_batch_size: {smaller}"),
-        (not model.get("gradient_checkpointing"), "model.gradient_checkpointing: true"),
-        (model.get("lora") is None, "model.lora: {}"),
-        (model.get("lora") is not None and model.get("quantize", "none") == "none", "model.quantize: nf4"),
-    ]
-    found = [setting for helps, setting in settings if helps]
+    found = []
+    for path, values in _cheaper(task):
+        value = next((value for value in values if _is_possible(task, path, value)), None)
+        if value is not None:
+            found.append(f"{path}: {value if isinstance(value, str) else json.dumps(value)}")
     return f"try {', or '.join(found)}" if found else "try a smaller model"
 
 
@@ -59,6 +51,33 @@ def error(task: Mapping[str, Any], *, while_: str, peak: int, limit: int) -> Out
     """
     amounts = f"peak {peak / 2**30:.1f} GiB of {limit / 2**30:.1f} GiB"
     return OutOfMemory(f"out of memory while {while_} ({amounts}); {advice(task)}")
+
+
+def _cheaper(task: Mapping[str, Any]) -> list[tuple[str, list[Any]]]:
+    """Dotted paths of settings and values of each that need less memory, the nearest to the present one first."""
+    model, longest = task.get("model", {}), task.get("data", {}).get("max_tokens", 0)
+    half = micro_batch_size(task) // 2
+    sizes = [size for size in range(half, 0, -1) if _batch_size(task) % size == 0]
+    return [
+        ("data.max_tokens", [longest // 2] if task.get("packing") else []),
+        ("micro_batch_size", [] if task.get("packing") else sizes),
+        ("model.gradient_checkpointing", [] if model.get("gradient_checkpointing") else [True]),
+        ("model.lora", [{}] if model.get("lora") is None else []),
+        (
+            "model.quantize",
+            ["nf4"] if model.get("lora") is not None and model.get("quantize", "none") == "none" else [],
+        ),
+    ]
+
+
+def _is_possible(task: Mapping[str, Any], path: str, value: Any) -> bool:
+    """Whether the task is one with this setting changed."""
+    outer, _, inner = path.rpartition(".")
+    try:
+        parse(TrainTask, {**task, **({outer: {**task[outer], inner: value}} if outer else {inner: value})})
+    except InvalidSpec:
+        return False
+    return True
 
 
 def _batch_size(task: Mapping[str, Any]) -> int:

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Final
 
 import orjson
+from pydantic import ValidationError
 
 from finery.core import checkpoints
-from finery.core.errors import NotFound
+from finery.core.errors import Conflict, NotFound
 from finery.training.specs import PolicyTable
 
 RESULT: Final = "comparison.json"
@@ -23,9 +24,16 @@ def read_table(attempt: Path) -> PolicyTable:
     """The table of a complete comparison.
 
     Raises:
-        NotFound: the comparison is not complete.
+        NotFound: the comparison is not complete. Conflict: its file holds something else.
     """
     try:
         return PolicyTable.model_validate_json((attempt / RESULT).read_bytes())
     except FileNotFoundError:
         raise NotFound("this comparison has no table yet; it has one when the job is completed") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise Conflict(
+            f"{RESULT} of this comparison cannot be read: {first['msg']}{f' at {place}' if place else ''}; "
+            "run the comparison again"
+        ) from error

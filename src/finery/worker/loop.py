@@ -144,7 +144,9 @@ class Worker:
         if job is None:
             return False
         try:
-            inputs = self._resolver.checkpoint(parse(JobSpec, job.spec, what=f"job {job.id}"))
+            spec = parse(JobSpec, job.spec, what=f"job {job.id}")
+            self._resolver.check_code(spec)
+            inputs = self._resolver.checkpoint(spec)
             resume_from = self._resume_point(job.id)
         except FineryError as error:
             with self._db.session() as session:

@@ -1,8 +1,10 @@
 """A judge on this machine: a real server with OpenAI's chat interface, whose answers a test writes."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -61,3 +63,29 @@ class Judge:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class RawServer:
+    """A server on this machine that reads a request and says whatever bytes a test has it say."""
+
+    def __init__(self, say: Callable[[socket.socket, bytes], None]):
+        self._say = say
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}/v1"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            self._say(connection, connection.recv(1 << 16))
+
+    def close(self) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()

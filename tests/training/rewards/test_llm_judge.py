@@ -1,7 +1,9 @@
 """The judge is a server that answers late, wrongly or not at all; each is met by asking again or told."""
 
+import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from finery.core.rundir import Run
 from finery.core.spec import parse
 from finery.training.rewards import Failed
 from finery.training.rewards.llm_judge import LlmJudge, LlmJudgeParams
-from tests.training.rewards.judge import Judge, Reply, said
+from tests.training.rewards.judge import Judge, RawServer, Reply, said
 
 
 @pytest.fixture
@@ -33,6 +35,20 @@ def opened(judge: Judge, run: Run) -> Iterator[Callable[..., LlmJudge]]:
     yield open_
     for reward in made:
         reward.close()
+
+
+@pytest.fixture
+def raw() -> Iterator[Callable[..., str]]:
+    """Starts servers that say bytes; gives the address of each."""
+    made: list[RawServer] = []
+
+    def start(say: Callable[[socket.socket, bytes], None]) -> str:
+        made.append(RawServer(say))
+        return made[-1].url
+
+    yield start
+    for server in made:
+        server.close()
 
 
 def test_the_judge_is_asked_and_its_last_score_is_scaled(judge: Judge, opened: Callable[..., LlmJudge]) -> None:
@@ -68,6 +84,49 @@ def test_the_key_comes_from_the_secret_and_shows_nowhere(
     assert judge.keys == ["Bearer sk-very-secret"]
     assert isinstance(found, Failed)
     assert "status 401: 'the key *** is wrong'" in found.reason
+
+
+def test_white_space_around_the_key_is_not_part_of_it(
+    judge: Judge, opened: Callable[..., LlmJudge], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOB_SECRET_JUDGE_KEY", " sk-very-secret\n")
+
+    assert opened(api_key="JUDGE_KEY").score(["x"], [{}]) == [0.5]
+    assert judge.keys == ["Bearer sk-very-secret"]
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-very\nsecret", "sk-very\rsecret", "sk-very secret", "sk-very-s\u00e9cret", "", " \n"]
+)
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(
+    opened: Callable[..., LlmJudge], monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("JOB_SECRET_JUDGE_KEY", key)
+
+    with pytest.raises(InvalidSpec, match="the secret JUDGE_KEY") as error:
+        opened(api_key="JUDGE_KEY")
+
+    assert "sk-very" not in str(error.value)
+
+
+def test_the_key_is_masked_wherever_a_server_repeats_it(
+    judge: Judge, opened: Callable[..., LlmJudge], raw: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "sk-very-secret"
+    monkeypatch.setenv("JOB_SECRET_JUDGE_KEY", key)
+    judge.reply = lambda question, _: said(f"I hold {key}{'.' * 190}" if "talks" in question else f"{key}: Score: 99")
+
+    def repeat(connection: socket.socket, asked: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nno header " + asked.replace(b"\r\n", b" ") + b"\r\n\r\n")
+
+    broken = raw(repeat)
+
+    found = opened(api_key="JUDGE_KEY").score(["talks", "scores"], [{}, {}])
+    found += opened(api_key="JUDGE_KEY", base_url=broken, retries=0).score(["x"], [{}])
+
+    reasons = [one.reason for one in found if isinstance(one, Failed)]
+    assert len(reasons) == 3
+    assert all("***" in reason and "secret" not in reason for reason in reasons), reasons
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
@@ -153,14 +212,55 @@ def test_a_server_that_hangs_is_given_up(judge: Judge, opened: Callable[..., Llm
     [found] = opened(timeout_seconds=0.2, retries=1).score(["x"], [{}])
 
     assert isinstance(found, Failed)
-    assert "ReadTimeout" in found.reason
+    assert "no whole answer within 0.2 s" in found.reason
     assert time.monotonic() - started < 1.5
+
+
+@pytest.mark.parametrize(
+    "begin", [b"", b"HTTP/1.1 200 OK\r\nName: ", b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n"]
+)
+def test_a_server_that_drips_is_given_up_after_the_whole_time(
+    opened: Callable[..., LlmJudge], raw: Callable[..., str], begin: bytes
+) -> None:
+    def drip(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(begin)
+        while True:
+            connection.sendall(b"x")
+            time.sleep(0.05)
+
+    started = time.monotonic()
+
+    [found] = opened(base_url=raw(drip), timeout_seconds=0.5, retries=0).score(["x"], [{}])
+
+    assert isinstance(found, Failed)
+    assert "no whole answer within 0.5 s" in found.reason
+    assert time.monotonic() - started < 5
+
+
+def test_a_server_that_never_ends_its_answer_is_cut_off(
+    opened: Callable[..., LlmJudge], raw: Callable[..., str]
+) -> None:
+    num_sent = 0
+
+    def flood(connection: socket.socket, _: bytes) -> None:
+        nonlocal num_sent
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while num_sent < 1 << 28:
+            connection.sendall(b"x" * (1 << 16))
+            num_sent += 1 << 16
+
+    [found] = opened(base_url=raw(flood)).score(["x"], [{}])
+
+    assert isinstance(found, Failed)
+    assert "got more than 1 MiB" in found.reason
+    assert num_sent < 1 << 26
 
 
 def test_a_server_that_is_not_there_is_told(run: Run) -> None:
     params = LlmJudgeParams(base_url="http://127.0.0.1:1/v1", model="wise", retries=1, backoff_seconds=0.01)
 
-    [found] = LlmJudge(params, run).score(["x"], [{}])
+    with closing(LlmJudge(params, run)) as reward:
+        [found] = reward.score(["x"], [{}])
 
     assert isinstance(found, Failed)
     assert "ConnectError" in found.reason

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_it_keeps_its_process_from_call_to_call(opened: Opener) -> None:
 )
 def test_a_file_that_cannot_be_loaded_is_told_at_the_start(opened: Opener, code: str, told: str) -> None:
     with pytest.raises(FineryError, match=told):
-        opened(code, seconds=1.0)
+        opened(code, seconds=1.0 if "sleep" in code else 60.0)
 
 
 def test_what_it_raises_is_told_with_its_line_and_the_process_goes_on(opened: Opener) -> None:
@@ -128,14 +129,17 @@ def test_a_process_that_died_or_hangs_is_started_anew(opened: Opener, deed: str,
         "        except OSError: pass\n"
         "def reward(prompts, completions):\n"
         f"    if completions == ['bad']: {deed}\n"
-        "    return [os.getpid()]",
-        seconds=1.0,
+        "    return [os.getpid()]"
     )
     [before] = reward.score(["good"], [{}])
+    patient = reward._params
+    if deed == "time.sleep(60)":
+        reward._params = patient.model_copy(update={"seconds": 1.0})
 
     with pytest.raises(FineryError, match=told):
         reward.score(["bad"], [{}])
 
+    reward._params = patient
     [after] = reward.score(["good"], [{}])
     assert isinstance(after, float)
     assert after != before
@@ -147,6 +151,18 @@ def test_more_than_a_pipe_holds_goes_through_both_ways(opened: Opener) -> None:
     texts = ["x" * 1000] * 3000
 
     assert reward.score(texts, [{"prompt": "y" * 300}] * 3000) == [1000.0] * 3000
+
+
+def test_it_imports_what_is_installed_and_not_what_lies_beside_the_platforms_own_files(opened: Opener) -> None:
+    installed = find_spec("trl")
+    assert installed is not None
+    reward = opened(
+        "from importlib.util import find_spec\n"
+        "def reward(prompts, completions):\n"
+        f"    return [float(find_spec('trl').origin == {installed.origin!r}), float(find_spec('scoring') is None)]"
+    )
+
+    assert reward.score(["a", "b"], [{}, {}]) == [1.0, 1.0]
 
 
 def test_it_sees_no_secret(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,27 @@ def test_the_score_is_that_of_the_row_alone_whatever_its_batch(run: Run, trained
     assert scaled == pytest.approx([2 * one + 1 for one in expected], abs=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_padding_is_what_it_was_in_training_whatever_the_base_says(bench: Bench, tmp_path: Path, dtype: str) -> None:
+    """The base calls a digit padding; an adapter's checkpoint has no config of its own that would correct it."""
+    path = loading.materialize(bench.model, driver.MODEL)
+    base, tokenizer = loading.load_model(path, dtype="float32"), loading.load_tokenizer(path)
+    base.config.pad_token_id = tokenizer.convert_tokens_to_ids("4")
+    base.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    bench.model = ResolvedInput(
+        kind="folder", path=str(tmp_path / "base"), sha256=loading.resolving.folder_sha256(tmp_path / "base")
+    )
+    rows = [{"prompt": f"{number}?", "chosen": "4" * (number + 1), "rejected": "5"} for number in range(4)]
+    task = {**REWARD, "optim": {"steps": 2}, "batch_size": 4, "model": {"lora": {"rank": 4}}}
+    run_dir = bench.attempt(task, rows)
+    driver.run_here(run_dir)
+
+    model = loading.load_reward_model(driver.checkpoint(run_dir, 2), dtype=dtype)
+
+    assert model.config.pad_token_id == tokenizer.pad_token_id
+
+
 def test_a_conversation_that_is_too_long_loses_its_beginning(run: Run, trained: Path) -> None:
     reward = opened(run, trained, dtype="float32", max_tokens=8)
 

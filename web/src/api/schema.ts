@@ -264,6 +264,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/evaluations/{job_id}/policies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Policies
+         * @description The table of a job of kind compare: each model's rewards, divergence, size and what its training took.
+         */
+        get: operations["evaluations_policies"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/evaluations/{job_id}/samples": {
         parameters: {
             query?: never;
@@ -1033,6 +1053,39 @@ export interface components {
             job_name: string;
         };
         /**
+         * AnswerSpec
+         * @description How answers are drawn from each model.
+         */
+        AnswerSpec: {
+            /**
+             * Completions Per Prompt
+             * @description Answers of each model to each prompt.
+             * @default 1
+             */
+            completions_per_prompt?: number;
+            /**
+             * Max New Tokens
+             * @default 96
+             */
+            max_new_tokens?: number;
+            /**
+             * Temperature
+             * @default 1
+             */
+            temperature?: number;
+            /**
+             * Top K
+             * @description 0 considers every token.
+             * @default 0
+             */
+            top_k?: number;
+            /**
+             * Top P
+             * @default 1
+             */
+            top_p?: number;
+        };
+        /**
          * ArtifactEvent
          * @description A file that others may want.
          */
@@ -1449,6 +1502,128 @@ export interface components {
              */
             is_dirty?: boolean;
         };
+        /** CompareJob */
+        CompareJob: {
+            /**
+             * After
+             * @description Jobs that must be completed first: ids, or names within one pipeline.
+             * @default []
+             */
+            after?: (number | string)[];
+            /**
+             * Grace Seconds
+             * @description Time to save and stop after pause or cancel before the processes are killed.
+             * @default 60
+             */
+            grace_seconds?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "compare";
+            /**
+             * @default {
+             *       "checkpoint_interval": 500,
+             *       "keep_checkpoints": 3,
+             *       "resource_interval": 10,
+             *       "sample_interval": 1,
+             *       "samples_per_step": 16
+             *     }
+             */
+            monitoring?: components["schemas"]["MonitoringSpec"];
+            /**
+             * Name
+             * @description Letters, digits, space, dot, underscore and hyphen, at most 80 characters.
+             */
+            name: string;
+            /**
+             * Priority
+             * @default normal
+             * @enum {string}
+             */
+            priority?: "low" | "normal" | "high";
+            /**
+             * Recipe
+             * @description Name of the recipe that this job file started from; its page shows what was changed.
+             */
+            recipe?: string | null;
+            /**
+             * @default {
+             *       "gpus": 0
+             *     }
+             */
+            resources?: components["schemas"]["ResourceSpec"];
+            /**
+             * Seed
+             * @description Start of every random stream; None draws one on submit and keeps it.
+             */
+            seed?: number | null;
+            /**
+             * Tags
+             * @default []
+             */
+            tags?: string[];
+            task: components["schemas"]["CompareSpec"];
+        };
+        /**
+         * CompareSpec
+         * @description Let several models answer the same prompts; score every answer, and measure how far each model has gone.
+         */
+        CompareSpec: {
+            /**
+             * Batch Size
+             * @description Answers drawn at once.
+             * @default 64
+             */
+            batch_size?: number;
+            /**
+             * Candidates
+             * @description Name in the table -> a model or checkpoint, as in `model.base`.
+             */
+            candidates: {
+                [key: string]: string;
+            };
+            /**
+             * Data
+             * @description Prompts that nothing was trained on: a dataset version or a file.
+             */
+            data: string;
+            /**
+             * Limit
+             * @description First n prompts only.
+             */
+            limit?: number | null;
+            /**
+             * Max Prompt Tokens
+             * @description Longer prompts are cut on the left.
+             * @default 512
+             */
+            max_prompt_tokens?: number;
+            /**
+             * Micro Batch Size
+             * @description Answers whose divergence is measured at once; this needs two whole distributions per token.
+             * @default 8
+             */
+            micro_batch_size?: number;
+            /** @description What the others are compared to: the model that they were trained from. */
+            model: components["schemas"]["ModelSpec"];
+            /**
+             * Rewards
+             * @description Parts of the reward, added up by weight. In short: `rewards: "math_equal,format"` and, beside it,
+             *     `reward_weights: "1.0,0.5"`.
+             */
+            rewards: components["schemas"]["RewardSpec"][];
+            /**
+             * @default {
+             *       "completions_per_prompt": 1,
+             *       "max_new_tokens": 96,
+             *       "temperature": 1,
+             *       "top_k": 0,
+             *       "top_p": 1
+             *     }
+             */
+            rollout?: components["schemas"]["AnswerSpec"];
+        };
         /**
          * ComparisonView
          * @description Two evaluations of the same problems, problem by problem.
@@ -1654,12 +1829,13 @@ export interface components {
              * @default {
              *       "completions_per_prompt": 8,
              *       "max_new_tokens": 96,
+             *       "precision": "full",
              *       "temperature": 1,
              *       "top_k": 0,
              *       "top_p": 1
              *     }
              */
-            rollout?: components["schemas"]["RolloutSpec"];
+            rollout?: components["schemas"]["QuickRolloutSpec"];
         };
         /**
          * DataSpec
@@ -1900,7 +2076,7 @@ export interface components {
             num_rows: number | null;
             /**
              * Num Steps
-             * @description Optimizer steps; for an evaluation, batches.
+             * @description Optimizer steps; of an evaluation, batches; of a comparison, models.
              */
             num_steps: number | null;
             /**
@@ -2405,12 +2581,13 @@ export interface components {
              * @default {
              *       "completions_per_prompt": 8,
              *       "max_new_tokens": 96,
+             *       "precision": "full",
              *       "temperature": 1,
              *       "top_k": 0,
              *       "top_p": 1
              *     }
              */
-            rollout?: components["schemas"]["RolloutSpec"];
+            rollout?: components["schemas"]["QuickRolloutSpec"];
             /**
              * Scale Rewards
              * @description Standard deviation that advantages are divided by.
@@ -2913,8 +3090,8 @@ export interface components {
          * @description Kahneman-Tversky optimization (arXiv:2402.01306): single answers that are labelled good or bad.
          *
          *     The reference is the starting model, as of dpo. Preference pairs are taken as two labelled answers each. The KL
-         *     term is estimated over all rows of a step, each prompt with the answer of the row before it, so it does not depend
-         *     on `micro_batch_size`.
+         *     term is estimated over all rows of a step, each prompt with the answer of the nearest row before it that has another
+         *     prompt, so it does not depend on `micro_batch_size`.
          */
         KtoSpec: {
             /**
@@ -3433,7 +3610,7 @@ export interface components {
          */
         PipelineSpec: {
             /** Jobs */
-            jobs: (components["schemas"]["TrainJob"] | components["schemas"]["EvaluateJob"])[];
+            jobs: (components["schemas"]["TrainJob"] | components["schemas"]["EvaluateJob"] | components["schemas"]["CompareJob"])[];
             /**
              * Kind
              * @constant
@@ -3453,6 +3630,64 @@ export interface components {
             jobs: components["schemas"]["JobView"][];
             /** Name */
             name: string;
+        };
+        /**
+         * PolicyRow
+         * @description One model of the comparison.
+         */
+        PolicyRow: {
+            /**
+             * Kl
+             * @description Divergence from the first model per token, in nats: KL(model || first) of the whole distribution at each token
+             *     that the model drew, mean over tokens. None where that is no finite number.
+             */
+            kl: number | null;
+            /**
+             * Model
+             * @description Reference as in the job file.
+             */
+            model: string;
+            /**
+             * Model Bytes
+             * @description Of the files that hold the weights; for an adapter, of the adapter alone.
+             */
+            model_bytes: number;
+            /** Name */
+            name: string;
+            /** Num Answers */
+            num_answers: number;
+            /**
+             * Response Length Mean
+             * @description Tokens.
+             */
+            response_length_mean: number;
+            /**
+             * Reward Per Gigabyte
+             * @description Gain of the first reward over the first model, per 10^9 bytes of peak memory in training. None without both.
+             */
+            reward_per_gigabyte: number | null;
+            /** Rewards */
+            rewards: {
+                [key: string]: components["schemas"]["RewardMean"];
+            };
+            /** @description None where the model is no checkpoint of a job. */
+            training: components["schemas"]["TrainingFacts"] | null;
+        };
+        /**
+         * PolicyTable
+         * @description Outcome of a comparison; the first row is what the others are compared to.
+         */
+        PolicyTable: {
+            /** Data */
+            data: string;
+            /** Num Prompts */
+            num_prompts: number;
+            /** Rows */
+            rows: components["schemas"]["PolicyRow"][];
+            /** Sampling */
+            sampling: {
+                [key: string]: unknown;
+            };
         };
         /**
          * PpoRolloutSpec
@@ -3686,6 +3921,48 @@ export interface components {
             start_time: number;
         };
         /**
+         * QuickRolloutSpec
+         * @description How completions are drawn from the policy.
+         */
+        QuickRolloutSpec: {
+            /**
+             * Completions Per Prompt
+             * @description Size of a group. The group's mean reward is the baseline, so one is not enough.
+             * @default 8
+             */
+            completions_per_prompt?: number;
+            /**
+             * Max New Tokens
+             * @default 96
+             */
+            max_new_tokens?: number;
+            /**
+             * Precision
+             * @description `int8` draws from weights rounded to 8 bits where they are float32 on a CPU: twice as fast or more. The loss then
+             *     takes the probabilities that the tokens were drawn with as the old ones, so that its ratio, and its clipping, make
+             *     up for the difference; `rollout_logprob_gap_mean` shows it. Without effect on a GPU and with bfloat16.
+             * @default full
+             * @enum {string}
+             */
+            precision?: "full" | "int8";
+            /**
+             * Temperature
+             * @default 1
+             */
+            temperature?: number;
+            /**
+             * Top K
+             * @description 0 considers every token.
+             * @default 0
+             */
+            top_k?: number;
+            /**
+             * Top P
+             * @default 1
+             */
+            top_p?: number;
+        };
+        /**
          * RecipeDifferences
          * @description What was changed of the recipe that a job started from.
          */
@@ -3890,6 +4167,33 @@ export interface components {
              * @default 0
              */
             gpus?: number;
+        };
+        /**
+         * RewardMean
+         * @description One reward over all answers of a model.
+         */
+        RewardMean: {
+            /**
+             * Change
+             * @description Relative to the first model's mean over the prompts that both were scored for: 1.5 is 150 % more. None for the
+             *     first model, or where its mean is not above 0.
+             */
+            change: number | null;
+            /**
+             * Interval
+             * @description 95 % interval of the mean, from the prompts' means (normal approximation). None with a single prompt.
+             */
+            interval: [
+                number,
+                number
+            ] | null;
+            /** Mean */
+            mean: number;
+            /**
+             * Win Rate
+             * @description Share of prompts with a higher reward than the first model's, ties counted half. None for the first model.
+             */
+            win_rate: number | null;
         };
         /**
          * RewardModelSpec
@@ -4572,7 +4876,7 @@ export interface components {
         SubmitSpec: {
             code?: components["schemas"]["CodeState"] | null;
             /** Spec */
-            spec: components["schemas"]["TrainJob"] | components["schemas"]["EvaluateJob"];
+            spec: components["schemas"]["TrainJob"] | components["schemas"]["EvaluateJob"] | components["schemas"]["CompareJob"];
         };
         /** TrainJob */
         TrainJob: {
@@ -4637,6 +4941,29 @@ export interface components {
             tags?: string[];
             /** Task */
             task: components["schemas"]["SftSpec"] | components["schemas"]["RewardModelSpec"] | components["schemas"]["DpoSpec"] | components["schemas"]["KtoSpec"] | components["schemas"]["OrpoSpec"] | components["schemas"]["GrpoSpec"] | components["schemas"]["GspoSpec"] | components["schemas"]["DapoSpec"] | components["schemas"]["RlooSpec"] | components["schemas"]["PpoSpec"];
+        };
+        /**
+         * TrainingFacts
+         * @description What it took to train a checkpoint, over all attempts of its job.
+         */
+        TrainingFacts: {
+            /**
+             * Peak Memory Bytes
+             * @description Most resident memory of the job's processes at a time, as sampled; None where nothing was sampled.
+             */
+            peak_memory_bytes: number | null;
+            /**
+             * Reward Model Bytes
+             * @description Weights of the reward model that it was trained against; None where there was none.
+             */
+            reward_model_bytes: number | null;
+            /**
+             * Seconds
+             * @description Time in optimizer steps, rollouts included.
+             */
+            seconds: number;
+            /** Steps */
+            steps: number;
         };
         /**
          * TreeSpec
@@ -5934,6 +6261,109 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ComparisonView"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    evaluations_policies: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PolicyTable"];
                 };
             };
             /** @description The request cannot be read, or its host is not allowed */

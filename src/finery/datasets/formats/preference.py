@@ -67,23 +67,31 @@ def prompt_of(row: Row, before: list[Row]) -> tuple[Any, set[str]]:
     """
     used = {key for key in (*_PROMPTS, *_CONVERSATIONS) if key in row}
     if before:
-        return messages_of(before, what="chosen", last="user"), used
+        return messages_of(with_system(row, before), what="chosen", last="user"), used | {"system"}
     turns_key = next((key for key in _CONVERSATIONS if row.get(key) is not None), None)
     prompt_key = next((key for key in _PROMPTS if row.get(key) is not None), None)
-    system = row.get("system")
-    head = [{"role": "system", "content": system}] if isinstance(system, str) and system else []
     if prompt_key is None and turns_key is not None:
         turns = row[turns_key]
         if not isinstance(turns, list):
             raise ValueError(f"{turns_key!r} must be a list")
         messages = [sharegpt_message(turn) for turn in turns]
-        return messages_of(head + messages, what=turns_key, last="user"), used | {"system"}
+        return messages_of(with_system(row, messages), what=turns_key, last="user"), used | {"system"}
     if prompt_key is not None and isinstance(row[prompt_key], list):
-        return messages_of(head + row[prompt_key], what=prompt_key, last="user"), used | {"system"}
+        return messages_of(with_system(row, row[prompt_key]), what=prompt_key, last="user"), used | {"system"}
     text = text_of(row, *_PROMPTS, what="prompt")
     extra = row.get("input")
     if prompt_key == "instruction" and isinstance(extra, str):
         text, used = f"{text}\n{extra}" if extra else text, used | {"input"}
-    if not head:
+    messages = with_system(row, [{"role": "user", "content": text}])
+    if len(messages) == 1:
         return text, used
-    return messages_of([*head, {"role": "user", "content": text}], what="prompt", last="user"), used | {"system"}
+    return messages_of(messages, what="prompt", last="user"), used | {"system"}
+
+
+def with_system(row: Row, turns: list[Row]) -> list[Row]:
+    """Turns behind the row's `system`, unless there is none or they begin with it."""
+    system = row.get("system")
+    if not isinstance(system, str) or not system:
+        return turns
+    head = {"role": "system", "content": system}
+    return turns if turns[:1] == [head] else [head, *turns]

@@ -6,7 +6,7 @@ kept. Accepted besides: `response` or `output` for the completion, also as messa
 """
 
 from finery.datasets.formats import NoParams, Row, messages_of, registry
-from finery.datasets.formats.preference import answer_of, prompt_of
+from finery.datasets.formats.preference import answer_of, prompt_of, with_system
 
 _ANSWERS = ("completion", "response", "output")
 _LABELS = ("label", "kto_tag")
@@ -31,10 +31,8 @@ class Unpaired:
         turns_key = next((key for key in _CONVERSATIONS if row.get(key) is not None), None)
         if answer_key is None and turns_key is not None:
             before, completion = answer_of(row, turns_key)
-            system = row.get("system")
-            head = [{"role": "system", "content": system}] if isinstance(system, str) and system else []
-            prompt = messages_of(head + before, what=turns_key, last="user")
-            used = {turns_key, "system"} if head else {turns_key}
+            prompt = messages_of(with_system(row, before), what=turns_key, last="user")
+            used = {turns_key, "system"}
         else:
             answer_key = answer_key or "completion"
             before, completion = answer_of(row, answer_key)

@@ -15,6 +15,7 @@ from pydantic import Field
 from finery.core import manners
 from finery.core.errors import InvalidSpec
 from finery.datasets.generators import Generated, GeneratorParams, registry
+from finery.datasets.specs import DatasetFormat
 
 _THINGS: Final = (
     "bicycle", "kitchen knife", "garden", "laptop", "sofa", "car", "rice cooker", "window", "fish tank", "lawn",
@@ -40,6 +41,11 @@ _OFFERS: Final = ("Let me know how it goes.", "Feel free to ask more.", "Ask me 
 class AdviceParams(GeneratorParams):
     """How many questions, and how well-mannered the answers are."""
 
+    num_rows: int = Field(500, ge=1, le=len(_THINGS) * len(_WISHES))
+    """How many questions, all different; there are 800."""
+    format: DatasetFormat = "preference"
+    """`preference` writes a question with an answer and one of worse manners, `unpaired` one answer of the two in turn,
+    labelled, `sft` any answer; `verifiable` writes questions without an answer, for rollouts."""
     manner_share: float = Field(0.2, gt=0, lt=1)
     """Probability of each manner in an answer."""
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from finery.core.errors import Unavailable
 from finery.core.rundir import Run
 from finery.core.sandbox import Limits, Sandbox
 from finery.core.spec import ADVANCED, Spec
@@ -65,6 +66,9 @@ class CodeTestsParams(Spec):
     """Code that prints more is ended."""
     workers: int = Field(2, ge=1, le=256)
     """Completions that run at once."""
+    sandbox: Literal["full", "any"] = Field("full", json_schema_extra=ADVANCED)
+    """`full` runs code only where the sandbox closes everything off: files, network and other processes. `any` takes
+    the strongest walls that the machine has; code of the model may then reach what you can reach."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ class CodeTests(OpenReward):
             num_processes=params.processes,
             output_bytes=params.output_kib << 10,
         )
-        self._sandbox = Sandbox(limits)
+        self._sandbox = _sandbox(limits, params.sandbox)
         if self._sandbox.gaps:
             run.note(
                 f"code_tests: this machine does not let the sandbox close everything: code of the model can reach "
@@ -142,6 +146,19 @@ class CodeTests(OpenReward):
                 f"{self._params.outputs!r} of the same length; its columns are {', '.join(row)}"
             )
         return _Case(code, (), tuple(zip(map(str, inputs), map(str, outputs), strict=True)))
+
+
+def _sandbox(limits: Limits, wanted: Literal["full", "any"]) -> Sandbox:
+    if wanted == "any":
+        return Sandbox(limits)
+    try:
+        return Sandbox(limits, "full")
+    except Unavailable as error:
+        raise Unavailable(
+            f"code_tests runs code of the model behind full walls only, and this machine does not allow them: {error}. "
+            "They need Linux with user, mount, process and network namespaces, or root. `params: {sandbox: any}` runs "
+            "it behind what walls there are: it may then reach files, processes or the network as you can"
+        ) from error
 
 
 def extract_code(text: str) -> str:

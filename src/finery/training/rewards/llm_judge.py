@@ -1,17 +1,18 @@
 """The reward `llm_judge`."""
 
+import asyncio
 import hashlib
+import json
 import os
 import re
-import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import httpx
 from pydantic import Field, model_validator
 
 from finery.core.environment import secret_variable
+from finery.core.errors import InvalidSpec
 from finery.core.refs import SecretRef
 from finery.core.rundir import Run
 from finery.core.spec import ADVANCED, Spec
@@ -31,6 +32,8 @@ _PLACE: Final = re.compile(r"\{(prompt|completion|answer)\}")
 _LONGEST_WAIT_SECONDS = 60.0
 _BUSY: Final = frozenset({408, 409, 425, 429})
 """Statuses after which it is worth asking again, besides those of 500 and above."""
+_SENDABLE: Final = re.compile(r"[!-~]+")
+_LARGEST_BODY_BYTES = 1 << 20
 _LONGEST_ANSWER = 20_000
 """Characters of the judge's answer that are looked at, from the end."""
 
@@ -53,7 +56,7 @@ class LlmJudgeParams(Spec):
     concurrency: int = Field(8, ge=1, le=256)
     """Questions that are asked at once."""
     timeout_seconds: float = Field(60.0, gt=0, le=3600)
-    """Longest wait for one answer."""
+    """Longest wait for one whole answer, however slowly it comes."""
     retries: int = Field(4, ge=0, le=20, json_schema_extra=ADVANCED)
     """Times that a question is asked again after no answer, a busy server or an error of the server's own."""
     backoff_seconds: float = Field(1.0, gt=0, le=60, json_schema_extra=ADVANCED)
@@ -82,18 +85,34 @@ class _NoAnswer(Exception):
     """The judge did not answer, and asking again would not help or has not."""
 
 
+class _Reply(NamedTuple):
+    """What a server said."""
+
+    status: int
+    text: str
+    asked_to_wait: float
+    """Seconds before it wants to be asked again."""
+
+
 @registry.register("llm_judge", params=LlmJudgeParams)
 class LlmJudge(OpenReward):
     """Score from 0 to 1 that another language model gives, asked over OpenAI's chat interface."""
 
     def __init__(self, params: LlmJudgeParams, run: Run):
+        """Read the key.
+
+        Raises:
+            InvalidSpec: it cannot be sent as one.
+        """
         self._params = params
         self._pattern = re.compile(params.pattern)
-        self._key = os.environ.get(secret_variable(params.api_key), "") if params.api_key else ""
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        self._client = httpx.Client(
-            headers=headers,
-            timeout=params.timeout_seconds,
+        self._key = _key(params.api_key) if params.api_key else ""
+        self._url = f"{params.base_url.rstrip('/')}/chat/completions"
+        self._loop = asyncio.Runner()
+        self._client = httpx.AsyncClient(
+            # Unpacked, a small body could be one without end.
+            headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {}),
+            timeout=None,
             limits=httpx.Limits(max_connections=params.concurrency),
         )
         self._known: dict[bytes, float] = {}
@@ -102,13 +121,13 @@ class LlmJudge(OpenReward):
     def score(self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float | Failed]:
         questions = [self._question(text, row) for text, row in zip(completions, rows, strict=True)]
         new = list(dict.fromkeys(one for one in questions if _digest(one) not in self._known))
-        with ThreadPoolExecutor(self._params.concurrency) as pool:
-            fresh = dict(zip(new, pool.map(self._judged, new), strict=True))
+        fresh = dict(zip(new, self._loop.run(self._all_judged(new)), strict=True))
         self._known |= {_digest(one): score for one, score in fresh.items() if not isinstance(score, Failed)}
         return [fresh[one] if one in fresh else self._known[_digest(one)] for one in questions]
 
     def close(self) -> None:
-        self._client.close()
+        self._loop.run(self._client.aclose())
+        self._loop.close()
 
     def _question(self, completion: str, row: Mapping[str, Any]) -> str:
         words = {
@@ -118,12 +137,22 @@ class LlmJudge(OpenReward):
         }
         return _PLACE.sub(lambda place: words[place[1]], self._params.template)
 
-    def _judged(self, question: str) -> float | Failed:
+    async def _all_judged(self, questions: Sequence[str]) -> list[float | Failed]:
+        """Scores in the order of the questions, of which no more than are allowed are asked at once."""
+        free = asyncio.Semaphore(self._params.concurrency)
+
+        async def judged(question: str) -> float | Failed:
+            async with free:
+                return await self._judged(question)
+
+        return await asyncio.gather(*map(judged, questions))
+
+    async def _judged(self, question: str) -> float | Failed:
         """The score of one question."""
         try:
-            answer = self._ask(question)
+            answer = await self._ask(question)
         except _NoAnswer as error:
-            return Failed(str(error))
+            return Failed(self._masked(str(error)))
         matches = self._pattern.findall(answer[-_LONGEST_ANSWER:])
         last = matches[-1] if matches else None
         text = last if isinstance(last, str) or last is None else last[0]
@@ -134,54 +163,79 @@ class LlmJudge(OpenReward):
         low, high = self._params.lowest, self._params.highest
         if number is None or not low <= number <= high:
             what = "no score" if number is None else f"the score {number:g}, outside {low:g} to {high:g},"
-            return Failed(f"found {what} in the judge's answer {answer[-200:]!r}")
+            return Failed(f"found {what} in the judge's answer {self._masked(answer)[-200:]!r}")
         return (number - low) / (high - low)
 
-    def _ask(self, question: str) -> str:
+    async def _ask(self, question: str) -> str:
         """The judge's answer to one question, asked again while that may help."""
         wait, complaint = self._params.backoff_seconds, ""
         for again in range(self._params.retries + 1):
             if again:
-                time.sleep(wait)
+                await asyncio.sleep(wait)
                 wait = min(2 * self._params.backoff_seconds * 2 ** (again - 1), _LONGEST_WAIT_SECONDS)
             try:
-                response = self._client.post(
-                    f"{self._params.base_url.rstrip('/')}/chat/completions",
-                    json={
-                        "model": self._params.model,
-                        "messages": [{"role": "user", "content": question}],
-                        "max_tokens": self._params.max_tokens,
-                        "temperature": self._params.temperature,
-                    },
-                )
-            except httpx.HTTPError as error:
+                async with asyncio.timeout(self._params.timeout_seconds):
+                    reply = await self._exchange(question)
+            except TimeoutError:
+                complaint = f"no whole answer within {self._params.timeout_seconds:g} s"
+                continue
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 complaint = f"{type(error).__name__}: {error}"
                 continue
-            if response.status_code == 200:
-                return self._content(response)
-            complaint = f"status {response.status_code}: {self._excerpt(response.text)}"
-            if response.status_code not in _BUSY and response.status_code < 500:
+            if reply.status == 200:
+                return self._content(reply.text)
+            complaint = f"status {reply.status}: {self._excerpt(reply.text)}"
+            if reply.status not in _BUSY and reply.status < 500:
                 raise _NoAnswer(f"was refused by {self._params.base_url}: {complaint}")
-            wait = max(wait, _asked_to_wait(response))
+            wait = max(wait, reply.asked_to_wait)
         raise _NoAnswer(
             f"got no answer from {self._params.base_url} in {self._params.retries + 1} tries; the last: {complaint}"
         )
 
-    def _content(self, response: httpx.Response) -> str:
+    async def _exchange(self, question: str) -> _Reply:
+        """Send a question and read what comes, up to a limit. How long it may take is up to who calls."""
+        asked = {
+            "model": self._params.model,
+            "messages": [{"role": "user", "content": question}],
+            "max_tokens": self._params.max_tokens,
+            "temperature": self._params.temperature,
+        }
+        body = bytearray()
+        async with self._client.stream("POST", self._url, json=asked) as response:
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > _LARGEST_BODY_BYTES:
+                    size = f"{_LARGEST_BODY_BYTES >> 20} MiB"
+                    raise _NoAnswer(f"got more than {size} from {self._params.base_url}, which is no answer")
+        return _Reply(response.status_code, body.decode("utf-8", "replace"), _asked_to_wait(response))
+
+    def _content(self, text: str) -> str:
         try:
-            content = response.json()["choices"][0]["message"]["content"]
-        except (ValueError, LookupError, TypeError) as error:
+            content = json.loads(text)["choices"][0]["message"]["content"]
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise _NoAnswer(
-                f"got something else than a chat answer from {self._params.base_url}: {self._excerpt(response.text)}"
+                f"got something else than a chat answer from {self._params.base_url}: {self._excerpt(text)}"
             ) from error
         if not isinstance(content, str):
             raise _NoAnswer(f"got an answer without text from {self._params.base_url}")
         return content
 
     def _excerpt(self, text: str) -> str:
-        """The beginning of a text of the server, without the key should it repeat that."""
-        shown = text.replace(self._key, "***") if self._key else text
-        return repr(shown[:200])
+        """The beginning of a text of the server."""
+        return repr(self._masked(text)[:200])
+
+    def _masked(self, text: str) -> str:
+        """A text without the key, should somebody repeat that. To be done before it is cut or quoted."""
+        return text.replace(self._key, "***") if self._key else text
+
+
+def _key(name: str) -> str:
+    """The key in a secret, which is shown to nobody: a text with other characters would be quoted by who refuses it."""
+    found = os.environ.get(secret_variable(name), "").strip()
+    if not _SENDABLE.fullmatch(found):
+        what = "holds characters that no key has (line breaks, spaces, letters outside ASCII)" if found else "is empty"
+        raise InvalidSpec(f"the secret {name} {what}; store the key anew with `finery secrets set {name}`")
+    return found
 
 
 def _asked_to_wait(response: httpx.Response) -> float:

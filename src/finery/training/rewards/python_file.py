@@ -106,7 +106,7 @@ class _Host:
         self._from, answers = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-B", str(_HOST), str(told), str(answers)],
+                [sys.executable, "-B", "-P", str(_HOST), str(told), str(answers)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(told, answers),
                 env=without_secrets(os.environ) | {"PYTHONUNBUFFERED": "1"},

@@ -41,11 +41,11 @@ class RewardMean(View):
     """One reward over all answers of a model."""
 
     mean: float
-    interval: tuple[float, float]
-    """95 % interval of the mean, from the prompts' means (normal approximation)."""
+    interval: tuple[float, float] | None
+    """95 % interval of the mean, from the prompts' means (normal approximation). None with a single prompt."""
     change: float | None
-    """Relative to the first model's mean: 1.5 is 150 % more. None for the first model, or where its mean is not
-    above 0."""
+    """Relative to the first model's mean over the prompts that both were scored for: 1.5 is 150 % more. None for the
+    first model, or where its mean is not above 0."""
     win_rate: float | None
     """Share of prompts with a higher reward than the first model's, ties counted half. None for the first model."""
 
@@ -70,9 +70,9 @@ class PolicyRow(View):
     """Reference as in the job file."""
     num_answers: int
     rewards: dict[str, RewardMean]
-    kl: float
+    kl: float | None
     """Divergence from the first model per token, in nats: KL(model || first) of the whole distribution at each token
-    that the model drew, mean over tokens."""
+    that the model drew, mean over tokens. None where that is no finite number."""
     response_length_mean: float
     """Tokens."""
     model_bytes: int

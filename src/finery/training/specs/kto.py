@@ -12,8 +12,8 @@ class KtoSpec(PreferenceSpec):
     """Kahneman-Tversky optimization (arXiv:2402.01306): single answers that are labelled good or bad.
 
     The reference is the starting model, as of dpo. Preference pairs are taken as two labelled answers each. The KL
-    term is estimated over all rows of a step, each prompt with the answer of the row before it, so it does not depend
-    on `micro_batch_size`.
+    term is estimated over all rows of a step, each prompt with the answer of the nearest row before it that has another
+    prompt, so it does not depend on `micro_batch_size`.
     """
 
     algorithm: Literal["kto"]

@@ -38,6 +38,7 @@ class FineryDapoTrainer(FineryGrpoTrainer):
     def draw_batch(self, rows: Sequence[int]) -> list[Rollout]:
         size, weights = self.task.rollout.completions_per_prompt, self.reward_weights.tolist()
         drawn = self.draw(rows)
+        self._note_drawn(drawn)
         num_rounds, num_resampled = 1, 0
         while num_rounds < self.task.dynamic_sampling_rounds:
             equal = [
@@ -46,6 +47,7 @@ class FineryDapoTrainer(FineryGrpoTrainer):
             if not equal:
                 break
             fresh = self.draw([row for row in self._next_spares(len(equal)) for _ in range(size)])
+            self._note_drawn(fresh)
             for number, start in enumerate(equal):
                 drawn[start : start + size] = fresh[number * size : (number + 1) * size]
             num_rounds += 1
@@ -66,6 +68,12 @@ class FineryDapoTrainer(FineryGrpoTrainer):
             (*parts, overlong_punishment(len(completion.token_ids), limit=limit, buffer=buffer))
             for parts, completion in zip(scores, completions, strict=True)
         ]
+
+    def _note_drawn(self, drawn: Sequence[Rollout]) -> None:
+        """Mean reward before groups are replaced: `reward_mean` is of what the loss sees, which leans to the middle."""
+        weights = self.reward_weights.tolist()
+        rewards = [reward for reward in (rollout.reward(weights) for rollout in drawn) if math.isfinite(reward)]
+        self.tally.add("drawn_reward_mean", math.fsum(rewards), len(rewards))
 
     def _next_spares(self, num: int) -> list[int]:
         found = self.spares[self.num_spares_used : self.num_spares_used + num]

@@ -1,6 +1,5 @@
 """Direct preference optimization with TRL's DPOTrainer: its losses, our tokens, log-probabilities of answers alone."""
 
-import copy
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -9,7 +8,6 @@ from trl import DPOConfig, DPOTrainer
 from finery.core.rundir import Run
 from finery.training.specs import DpoSpec
 from finery.training.trl import preference, setup
-from finery.training.trl.steps import ExactTrainer
 
 _UNUSED = frozenset(
     {
@@ -29,7 +27,7 @@ _UNUSED = frozenset(
 """Options of DPOConfig for what happens here without TRL: rows, masks, padding, the reference."""
 
 
-class FineryDpoTrainer(ExactTrainer, DPOTrainer):
+class FineryDpoTrainer(preference.ReferencedTrainer, DPOTrainer):
     """DPO whose rows are tokens already."""
 
     live_names: ClassVar = {"beta": "beta"}
@@ -54,16 +52,16 @@ def make_trainer(task: DpoSpec, run: Run, loaded: setup.Loaded) -> FineryDpoTrai
     }
     trainer = FineryDpoTrainer(
         loaded.model,
-        ref_model=None if loaded.lora else copy.deepcopy(loaded.model).requires_grad_(False),
+        ref_model=preference.reference(loaded, task.native),
         args=setup.with_native(DPOConfig, arguments, task.native, unused=_UNUSED),
         train_dataset=preference.visited(pairs, run, task.data, num_visits=task.optim.steps * task.batch_size),
         processing_class=loaded.tokenizer,
         data_collator=Collator(loaded.tokenizer.pad_token_id),
         peft_config=loaded.lora,
     )
-    preference.score_labels_only(loaded.model)
+    preference.score_labels_only(loaded.model, with_squares=trainer.use_weighting)
     if trainer.ref_model is not None:
-        preference.score_labels_only(trainer.ref_model)
+        preference.score_labels_only(trainer.ref_model, within=trainer.accelerator.autocast)
     return trainer
 
 

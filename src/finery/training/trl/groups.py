@@ -10,6 +10,7 @@ holds the rollouts that the next ones use.
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 from finery.core.rundir import Run
 from finery.models import chat
 from finery.models.generation import Completion, Sampling, generate
+from finery.models.int8 import int8_linears
 from finery.training import scoring
 from finery.training.specs.groups import GroupSpec, ReferencedSpec
 from finery.training.trl import rollouts, setup
@@ -47,7 +49,6 @@ UNUSED = frozenset(
         "num_generations_eval",
         "pad_to_multiple_of",
         "repetition_penalty",
-        "router_aux_loss_coef",
         "transformers_continuous_batching_config",
         "trust_remote_code",
         "use_transformers_continuous_batching",
@@ -55,6 +56,9 @@ UNUSED = frozenset(
     }
 )
 """Options of TRL's configs for what happens here without TRL: rows, rollouts, records of them."""
+
+_REMEMBERED = ("old_logps", "old_per_token_logps", "ref_per_token_logps")
+"""Log-probabilities that TRL keeps with a batch: of the completion (RLOO), of its tokens."""
 
 _MEASURED_HERE = frozenset(
     {
@@ -94,6 +98,7 @@ class GroupTrainer(ExactTrainer):
     def exact_state(self) -> dict[str, Any]:
         state = {
             **super().exact_state(),
+            "last_entropy": getattr(self, "_last_world_entropy", None),
             "step": self._step,
             "buffered_inputs": self._buffered_inputs,
             "sampler": self.sampler.get_state(),
@@ -104,23 +109,32 @@ class GroupTrainer(ExactTrainer):
 
     def restore_exact_state(self, state: Mapping[str, Any]) -> None:
         super().restore_exact_state(state)
+        if state["last_entropy"] is not None:
+            self._last_world_entropy = state["last_entropy"]
         self._step = state["step"]
         self._buffered_inputs = state["buffered_inputs"]
         self.sampler.set_state(state["sampler"])
         if self.args.sync_ref_model:
             self.accelerator.unwrap_model(self.ref_model).load_state_dict(state["reference"])
 
+    @property
+    def _is_rounded(self) -> bool:
+        """Whether completions are drawn from rounded weights, so that the policy they come from is another one."""
+        return getattr(self.task.rollout, "precision", "full") == "int8" and self.accelerator.device.type == "cpu"
+
     def draw(self, rows: Sequence[int]) -> list[Rollout]:
         """A scored completion for the prompt of each of these rows."""
         with self.phases.during("generating"):
             started = time.perf_counter()
-            completions = generate(
-                self.accelerator.unwrap_model(self.model),
-                [self.prompt_ids[row] for row in rows],
-                self.sampling,
-                generator=self.sampler,
-                with_logprobs=True,
-            )
+            model = self.accelerator.unwrap_model(self.model)
+            with int8_linears(model) if self._is_rounded else nullcontext():
+                completions = generate(
+                    model,
+                    [self.prompt_ids[row] for row in rows],
+                    self.sampling,
+                    generator=self.sampler,
+                    with_logprobs=True,
+                )
             num_tokens = sum(len(completion.token_ids) for completion in completions)
             self.tally.add("generation_tokens_per_second", num_tokens, time.perf_counter() - started)
         ids = [completion.token_ids for completion in completions]
@@ -156,6 +170,8 @@ class GroupTrainer(ExactTrainer):
         device = self.accelerator.device
         logprobs = [torch.tensor(rollout.completion.logprobs, device=device) for rollout in self._rollouts]
         output["sampling_per_token_logps"] = pad_sequence(logprobs, batch_first=True)
+        if self._is_rounded:
+            output["old_per_token_logps"] = output["sampling_per_token_logps"]
         _leave_out(output, [math.isnan(sum(one.rewards)) for one in self._rollouts])
         weights = self.reward_weights.tolist()
         rollouts.note(self.tally, self._rollouts, weights)
@@ -210,6 +226,8 @@ class GroupTrainer(ExactTrainer):
                 for ids, mask in zip(input_ids.split(size), attention_mask.split(size), strict=True)
             ]
         logprobs, entropies = (torch.cat(part) for part in zip(*parts, strict=True))
+        # What a model says of padding may be anything, and a ratio of that infinite, which no mask makes zero again.
+        logprobs = logprobs.masked_fill(attention_mask[:, -logits_to_keep:] == 0, 0)
         if is_reference:
             self._reference_logprobs = logprobs
         else:
@@ -229,7 +247,7 @@ class GroupTrainer(ExactTrainer):
         if not self.loss_is_scaled_for_ga:
             loss /= num_parts
         if self._entropy_bonus_enabled:
-            loss += self.entropy_coef * entropy / max(num_tokens, 1) / num_parts
+            loss += self.entropy_coef * self._bonus_entropy(mask_BC) / num_parts
         self.tally.add("policy_loss", loss, 1 / num_parts)
         self.tally.add("entropy", entropy, num_tokens)
         old_BC = inputs.get("old_per_token_logps", self._logprobs)
@@ -247,6 +265,12 @@ class GroupTrainer(ExactTrainer):
             rollouts.note_kl(self.tally, self._logprobs, inputs["ref_per_token_logps"], mask_BC)
         if self._step // self.args.steps_per_generation % self.num_iterations == 0:
             rollouts.note_mismatch(self.tally, self._logprobs, inputs["sampling_per_token_logps"], mask_BC)
+
+    def _bonus_entropy(self, mask_BC: Tensor) -> float:
+        """Mean entropy of the tokens that the bonus is about, in nats."""
+        if self.top_entropy_quantile < 1:
+            mask_BC = mask_BC * self.get_high_entropy_mask(self._entropies, mask_BC, 1 - self.top_entropy_quantile)
+        return (self._entropies * mask_BC).sum().item() / max(mask_BC.sum().item(), 1)
 
     def _note_clipping(self, ratio_BX: Tensor, ratio_mask_BX: Tensor, advantages_B1: Tensor) -> None:
         """Measure how many ratios lie where the loss is flat."""
@@ -275,8 +299,14 @@ def _leave_out(output: dict[str, Any], is_out: list[bool]) -> None:
     if not any(is_out):
         return
     mask_BC = output["completion_mask"].clone()
-    mask_BC[torch.tensor(is_out, device=mask_BC.device)] = 0
+    is_out_B = torch.tensor(is_out, device=mask_BC.device)
+    mask_BC[is_out_B] = 0
     output["completion_mask"] = mask_BC
+    # The loss will find log-probability 0 at what is masked; anything else here would be a ratio of its own, or inf.
+    for name in _REMEMBERED:
+        if name in output:
+            output[name] = output[name].clone()
+            output[name][is_out_B] = 0
     if "num_items_in_batch" in output:
         output["num_items_in_batch"] = mask_BC.sum()
 
@@ -353,6 +383,7 @@ def _arguments(task: GroupSpec, run: Run) -> dict[str, Any]:
         "top_k": task.rollout.top_k,
         "disable_dropout": True,
         "shuffle_dataset": False,
+        "router_aux_loss_coef": 0.0,  # of mixtures of experts: our reading of completions does not ask for it
         "use_vllm": False,
         "log_completions": False,
     }

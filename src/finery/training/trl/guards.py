@@ -18,6 +18,8 @@ _NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "not enough mem
 """What torch's RuntimeErrors say about it, whichever allocator has failed."""
 _PATIENCE = 3
 """Steps (batches of rollouts) without a gradient before a run is stopped."""
+_NOTHING = 1e-6
+"""A loss this near to zero is what is left of zero after rounding: where all completions are masked, for instance."""
 
 
 class NoGradient(FineryError):
@@ -107,7 +109,7 @@ class GradientGuard(TrainerCallback):
     ) -> None:
         if not self._is_zero:
             self._steps_in_vain = 0
-        elif logs and logs.get("loss"):
+        elif logs and abs(logs.get("loss") or 0.0) > _NOTHING:
             self._steps_in_vain += 1
         if self._steps_in_vain >= self._patience:
             raise NoGradient(

@@ -1,10 +1,10 @@
-"""Kahneman-Tversky optimization with TRL's KTOTrainer, its KL term estimated over the whole step.
+"""Kahneman-Tversky optimization with TRL's KTOTrainer, its KL term and its metrics those of the whole step.
 
-Differs from TRL, which estimates it over each micro batch. Relies on TRL 1.16 calling `_compute_kl_logps` once with
-gradient for the policy and once without for the reference, and taking the mean difference, no less than zero.
+Differs from TRL, which estimates the term over each micro batch and takes means of their means. Relies on TRL 1.16
+calling `_compute_kl_logps` once with gradient for the policy and once without for the reference, taking the mean
+difference, no less than zero, and appending means over a micro batch to `_metrics`.
 """
 
-import copy
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ from finery.core.rundir import Run
 from finery.training.specs import KtoSpec
 from finery.training.trl import preference, setup
 from finery.training.trl import rows as data
-from finery.training.trl.steps import ExactTrainer
+from finery.training.trl.tally import Tally
 
 _UNUSED = frozenset(
     {
@@ -36,11 +36,18 @@ _UNUSED = frozenset(
 """Options of KTOConfig for what happens here without TRL: rows, masks, padding, the reference."""
 
 
-class FineryKtoTrainer(ExactTrainer, KTOTrainer):
+_MARGIN = "rewards/margins"
+
+
+class FineryKtoTrainer(preference.ReferencedTrainer, KTOTrainer):
     """KTO whose rows are tokens already, and whose result does not depend on the size of micro batches."""
 
     live_names: ClassVar = {"beta": "beta"}
     step_kl: Tensor
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        self.tally = Tally()
+        super().__init__(*args, **kwargs)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -67,6 +74,36 @@ class FineryKtoTrainer(ExactTrainer, KTOTrainer):
     def _compute_kl_logps(self, model: torch.nn.Module, batch: dict[str, Tensor]) -> Tensor:
         return self.step_kl if torch.is_grad_enabled() else torch.zeros_like(self.step_kl)
 
+    def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Tensor], return_outputs: bool) -> Tensor:
+        loss: Tensor = super()._compute_loss(model, inputs, return_outputs)
+        self._note(inputs["label"], inputs["completion_mask"][:, 1:].sum(dim=1))
+        return loss
+
+    def _note(self, is_chosen_B: Tensor, num_tokens_B: Tensor) -> None:
+        """Turn TRL's means over a micro batch into sums, so that each answer or token of the step weighs the same."""
+        sizes = [part.sum() for mask_B in (is_chosen_B, ~is_chosen_B) for part in (mask_B, num_tokens_B * mask_B)]
+        sums = self.accelerator.reduce(torch.stack(sizes)).tolist()
+        num_chosen, chosen_tokens, num_rejected, rejected_tokens = sums
+        weights = {"entropy": chosen_tokens + rejected_tokens}
+        for label, num_rows, num_tokens in (
+            ("chosen", num_chosen, chosen_tokens),
+            ("rejected", num_rejected, rejected_tokens),
+        ):
+            weights |= {f"rewards/{label}": num_rows, f"logps/{label}": num_rows, f"logits/{label}": num_tokens}
+        means = self._metrics["train"]
+        means.pop(_MARGIN, None)
+        for name, weight in weights.items():
+            for mean in means.pop(name, ()):
+                self.tally.add(name, mean * weight, weight)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log means over the step; a label that it has no answer of has none."""
+        found = self.tally.take()
+        if "rewards/chosen" in found and "rewards/rejected" in found:
+            found[_MARGIN] = found["rewards/chosen"] - found["rewards/rejected"]
+        logs.update(found)
+        super().log(logs, *args, **kwargs)
+
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
 
@@ -74,12 +111,15 @@ class FineryKtoTrainer(ExactTrainer, KTOTrainer):
 def make_trainer(task: KtoSpec, run: Run, loaded: setup.Loaded) -> FineryKtoTrainer:
     """A trainer that is ready to start or to resume."""
     answers = preference.labelled(run, task.data, loaded.tokenizer)
-    if len(answers) < 2 and task.loss_type == "kto":
-        raise InvalidSpec(
-            f"kto needs at least two answers, since it compares prompts with the answers of other rows, and "
-            f"{task.data.train} has {len(answers)}; add some, or set loss_type: apo_zero_unpaired"
-        )
     visits = data.order(len(answers), task.optim.steps * task.batch_size, seed=run.seed, shuffle=task.data.shuffle)
+    columns = {"row": visits}
+    if task.loss_type == "kto":
+        if all(answer["prompt_ids"] == answers[0]["prompt_ids"] for answer in answers):
+            raise InvalidSpec(
+                f"kto needs at least two different prompts, since it compares prompts with the answers to others, and "
+                f"{task.data.train} has one; add some, or set loss_type: apo_zero_unpaired"
+            )
+        columns["other"] = mismatched([answer["prompt_ids"] for answer in answers], visits, task.batch_size)
     micro = task.micro_batch_size or task.batch_size
     arguments = {
         **setup.common_arguments(task.optim, task.model, run),
@@ -94,37 +134,62 @@ def make_trainer(task: KtoSpec, run: Run, loaded: setup.Loaded) -> FineryKtoTrai
     }
     trainer = FineryKtoTrainer(
         loaded.model,
-        ref_model=None if loaded.lora else copy.deepcopy(loaded.model).requires_grad_(False),
+        ref_model=preference.reference(loaded, task.native),
         args=setup.with_native(KTOConfig, arguments, task.native, unused=_UNUSED),
-        train_dataset=Dataset.from_list(mismatched([answers[number] for number in visits], task.batch_size)),
+        train_dataset=Dataset.from_dict(columns),
         processing_class=loaded.tokenizer,
-        data_collator=_Collator(loaded.tokenizer.pad_token_id),
+        data_collator=Collator(answers, loaded.tokenizer.pad_token_id, task.data.max_tokens),
         peft_config=loaded.lora,
     )
     preference.score_labels_only(loaded.model)
     if trainer.ref_model is not None:
-        preference.score_labels_only(trainer.ref_model)
+        preference.score_labels_only(trainer.ref_model, within=trainer.accelerator.autocast)
     return trainer
 
 
-def mismatched(rows: list[dict[str, Any]], batch_size: int) -> list[dict[str, Any]]:
-    """Rows in the order of visits, each with the answer of the row before it in its step; the first with the last's."""
-    made = []
-    for start in range(0, len(rows), batch_size):
-        step = rows[start : start + batch_size]
-        made += [{**row, "other_ids": step[index - 1]["completion_ids"]} for index, row in enumerate(step)]
-    return made
+def mismatched(prompts: list[list[int]], visits: list[int], batch_size: int) -> list[int]:
+    """For each visit, the row whose answer is put behind its prompt to estimate the KL term.
+
+    It is the nearest before it in its step, in a circle, that has another prompt; where the step has none, the nearest
+    before it in the data.
+
+    Args:
+        prompts: Of each row, at least two of them different.
+        visits: Row numbers.
+        batch_size: Visits of a step.
+    """
+    nearest = [0] * len(prompts)
+    for number in [*range(len(prompts))] * 2:  # the first rows may look back to the last ones
+        before = (number - 1) % len(prompts)
+        nearest[number] = before if prompts[before] != prompts[number] else nearest[before]
+    found = []
+    for start in range(0, len(visits), batch_size):
+        step = visits[start : start + batch_size]
+        for index, row in enumerate(step):
+            circle = (step[index - back] for back in range(1, len(step)))
+            found.append(next((other for other in circle if prompts[other] != prompts[row]), nearest[row]))
+    return found
 
 
-class _Collator:
-    """Rows with their own answers and, under `KL_`, with those of others."""
+class Collator:
+    """Answers behind their own prompts and, under `KL_`, behind those of others."""
 
-    def __init__(self, pad_id: int):
+    def __init__(self, answers: list[dict[str, Any]], pad_id: int, max_tokens: int):
+        self._answers = answers
         self._pad_id = pad_id
+        self._max_tokens = max_tokens
 
-    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Tensor]:
-        prompts = [feature["prompt_ids"] for feature in features]
-        own = preference.sequences(prompts, [feature["completion_ids"] for feature in features], self._pad_id)
-        others = preference.sequences(prompts, [feature["other_ids"] for feature in features], self._pad_id)
-        labels = torch.tensor([feature["label"] for feature in features])
-        return {**own, **{f"KL_{name}": values for name, values in others.items()}, "label": labels}
+    def __call__(self, features: list[dict[str, int]]) -> dict[str, Tensor]:
+        rows = [self._answers[feature["row"]] for feature in features]
+        prompts = [row["prompt_ids"] for row in rows]
+        batch = preference.sequences(prompts, [row["completion_ids"] for row in rows], self._pad_id)
+        batch["label"] = torch.tensor([row["label"] for row in rows])
+        if "other" not in features[0]:
+            return batch
+        # An answer was cut to what its own prompt leaves of `max_tokens`; each prompt leaves at least one.
+        others = [
+            self._answers[feature["other"]]["completion_ids"][: self._max_tokens - len(prompt)]
+            for feature, prompt in zip(features, prompts, strict=True)
+        ]
+        mismatches = preference.sequences(prompts, others, self._pad_id)
+        return batch | {f"KL_{name}": values for name, values in mismatches.items()}

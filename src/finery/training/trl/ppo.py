@@ -224,7 +224,8 @@ class FineryPpoTrainer(ExactTrainer):
         scores_B = torch.where(is_scored_B, scores_B, 0.0) - self.task.missing_eos_penalty * is_cut_B
         mask_BC = mask_BT[:, -drawn_BC.shape[1] :] * is_scored_B[:, None]
         old_BC, values_BC = self._read(ids_BT, mask_BT, mask_BC.shape[1])
-        kl_BC = self._kl(ids_BT, mask_BT, old_BC)
+        # At padding it may be infinite, which no mask makes zero again.
+        kl_BC = self._kl(ids_BT, mask_BT, old_BC).masked_fill(mask_BC == 0, 0)
         rewards_BC = ppo_math.token_rewards(scores_B, kl_BC, mask_BC, self.beta)
         if self.task.whiten_rewards:
             rewards_BC = ppo_math.whiten(rewards_BC, mask_BC, shift_mean=False)

@@ -1,6 +1,9 @@
-"""Preference data as tokens, and log-probabilities of answers computed only where an answer is."""
+"""Preference data as tokens, the reference, and log-probabilities of answers computed only where an answer is."""
 
+import copy
 import functools
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any
@@ -16,6 +19,8 @@ from finery.core.rundir import Run
 from finery.models import chat
 from finery.training.specs import DataSpec
 from finery.training.trl import rows as data
+from finery.training.trl import setup
+from finery.training.trl.steps import ExactTrainer
 
 
 @dataclass(frozen=True)
@@ -26,17 +31,51 @@ class Answer:
     completion_ids: list[int]
 
 
+class ReferencedTrainer(ExactTrainer):
+    """Mix-in of the trainers with a reference model, which `native.sync_ref_model` moves."""
+
+    def exact_state(self) -> dict[str, Any]:
+        """With the reference, where it is no longer the start."""
+        state = super().exact_state()
+        if self.args.sync_ref_model:
+            state["reference"] = self.ref_model.state_dict()
+        return state
+
+    def restore_exact_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `exact_state`."""
+        super().restore_exact_state(state)
+        if self.args.sync_ref_model:
+            self.ref_model.load_state_dict(state["reference"])
+
+
+def reference(loaded: setup.Loaded, native: Mapping[str, Any]) -> PreTrainedModel | None:
+    """A frozen copy of the start; None with LoRA, where it is the model with its adapter switched off.
+
+    Raises:
+        InvalidSpec: it shall move, and has no weights of its own.
+    """
+    if loaded.lora is None:
+        return copy.deepcopy(loaded.model).requires_grad_(False)
+    if native.get("sync_ref_model"):
+        raise InvalidSpec(
+            "native.sync_ref_model needs a reference model of its own, but with model.lora it is the model with its "
+            "adapter switched off; remove one of the two"
+        )
+    return None
+
+
 def pairs(run: Run, spec: DataSpec, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
     """Pairs with `prompt_ids`, `chosen_ids`, `rejected_ids` and the row's `margin`, None where it has none.
 
     Raises:
-        InvalidSpec: the data are no preference pairs, or truncation leaves none.
+        InvalidSpec: the data are no preference pairs, the chat template does not fit, or truncation leaves none.
     """
     rows = data.read_rows(run, spec.train)
     _check_columns(rows, spec.train, ("prompt", "chosen", "rejected"), "preference")
     made = []
-    for row in rows:
-        chosen, rejected = (_answer(tokenizer, row["prompt"], row[key], spec) for key in ("chosen", "rejected"))
+    for number, row in enumerate(rows, start=1):
+        with data.naming_row(number, spec.train):
+            chosen, rejected = (_answer(tokenizer, row["prompt"], row[key], spec) for key in ("chosen", "rejected"))
         if chosen.completion_ids and rejected.completion_ids:
             made.append(
                 {
@@ -53,10 +92,12 @@ def labelled(run: Run, spec: DataSpec, tokenizer: PreTrainedTokenizerBase) -> li
     """Answers with `prompt_ids`, `completion_ids` and `label`; a preference pair is two of them.
 
     Raises:
-        InvalidSpec: the data are neither labelled answers nor pairs, or truncation leaves none.
+        InvalidSpec: the data are neither labelled answers nor pairs, the chat template does not fit, or truncation
+            leaves none.
     """
     rows = data.read_rows(run, spec.train)
-    if "chosen" in rows[0]:
+    answers_per_row = 2 if "chosen" in rows[0] else 1
+    if answers_per_row == 2:
         _check_columns(rows, spec.train, ("prompt", "chosen", "rejected"), "preference")
         rows = [
             {"prompt": row["prompt"], "completion": row[key], "label": key == "chosen"}
@@ -65,8 +106,9 @@ def labelled(run: Run, spec: DataSpec, tokenizer: PreTrainedTokenizerBase) -> li
         ]
     _check_columns(rows, spec.train, ("prompt", "completion", "label"), "unpaired")
     made = []
-    for row in rows:
-        answer = _answer(tokenizer, row["prompt"], row["completion"], spec)
+    for index, row in enumerate(rows):
+        with data.naming_row(index // answers_per_row + 1, spec.train):
+            answer = _answer(tokenizer, row["prompt"], row["completion"], spec)
         if answer.completion_ids:
             made.append(
                 {"prompt_ids": answer.prompt_ids, "completion_ids": answer.completion_ids, "label": row["label"]}
@@ -96,7 +138,9 @@ def sequences(prompts: list[list[int]], completions: list[list[int]], pad_id: in
     }
 
 
-def labelled_columns(forward: Any, labels_BT: Tensor, *args: Any, **kwargs: Any) -> FusedCausalLMOutput:
+def labelled_columns(
+    forward: Any, labels_BT: Tensor, *args: Any, with_squares: bool = False, **kwargs: Any
+) -> FusedCausalLMOutput:
     """What TRL's fused head would give, from logits of the columns in which some row has a label.
 
     Dimensions: B rows, T tokens, S = T - 1 predicted tokens, C columns with a label, V vocabulary.
@@ -105,6 +149,7 @@ def labelled_columns(forward: Any, labels_BT: Tensor, *args: Any, **kwargs: Any)
         forward: Of a causal language model, or the model.
         labels_BT: -100 where a token's log-probability is not asked for.
         args, kwargs: What the model is called with.
+        with_squares: Give `log_sum_sq_probs` too.
     """
     targets_BS = labels_BT[:, 1:]
     is_label_BS = targets_BS != -100
@@ -120,6 +165,8 @@ def labelled_columns(forward: Any, labels_BT: Tensor, *args: Any, **kwargs: Any)
     with torch.no_grad():
         found_BC["entropy"] = -(logprobs_BCV.exp() * logprobs_BCV).sum(dim=-1)
         found_BC["mean_logits"] = logits_BCV.mean(dim=-1)
+        if with_squares:
+            found_BC["log_sum_sq_probs"] = (2 * logprobs_BCV).logsumexp(dim=-1)
     fields = {}
     for name, values_BC in found_BC.items():
         values_BS = values_BC.new_zeros(targets_BS.shape).index_copy(1, columns_C, values_BC)
@@ -127,7 +174,12 @@ def labelled_columns(forward: Any, labels_BT: Tensor, *args: Any, **kwargs: Any)
     return FusedCausalLMOutput(**fields, label_mask=is_label_BS, aux_loss=getattr(output, "aux_loss", None))
 
 
-def score_labels_only(model: PreTrainedModel) -> None:
+def score_labels_only(
+    model: PreTrainedModel,
+    *,
+    within: Callable[[], AbstractContextManager[None]] = nullcontext,
+    with_squares: bool = False,
+) -> None:
     """Replace TRL's fused head, which off a GPU projects every token, by one that projects the columns with a label.
 
     Relies on TRL 1.16 calling `model(..., labels=labels, fused_lm_head=True)` for a `FusedCausalLMOutput`, whose fields
@@ -136,6 +188,9 @@ def score_labels_only(model: PreTrainedModel) -> None:
 
     Args:
         model: Causal language model to which TRL has added its head; of an adapter, what it wraps.
+        within: What to compute in. A model that accelerate has prepared loses its mixed precision here; one that is
+            prepared when training starts gets it then.
+        with_squares: As of `labelled_columns`.
     """
     if model.device.type == "cuda":
         return
@@ -145,7 +200,11 @@ def score_labels_only(model: PreTrainedModel) -> None:
     def forward(self: PreTrainedModel, *args: Any, fused_lm_head: bool = False, **kwargs: Any) -> Any:
         if not fused_lm_head:
             return plain(self, *args, **kwargs)
-        return labelled_columns(functools.partial(plain, self), kwargs.pop("labels"), *args, **kwargs)
+        with within():
+            labels_BT = kwargs.pop("labels")
+            return labelled_columns(
+                functools.partial(plain, self), labels_BT, *args, with_squares=with_squares, **kwargs
+            )
 
     model.forward = MethodType(forward, model)
 

@@ -1,6 +1,8 @@
 """Training rows: read, rendered to tokens, and put into the order in which they are visited."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,15 @@ def read_rows(run: Run, ref: str) -> list[dict[str, Any]]:
     return rows
 
 
+@contextmanager
+def naming_row(number: int, ref: str) -> Iterator[None]:
+    """Say of which row of which data a complaint is."""
+    try:
+        yield
+    except InvalidSpec as error:
+        raise InvalidSpec(f"row {number} of {ref}: {error}") from error
+
+
 def order(num_rows: int, num_visits: int, *, seed: int, shuffle: bool) -> list[int]:
     """Row numbers in the order of visits: every row once per pass, in a new order each pass."""
     visits: list[int] = []
@@ -54,16 +65,22 @@ def order(num_rows: int, num_visits: int, *, seed: int, shuffle: bool) -> list[i
 
 
 def examples(
-    rows: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, *, loss_on: str, max_tokens: int
+    rows: list[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    loss_on: str,
+    max_tokens: int,
+    ref: str = "the data",
 ) -> tuple[list[Example], int]:
     """Render supervised rows; also how many were left out because truncation took all their loss.
 
     Raises:
-        InvalidSpec: no row keeps a token that carries loss.
+        InvalidSpec: the chat template does not fit, or no row keeps a token that carries loss.
     """
     made = []
-    for row in rows:
-        ids, mask = chat.render_example(tokenizer, _messages(row), loss_on=loss_on)
+    for number, row in enumerate(rows, start=1):
+        with naming_row(number, ref):
+            ids, mask = chat.render_example(tokenizer, _messages(row), loss_on=loss_on)
         labels = [token if has_loss else -100 for token, has_loss in zip(ids, mask, strict=True)]
         ids, labels = ids[:max_tokens], labels[:max_tokens]
         if any(label != -100 for label in labels):

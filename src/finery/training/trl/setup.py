@@ -51,7 +51,8 @@ def load(task: TrainTask, run: Run) -> Loaded:
     tokenizer = loading.load_tokenizer(path, task.model.template)
     if task.algorithm == "reward":
         return _load_reward(task, run, path, tokenizer, dtype)
-    if task.model.lora is not None and (path / "adapter_config.json").is_file():
+    if (path / loading.ADAPTER).is_file():
+        # Folded in for good: a new adapter, and TRL's reference model, are loaded by the path that a model came from.
         path = _save_merged(loading.load_model(path, dtype=dtype), tokenizer, run.dir.path / "base")
     if task.model.quantize == "none":
         model = loading.load_model(path, dtype=dtype)
@@ -185,7 +186,7 @@ def _lora(spec: ModelSpec) -> LoraConfig | None:
 
 
 def _save_merged(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
-    """A new adapter names its base by path, so an adapter that was folded in must lie somewhere as a whole model."""
+    """Write a model whose adapter was folded in as a whole one."""
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
     return folder

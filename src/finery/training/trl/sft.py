@@ -49,6 +49,8 @@ class FinerySftTrainer(ExactTrainer, SFTTrainer):
     Dimensions: B rows (1 if they are packed), T tokens, C columns with a label, N labels, V vocabulary.
     """
 
+    loss_is_scaled_for_ga = True
+
     def training_step(
         self,
         model: torch.nn.Module,
@@ -91,6 +93,15 @@ class FinerySftTrainer(ExactTrainer, SFTTrainer):
         self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return losses_N.sum() / (len(targets_N) if num_items_in_batch is None else num_items_in_batch)
 
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor | None:
+        """Labels of the whole step that something predicts, whatever the class of the model says of its own loss; with
+        several processes the mean of theirs, since gradients are averaged."""
+        if not batch_samples:
+            return None
+        counts = [(batch["labels"][..., 1:] != -100).sum() for batch in batch_samples]
+        mean: Tensor = self.accelerator.reduce(torch.stack(counts).sum().float().to(device), reduction="mean")
+        return mean
+
     def _note(self, logits_NV: Tensor, targets_N: Tensor) -> None:
         """Means over all labels of the step, whichever pass they are in."""
         if not self._metrics["train"]["entropy"]:
@@ -107,7 +118,9 @@ class FinerySftTrainer(ExactTrainer, SFTTrainer):
 def make_trainer(task: SftSpec, run: Run, loaded: setup.Loaded) -> FinerySftTrainer:
     """A trainer that is ready to start or to resume."""
     rows = data.read_rows(run, task.data.train)
-    examples, num_dropped = data.examples(rows, loaded.tokenizer, loss_on=task.loss_on, max_tokens=task.data.max_tokens)
+    examples, num_dropped = data.examples(
+        rows, loaded.tokenizer, loss_on=task.loss_on, max_tokens=task.data.max_tokens, ref=task.data.train
+    )
     if num_dropped:
         run.note(
             f"{num_dropped} of {len(rows)} rows were left out: data.max_tokens cuts all of their response", "warning"

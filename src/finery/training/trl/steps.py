@@ -48,10 +48,18 @@ class ExactTrainer(Trainer):
     keep_last: int
     scorer: Scorer | None = None
     """The rewards, where the algorithm has any."""
+    step_began = 0.0
+    """`time.perf_counter` at the beginning of the present step."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         self.phases = Phases()
         super().__init__(*args, **kwargs)
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """The micro batches of a step, which begins with them."""
+        self.step_began = time.perf_counter()
+        self.phases.enter("forward")
+        return super().get_batch_samples(*args, **kwargs)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Forward and backward pass of a micro batch; what follows it is the optimizer's time."""
@@ -173,29 +181,23 @@ class StepCallback(TrainerCallback):
         self._run = run
         self._interval = interval
         self._controls: Controls | None = None
-        self._phases: Phases | None = None
+        self._trainer: ExactTrainer | None = None
         self._tokens_seen = 0.0
-        self._started = 0.0
         self._seconds = 0.0
         self.decision = Decision.CONTINUE
 
     def attach(self, trainer: ExactTrainer) -> None:
         """Give the callback the trainer whose settings it may change."""
         self._controls = Controls(trainer)
-        self._phases = trainer.phases
+        self._trainer = trainer
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._run.status("running", step=state.global_step, total=args.max_steps)
 
-    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._started = time.perf_counter()
-        assert self._phases is not None
-        self._phases.enter("forward")
-
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        assert self._phases is not None
-        self._phases.enter(None)
-        self._seconds = time.perf_counter() - self._started
+        assert self._trainer is not None
+        self._trainer.phases.enter(None)
+        self._seconds = time.perf_counter() - self._trainer.step_began
 
     def on_log(
         self,
@@ -209,10 +211,10 @@ class StepCallback(TrainerCallback):
             return
         assert self._controls is not None
         values = {**metrics.ours(logs), "seconds_per_step": self._seconds}
-        tokens = values.get("tokens_seen", 0.0) - self._tokens_seen
-        if tokens > 0 and (self._tokens_seen or state.global_step == 1):
-            values["tokens_per_second"] = tokens / self._seconds
-        self._tokens_seen = values.get("tokens_seen", 0.0)
+        seen = values.get("tokens_seen", self._tokens_seen)
+        if seen > self._tokens_seen and (self._tokens_seen or state.global_step == 1):
+            values["tokens_per_second"] = (seen - self._tokens_seen) / self._seconds
+        self._tokens_seen = seen
         self._run.log(values, state.global_step)
         print(_line(state.global_step, args.max_steps, values), flush=True)  # noqa: T201 - the attempt's own log
         self.decision = self._run.after_step(state.global_step, values, self._controls)

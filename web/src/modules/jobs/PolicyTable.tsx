@@ -16,7 +16,7 @@ export function PolicyTable({ job }: { job: JobDetail }) {
     queryFn: () => take(api.GET("/api/evaluations/{job_id}/policies", { params: { path: { job_id: job.id } } })),
   });
   if (found.error) return <ErrorCard error={found.error} retry={() => void found.refetch()} />;
-  const rows = found.data?.rows ?? [];
+  const rows = (found.data?.rows ?? []) as Row[]; // the client's types forget the length of a pair that may be null
   const rewards = Object.keys(rows[0]?.rewards ?? {});
   const first = (row: Row) => row.rewards[rewards[0] ?? ""];
   const measures: { name: string; show: (row: Row) => string | null | undefined }[] = [
@@ -24,7 +24,7 @@ export function PolicyTable({ job }: { job: JobDetail }) {
     ...rewards.map((reward) => ({ name: reward, show: (row: Row) => mean(row.rewards[reward]) })),
     { name: t("policies.change", { reward: rewards[0] ?? "" }), show: (row) => signed(first(row)?.change, percent) },
     { name: t("policies.won"), show: (row) => shown(first(row)?.win_rate, percent) },
-    { name: t("policies.kl"), show: (row) => number(row.kl, 3) },
+    { name: t("policies.kl"), show: (row) => shown(row.kl, (value) => number(value, 3)) },
     { name: t("policies.length"), show: (row) => number(row.response_length_mean, 3) },
     { name: t("policies.size"), show: (row) => bytes(row.model_bytes) },
     { name: t("policies.rewardModel"), show: (row) => shown(row.training?.reward_model_bytes, bytes) },
@@ -51,7 +51,9 @@ export function PolicyTable({ job }: { job: JobDetail }) {
 }
 
 function mean(found: components["schemas"]["RewardMean"] | undefined): string | null {
-  return found ? `${number(found.mean, 3)} [${number(found.interval[0] ?? found.mean, 3)}, ${number(found.interval[1] ?? found.mean, 3)}]` : null;
+  if (!found) return null;
+  const [low, high] = found.interval ?? [];
+  return low === undefined ? number(found.mean, 3) : `${number(found.mean, 3)} [${number(low, 3)}, ${number(high, 3)}]`;
 }
 
 function shown(value: number | null | undefined, show: (value: number) => string): string | null {
