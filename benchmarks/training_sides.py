@@ -86,15 +86,20 @@ def run_ours(case: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def stock_arguments(task: Any, case: dict[str, Any], folder: Path, *, bf16: bool) -> dict[str, Any]:
-    """What both stock trainers are told; the rest is their default."""
+def stock_arguments(task: Any, case: dict[str, Any], folder: Path, side: str) -> dict[str, Any]:
+    """What the stock trainers are told; the rest is their default.
+
+    TRL computes layers again in the backward pass unless told otherwise, which is slower and takes less memory:
+    `stock_default` leaves it so.
+    """
     return {
         "output_dir": str(folder / "native"),
         "max_steps": task.optim.steps,
         "learning_rate": task.optim.learning_rate,
         "lr_scheduler_type": "constant",
         "gradient_accumulation_steps": 1,
-        "bf16": bf16,
+        "bf16": side == "stock_bf16",
+        **({} if side == "stock_default" else {"gradient_checkpointing": False}),
         "use_cpu": True,
         "seed": case["seed"],
         "logging_steps": 1,
@@ -130,7 +135,7 @@ def stock_result(clock: Clock) -> dict[str, Any]:
     }
 
 
-def run_stock_sft(case: dict[str, Any], folder: Path, *, bf16: bool) -> dict[str, Any]:
+def run_stock_sft(case: dict[str, Any], folder: Path, side: str) -> dict[str, Any]:
     """TRL's SFTTrainer on the same tokens and labels, in the same order."""
     import torch  # noqa: PLC0415 - this process is one side only
     from datasets import Dataset  # noqa: PLC0415
@@ -155,7 +160,7 @@ def run_stock_sft(case: dict[str, Any], folder: Path, *, bf16: bool) -> dict[str
     trainer = InOrder(
         loading.load_model(path, dtype="float32"),
         args=SFTConfig(
-            **stock_arguments(task, case, folder, bf16=bf16),
+            **stock_arguments(task, case, folder, side),
             per_device_train_batch_size=task.batch_size,
             max_length=task.data.max_tokens,
         ),
@@ -167,7 +172,7 @@ def run_stock_sft(case: dict[str, Any], folder: Path, *, bf16: bool) -> dict[str
     return stock_result(clock)
 
 
-def run_stock_groups(case: dict[str, Any], folder: Path, *, bf16: bool) -> dict[str, Any]:
+def run_stock_groups(case: dict[str, Any], folder: Path, side: str) -> dict[str, Any]:
     """TRL's GRPOTrainer or RLOOTrainer with the same settings, all completions of a step in one batch."""
     from datasets import Dataset  # noqa: PLC0415 - this process is one side only
     from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer  # noqa: PLC0415
@@ -196,7 +201,7 @@ def run_stock_groups(case: dict[str, Any], folder: Path, *, bf16: bool) -> dict[
         loading.load_model(path, dtype="float32"),
         reward_funcs=[score],
         args=(RLOOConfig if is_rloo else GRPOConfig)(
-            **stock_arguments(task, case, folder, bf16=bf16),
+            **stock_arguments(task, case, folder, side),
             per_device_train_batch_size=batch,
             num_generations=task.rollout.completions_per_prompt,
             max_completion_length=task.rollout.max_new_tokens,
@@ -213,7 +218,7 @@ def run_stock_groups(case: dict[str, Any], folder: Path, *, bf16: bool) -> dict[
     return stock_result(clock)
 
 
-def run_stock_preference(case: dict[str, Any], folder: Path, *, bf16: bool) -> dict[str, Any]:
+def run_stock_preference(case: dict[str, Any], folder: Path, side: str) -> dict[str, Any]:
     """TRL's trainer of an algorithm that learns from pairs, on the same rows; it renders and tokenizes them itself."""
     from datasets import Dataset  # noqa: PLC0415 - this process is one side only
     from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer  # noqa: PLC0415
@@ -245,7 +250,7 @@ def run_stock_preference(case: dict[str, Any], folder: Path, *, bf16: bool) -> d
     trainer = trainer_kind(
         load(path, dtype="float32"),
         args=config(
-            **stock_arguments(task, case, folder, bf16=bf16),
+            **stock_arguments(task, case, folder, side),
             per_device_train_batch_size=task.batch_size,
             max_length=task.data.max_tokens,
         ),
@@ -271,7 +276,7 @@ def main() -> None:
         result = run_ours(case, folder)
     else:
         stock = {"sft": run_stock_sft, "grpo": run_stock_groups, "rloo": run_stock_groups}
-        result = stock.get(case["task"]["algorithm"], run_stock_preference)(case, folder, bf16=side == "stock_bf16")
+        result = stock.get(case["task"]["algorithm"], run_stock_preference)(case, folder, side)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     (folder / "result.json").write_text(json.dumps({**result, "peak_bytes": peak}))
 

@@ -300,6 +300,61 @@ def test_completions_without_a_reward_do_not_move_the_policy(bench: Bench, add_r
     assert [record["advantage"] for record in records[:2]] == pytest.approx([-0.7071, 0.7071], rel=1e-3)
 
 
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+def test_a_long_completion_without_a_reward_makes_nothing_infinite(
+    bench: Bench, add_reward: Any, algorithm: str
+) -> None:
+    """Forty tokens of an untrained model are worth some 140 nats: a ratio of that is more than float32 holds."""
+    add_reward("half", lambda completions, rows: [float(at % 2) if at % 4 < 2 else math.nan for at in range(len(rows))])
+    task = {
+        **{**TASK, "algorithm": algorithm, "kl_coef": 0.1, "rewards": [{"name": "half", "on_error": "skip"}]},
+        "rollout": {"completions_per_prompt": 4, "max_new_tokens": 40},
+        "num_iterations": 1,
+    }
+    run_dir = bench.attempt(task, GRPO_ROWS)
+
+    driver.run_here(run_dir)
+
+    for values in driver.metrics(run_dir).values():
+        assert values["response_length_max"] == 40
+        assert values["grad_norm"] > 0
+        assert all(math.isfinite(value) for value in values.values())
+    assert all(tensor.isfinite().all() for tensor in driver.weights(run_dir, 2).values())
+
+
+def test_training_all_weights_from_an_adapter_begins_at_its_own_reference(bench: Bench) -> None:
+    """The reference is what the adapter was folded into, and not the model before it."""
+    sft = {"algorithm": "sft", "optim": {"steps": 8, "learning_rate": 1e-2}, "batch_size": 6}
+    adapter = bench.attempt({**sft, "model": {"lora": {"rank": 8}}}, driver.SFT_ROWS, name="adapter")
+    driver.run_here(adapter)
+    task = {**TASK, "algorithm": "grpo", "kl_coef": 0.1, "num_iterations": 1}
+    run_dir = bench.attempt(task, GRPO_ROWS, base=driver.checkpoint(adapter, 8))
+
+    driver.run_here(run_dir)
+
+    kl = [values["kl_divergence"] for _, values in sorted(driver.metrics(run_dir).items())]
+    assert kl[0] == pytest.approx(0, abs=1e-6)
+    assert kl[1] > 1e-4
+
+
+def test_completions_of_rounded_weights_are_weighed_by_the_ratio_to_the_trained_ones(bench: Bench) -> None:
+    found = {}
+    for precision in ("full", "int8"):
+        task = {**TASK, "algorithm": "grpo", "num_iterations": 1, "loss_type": "dr_grpo"}
+        task["rollout"] = {"completions_per_prompt": 8, "max_new_tokens": 24, "precision": precision}
+        run_dir = bench.attempt(task, GRPO_ROWS, name=precision)
+        driver.run_here(run_dir)
+        found[precision] = driver.metrics(run_dir)[1]
+
+    full, rounded = found["full"], found["int8"]
+    assert full["rollout_logprob_gap_mean"] < 1e-5
+    assert (full["approx_kl"], full["ratio_max"]) == (0, 1)
+    assert 1e-4 < rounded["rollout_logprob_gap_mean"] < 0.1
+    assert rounded["approx_kl"] > 0
+    assert rounded["ratio_mean"] == pytest.approx(1, abs=0.02)
+    assert 1 < rounded["ratio_max"] < 1.5
+
+
 def test_the_reference_model_moves_after_the_policy(bench: Bench) -> None:
     """With the policy itself as the new reference after each step, every step begins at distance zero."""
     task = {**TASK, "algorithm": "grpo", "kl_coef": 0.1, "num_iterations": 1, "optim": {**OPTIM, "steps": 3}}
@@ -329,6 +384,12 @@ def test_the_reference_model_moves_after_the_policy(bench: Bench) -> None:
             },
             "with its adapter switched off; remove one of the two",
         ),
+        (
+            GrpoSpec,
+            {"algorithm": "grpo", "ratio_level": "sequence", "loss_type": "grpo", "rollout": {"precision": "int8"}},
+            "set ratio_level: token, or precision: full",
+        ),
+        (RlooSpec, {"algorithm": "rloo", "rollout": {"precision": "int8"}}, "precision"),
         (GrpoSpec, {"algorithm": "grpo", "max_ratio": 1.1}, "must be above 1 . clip_high"),
         (GrpoSpec, {"algorithm": "grpo", "max_ratio": 5, "loss_type": "cispo"}, "remove max_ratio"),
         (DapoSpec, {"algorithm": "dapo", "overlong_buffer": 3}, "is for overlong: soft"),

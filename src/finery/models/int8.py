@@ -8,12 +8,12 @@ different policy than the one that is trained, so whoever trains on it must weig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
-_SMALLEST = 1 << 16
+_SMALLEST = 1 << 14
 """Weights of fewer numbers stay as they are: an adapter's, for instance."""
 
 
@@ -25,7 +25,7 @@ def int8_linears(model: nn.Module) -> Iterator[None]:
     """
     changed = [layer for layer in model.modules() if _is_worth_it(layer)]
     for layer in changed:
-        layer.forward = partial(_forward, _packed(layer))  # type: ignore[assignment]
+        layer.forward = partial(_forward, _packed(layer))  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -33,7 +33,7 @@ def int8_linears(model: nn.Module) -> Iterator[None]:
             del layer.forward
 
 
-def _is_worth_it(layer: nn.Module) -> bool:
+def _is_worth_it(layer: nn.Module) -> TypeGuard[nn.Linear]:
     return (
         type(layer) is nn.Linear
         and layer.weight.device.type == "cpu"
@@ -44,7 +44,7 @@ def _is_worth_it(layer: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def _packed(layer: nn.Module) -> Any:
+def _packed(layer: nn.Linear) -> Any:
     """Weights and bias as the kernel wants them."""
     weight, bias = layer.weight.detach(), layer.bias
     scale = weight.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / 127
