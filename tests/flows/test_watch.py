@@ -60,6 +60,11 @@ def script(server: Server, tmp_path: Path) -> Iterator[Script]:
 Watch = Callable[..., subprocess.Popen[str]]
 
 
+def _takes_interrupts() -> None:
+    """Undo what a shell does to commands in the background: they and their children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def watch(server: Server, tmp_path: Path) -> Iterator[Watch]:
     """Starts a watching process whose output goes to files `out` and `err`."""
@@ -68,7 +73,9 @@ def watch(server: Server, tmp_path: Path) -> Iterator[Watch]:
         def start(*arguments: object) -> subprocess.Popen[str]:
             out, err = (stack.enter_context(open(tmp_path / name, "w")) for name in ("out", "err"))
             argv = [*FINERY, "jobs", "watch", "--interval", "0.1", *map(str, arguments)]
-            made = subprocess.Popen(argv, env=server.environment, stdout=out, stderr=err, text=True)
+            made = subprocess.Popen(
+                argv, env=server.environment, stdout=out, stderr=err, text=True, preexec_fn=_takes_interrupts
+            )
             stack.callback(made.wait)
             stack.callback(made.kill)
             return made
