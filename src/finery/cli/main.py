@@ -2,39 +2,44 @@
 
 import sys
 from importlib import metadata
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
-from finery.cli import check, demo, doctor, exits, run, secrets, up
+from finery.cli import exits
+from finery.cli.lazy import LazyGroup
 from finery.core import console
 from finery.core.errors import FineryError, InvalidSpec, NotFound, Unavailable
-from finery.datasets import commands as data
-from finery.experiments import commands as evaluations
-from finery.importing import commands as importing
-from finery.jobs import commands as jobs
+
+
+class Commands(LazyGroup):
+    """Everything that follows `finery`."""
+
+    table: ClassVar = {
+        "up": ("finery.cli.up:up", False),
+        "login-link": ("finery.cli.up:login_link", False),
+        "demo": ("finery.cli.demo:demo", False),
+        "run": ("finery.cli.run:run", False),
+        "check": ("finery.cli.check:check", False),
+        "doctor": ("finery.cli.doctor:doctor", False),
+        "api": ("finery.cli.api:api", True),
+        "worker": ("finery.cli.worker:worker", True),
+        "jobs": ("finery.cli.jobs:app", False),
+        "recipes": ("finery.jobs.commands:recipes", False),
+        "data": ("finery.datasets.commands:app", False),
+        "eval": ("finery.experiments.commands:app", False),
+        "secrets": ("finery.cli.secrets:app", False),
+    }
+
 
 app = typer.Typer(
     name="finery",
+    cls=Commands,
     help="LLM post-training: raw data in, a chosen, evaluated model out; every step visible, resumable, reproducible.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("up")(up.up)
-app.command("login-link")(up.login_link)
-app.command("demo")(demo.demo)
-app.command("run")(run.run)
-app.command("check")(check.check)
-app.command("doctor")(doctor.doctor)
-app.command("api", hidden=True)(up.api)
-app.command("worker", hidden=True)(up.worker)
-jobs.app.command("import")(importing.import_runs)
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(jobs.recipes, name="recipes")
-app.add_typer(data.app, name="data")
-app.add_typer(evaluations.app, name="eval")
-app.add_typer(secrets.app, name="secrets")
 
 
 def _version(wanted: bool) -> None:

@@ -13,20 +13,16 @@ from typing import Annotated
 import httpx
 import orjson
 import typer
-import uvicorn
 
 from finery import migrations
-from finery.api.app import create_app
 from finery.api.auth import ensure_token
-from finery.core import console, log
+from finery.core import console
 from finery.core.checkpoints import write_atomically
 from finery.core.client import Client, connect
-from finery.core.clock import SystemClock
 from finery.core.console import JsonOption
 from finery.core.db import Database
 from finery.core.errors import Unavailable
 from finery.core.settings import Settings
-from finery.worker.loop import Worker
 
 _START_SECONDS = 30.0
 _RESTART_SECONDS = 1.0
@@ -152,34 +148,6 @@ def login_link(as_json: JsonOption = False) -> None:
     console.emit(made) if as_json else console.say(str(made["link"]))
 
 
-ParentOption = Annotated[int | None, typer.Option(help="End when this process is no longer the parent.")]
-
-
-def api(parent: ParentOption = None) -> None:
-    """Run the API alone."""
-    log.configure()
-    _end_with(parent)
-    settings = Settings()
-    config = uvicorn.Config(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_level="warning",
-        timeout_graceful_shutdown=2,
-        server_header=False,
-        proxy_headers=False,
-    )
-    uvicorn.Server(config).run()
-
-
-def worker(parent: ParentOption = None) -> None:
-    """Run the worker alone."""
-    log.configure()
-    _end_with(parent)
-    settings = Settings()
-    Worker(Database(settings.url), settings, SystemClock()).run()
-
-
 def free_port(settings: Settings, port: int | None) -> int:
     """The port to listen on.
 
@@ -197,16 +165,3 @@ def free_port(settings: Settings, port: int | None) -> int:
                 "another with --port"
             ) from error
         return int(probe.getsockname()[1])
-
-
-def _end_with(parent: int | None) -> None:
-    """End this process when `finery up` was killed: nobody else would."""
-    if parent is None:
-        return
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
