@@ -12,20 +12,23 @@ ifeq ($(PIP_CONFIGURED)$(PIP_INDEX_URL)$(PIP_EXTRA_INDEX_URL)$(PIP_FIND_LINKS),)
 TORCH_INDEX_cpu := --index-url https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: run test check setup web types test-learning clean
+.PHONY: run test test-web check setup web types test-learning clean
 
 run: setup web  ## the main job on a real model, with the page open
 	$(BIN)/finery demo $(ARGS)
 
-test: setup web  ## all tests
-	$(BIN)/pytest $(ARGS)
+test: setup web  ## all tests but those in a browser
+	$(BIN)/pytest tests $(ARGS)
+
+test-web: setup web  ## the web UI in a real browser, on real jobs
+	$(BIN)/pytest web/e2e $(ARGS)
 
 test-learning: setup  ## several seeds and controls of real training
 	$(BIN)/pytest -m learning -n 0 -s tests/training $(ARGS)
 
 check: setup $(MARKS)/npm  ## formatting, lints, types, layers, generated files
-	$(BIN)/ruff format --check src tests benchmarks web/e2e
-	$(BIN)/ruff check src tests benchmarks web/e2e
+	$(BIN)/ruff format --check src tests benchmarks web/e2e conftest.py
+	$(BIN)/ruff check src tests benchmarks web/e2e conftest.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m finery.api.openapi | cmp -s - web/openapi.json || { echo "web/openapi.json is stale: make types"; exit 1; }

@@ -296,7 +296,8 @@ def test_a_submitted_local_file_is_stored_by_content_and_its_path_is_nowhere(fol
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name, command in group.commands.items():
+    for name in group.list_commands(None):
+        command: Any = group.get_command(None, name)
         if isinstance(command, click.Group) or hasattr(command, "commands"):
             yield from commands(command, (*path, name))
         else:

@@ -160,6 +160,17 @@ def server(tmp_path: Path) -> Iterator[Server]:
     end_strays(home)
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests that only add to what it holds and leave it running; starting one takes seconds."""
+    home = tmp_path_factory.mktemp("shared") / "home"
+    home.mkdir()
+    made = Server(home)
+    yield made
+    made.stop()
+    end_strays(home)
+
+
 def end_strays(home: Path) -> None:
     """End what a test left running on its home; only processes whose command line names that home."""
     for process in psutil.process_iter(["cmdline"]):

@@ -42,91 +42,91 @@ def pipeline() -> dict[str, Any]:
     return {"kind": "pipeline", "name": "all", "jobs": [warm_up, grpo, score]}
 
 
-def test_a_pipeline_runs_from_sft_over_grpo_to_a_score(server: Server) -> None:
-    server.generate("sums", num_rows=100, format="sft")
-    server.generate("problems", num_rows=50)
+def test_a_pipeline_runs_from_sft_over_grpo_to_a_score(shared: Server) -> None:
+    shared.generate("sums", num_rows=100, format="sft")
+    shared.generate("problems", num_rows=50)
 
-    made = server.client.post("/pipelines", {"spec": pipeline()})["jobs"]
-    done = [server.await_state(job["id"], "completed") for job in made]
+    made = shared.client.post("/pipelines", {"spec": pipeline()})["jobs"]
+    done = [shared.await_state(job["id"], "completed") for job in made]
 
     assert [job["attempt"] for job in done] == [1, 1, 1]
-    rollouts = server.client.get(f"/jobs/{made[1]['id']}/samples")
+    rollouts = shared.client.get(f"/jobs/{made[1]['id']}/samples")
     assert rollouts["steps"] == [1, 2, 3, 4]
     assert {"prompt", "completion", "reward", "rewards", "advantage"} <= set(rollouts["samples"][0]["record"])
-    used = {one["name"]: one["values"] for one in server.client.get(f"/jobs/{made[1]['id']}/resources")["series"]}
+    used = {one["name"]: one["values"] for one in shared.client.get(f"/jobs/{made[1]['id']}/resources")["series"]}
     assert max(used["memory_bytes"]) > 50 << 20
     assert max(used["num_processes"]) >= 1
-    [score] = server.client.get("/evaluations")["scores"]
+    [score] = [one for one in shared.client.get("/evaluations")["scores"] if one["job_id"] == made[2]["id"]]
     assert score["num_samples"] == 50
-    assert server.client.get(f"/evaluations/{made[2]['id']}/samples")["num_samples"] == 50
-    found = server.client.get("/evaluations/compare", baseline=made[2]["id"], candidate=made[2]["id"])
+    assert shared.client.get(f"/evaluations/{made[2]['id']}/samples")["num_samples"] == 50
+    found = shared.client.get("/evaluations/compare", baseline=made[2]["id"], candidate=made[2]["id"])
     assert (found["improved"], found["regressed"], found["p_value"]) == (0, 0, 1.0)
 
 
-def test_pause_frees_the_machine_and_resume_goes_on_from_its_checkpoint(server: Server) -> None:
-    server.generate("sums", num_rows=200, format="sft")
-    job_id = server.submit(sft_job(steps=400))
-    server.await_step(job_id, 10)
+def test_pause_frees_the_machine_and_resume_goes_on_from_its_checkpoint(shared: Server) -> None:
+    shared.generate("sums", num_rows=200, format="sft")
+    job_id = shared.submit(sft_job(steps=400))
+    shared.await_step(job_id, 10)
 
-    server.ask(job_id, "pause")
-    paused = server.await_state(job_id, "paused")
-    assert server.attempt(job_id).read_exit().code == 3
-    server.ask(job_id, "resume")
-    done = server.await_state(job_id, "completed")
+    shared.ask(job_id, "pause")
+    paused = shared.await_state(job_id, "paused")
+    assert shared.attempt(job_id).read_exit().code == 3
+    shared.ask(job_id, "resume")
+    done = shared.await_state(job_id, "completed")
 
     assert done["attempt"] == 2
     assert done["attempts"][1]["resumed_from"] == f"job:{job_id}/step:{paused['step']}"
-    server.assert_every_event_is_there_once(job_id, attempts=2)
+    shared.assert_every_event_is_there_once(job_id, attempts=2)
 
 
-def test_a_live_setting_is_acknowledged_and_in_effect_from_the_next_step(server: Server) -> None:
-    server.generate("sums", num_rows=200, format="sft")
-    job_id = server.submit(sft_job(steps=600))
-    server.await_step(job_id, 5)
+def test_a_live_setting_is_acknowledged_and_in_effect_from_the_next_step(shared: Server) -> None:
+    shared.generate("sums", num_rows=200, format="sft")
+    job_id = shared.submit(sft_job(steps=600))
+    shared.await_step(job_id, 5)
 
-    server.ask(job_id, "set", learning_rate=1.25e-4)
+    shared.ask(job_id, "set", learning_rate=1.25e-4)
 
     def changed() -> bool:
-        return server.job(job_id)["last_values"].get("learning_rate") == pytest.approx(1.25e-4)
+        return shared.job(job_id)["last_values"].get("learning_rate") == pytest.approx(1.25e-4)
 
     wait_for("the new learning rate", changed)
-    acks = [e["event"] for e in server.stored(job_id) if e["event"]["type"] == "control_ack"]
+    acks = [e["event"] for e in shared.stored(job_id) if e["event"]["type"] == "control_ack"]
     assert [(ack["command"], ack["outcome"]) for ack in acks] == [("set", "applied")]
     assert "0.001" in acks[0]["message"]
-    server.ask(job_id, "set", temperature_of_the_moon=1.0)
-    wait_for("the refusal", lambda: len([e for e in server.stored(job_id) if e["event"]["type"] == "control_ack"]) == 2)
-    server.ask(job_id, "cancel")
-    server.await_state(job_id, "cancelled")
+    shared.ask(job_id, "set", temperature_of_the_moon=1.0)
+    wait_for("the refusal", lambda: len([e for e in shared.stored(job_id) if e["event"]["type"] == "control_ack"]) == 2)
+    shared.ask(job_id, "cancel")
+    shared.await_state(job_id, "cancelled")
 
 
-def test_provenance_is_stored_with_every_run(server: Server) -> None:
-    server.generate("sums", num_rows=50, format="sft")
+def test_provenance_is_stored_with_every_run(shared: Server) -> None:
+    shared.generate("sums", num_rows=50, format="sft")
     body = {"spec": sft_job(steps=2), "code": {"commit": "c" * 40, "branch": "b", "is_dirty": True, "diff": "+x"}}
-    job_id = server.client.post("/jobs", body)["id"]
+    job_id = shared.client.post("/jobs", body)["id"]
 
-    job = server.await_state(job_id, "completed")
+    job = shared.await_state(job_id, "completed")
 
     assert job["code"]["commit"] == "c" * 40
     assert job["provenance"]["packages"]["torch"].startswith("2.13.0")
     assert job["provenance"]["hardware"]["cpu_cores"] >= 1
-    spec = json.loads((server.attempt(job_id).path / "spec.json").read_text())
+    spec = json.loads((shared.attempt(job_id).path / "spec.json").read_text())
     assert spec["inputs"]["sums"]["sha256"] == job["inputs"]["sums"]["sha256"]
 
 
-def test_what_the_child_inherits_holds_no_token_address_or_database(server: Server) -> None:
-    server.generate("sums", num_rows=200, format="sft")
-    job_id = server.submit(sft_job(steps=300))
-    server.await_step(job_id, 2)
-    token = (server.home / "token").read_text()
+def test_what_the_child_inherits_holds_no_token_address_or_database(shared: Server) -> None:
+    shared.generate("sums", num_rows=200, format="sft")
+    job_id = shared.submit(sft_job(steps=300))
+    shared.await_step(job_id, 2)
+    token = (shared.home / "token").read_text()
 
-    record = server.attempt(job_id).read_supervisor()
+    record = shared.attempt(job_id).read_supervisor()
     for process in (record.supervisor, record.child):
         for file in ("environ", "cmdline"):
             content = Path(f"/proc/{process.pid}/{file}").read_bytes().decode()
             assert token not in content
             assert "FINERY_" not in content
-    server.ask(job_id, "cancel")
-    server.await_state(job_id, "cancelled")
+    shared.ask(job_id, "cancel")
+    shared.await_state(job_id, "cancelled")
 
 
 @pytest.mark.parametrize(
@@ -134,47 +134,48 @@ def test_what_the_child_inherits_holds_no_token_address_or_database(server: Serv
     [
         ({"data": {"train": "ghost"}}, "ghost"),
         ({"data": {"train": "./rows.jsonl"}}, "uploads"),
-        ({"model": {"base": "job:99/last"}}, "99"),
+        ({"model": {"base": "job:999/last"}}, "999"),
         ({"model": {"base": "no-such-model"}}, "no-such-model"),
         ({"model": {"base": "/etc"}}, "path"),
     ],
 )
 def test_a_reference_that_cannot_be_resolved_is_refused_and_nothing_is_queued(
-    server: Server, change: dict[str, Any], message: str
+    shared: Server, change: dict[str, Any], message: str
 ) -> None:
     from finery.core.errors import FineryError
 
-    server.generate("sums", num_rows=50, format="sft")
+    shared.generate("sums", num_rows=50, format="sft")
     spec = sft_job()
     spec["task"] = {**spec["task"], **change}
+    before, runs = shared.client.get("/jobs")["total"], sorted(shared.home.glob("runs/*"))
 
     with pytest.raises(FineryError, match=message):
-        server.submit(spec)
+        shared.submit(spec)
 
-    assert server.client.get("/jobs")["total"] == 0
-    assert not (server.home / "runs").exists()
+    assert shared.client.get("/jobs")["total"] == before
+    assert sorted(shared.home.glob("runs/*")) == runs
 
 
-def test_a_failing_job_says_why_and_its_followers_do_not_start(server: Server) -> None:
-    server.generate("sums", num_rows=50, format="sft")
+def test_a_failing_job_says_why_and_its_followers_do_not_start(shared: Server) -> None:
+    shared.generate("sums", num_rows=50, format="sft")
     spec = sft_job(steps=5)
     spec["task"]["native"] = {"no_such_option": 1}
-    first = server.submit(spec)
-    second = server.submit({**sft_job(steps=5), "after": [first]})
+    first = shared.submit(spec)
+    second = shared.submit({**sft_job(steps=5), "after": [first]})
 
-    assert "no_such_option" in server.await_state(first, "failed")["cause"]
-    assert f"job {first}" in server.await_state(second, "cancelled")["cause"]
+    assert "no_such_option" in shared.await_state(first, "failed")["cause"]
+    assert f"job {first}" in shared.await_state(second, "cancelled")["cause"]
     with pytest.raises(Conflict):
-        server.ask(first, "pause")
+        shared.ask(first, "pause")
     with pytest.raises(InvalidSpec):
-        server.submit({**sft_job(), "surprise": 1})
+        shared.submit({**sft_job(), "surprise": 1})
 
 
-def test_only_checkpoints_that_are_there_are_listed(server: Server) -> None:
-    server.generate("sums", num_rows=100, format="sft")
+def test_only_checkpoints_that_are_there_are_listed(shared: Server) -> None:
+    shared.generate("sums", num_rows=100, format="sft")
     monitoring = {"checkpoint_interval": 5, "keep_checkpoints": 2}
 
-    job = server.await_state(server.submit(sft_job(steps=20, monitoring=monitoring)), "completed")
+    job = shared.await_state(shared.submit(sft_job(steps=20, monitoring=monitoring)), "completed")
 
     assert [row["step"] for row in job["checkpoints"]] == [15, 20]
     assert job["num_deleted_checkpoints"] == 2

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Script:
         self.id = int(self._job(server)["id"])
 
     def _job(self, server: Server) -> dict[str, Any] | None:
-        found = server.client.get("/jobs", query="loss>0")["jobs"]
+        found = server.client.get("/jobs", query="loss>0 state:running", sort="-id")["jobs"]
         return found[0] if found else None
 
     def end(self, code: int) -> None:
@@ -49,26 +49,42 @@ class Script:
         self.process.wait(timeout=30)
 
 
+@contextmanager
+def running(server: Server, folder: Path) -> Iterator[Script]:
+    made = Script(server, folder)
+    try:
+        yield made
+    finally:
+        made.process.kill()
+        made.process.wait()
+
+
 @pytest.fixture
-def script(server: Server, tmp_path: Path) -> Iterator[Script]:
-    made = Script(server, tmp_path)
-    yield made
-    made.process.kill()
-    made.process.wait()
+def script(shared: Server, tmp_path: Path) -> Iterator[Script]:
+    with running(shared, tmp_path) as made:
+        yield made
+    shared.await_state(made.id, "completed", "failed")
 
 
 Watch = Callable[..., subprocess.Popen[str]]
 
 
+def _takes_interrupts() -> None:
+    """Undo what a shell does to commands in the background: they and their children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
-def watch(server: Server, tmp_path: Path) -> Iterator[Watch]:
+def watch(shared: Server, tmp_path: Path) -> Iterator[Watch]:
     """Starts a watching process whose output goes to files `out` and `err`."""
     with ExitStack() as stack:
 
-        def start(*arguments: object) -> subprocess.Popen[str]:
+        def start(*arguments: object, at: Server = shared) -> subprocess.Popen[str]:
             out, err = (stack.enter_context(open(tmp_path / name, "w")) for name in ("out", "err"))
             argv = [*FINERY, "jobs", "watch", "--interval", "0.1", *map(str, arguments)]
-            made = subprocess.Popen(argv, env=server.environment, stdout=out, stderr=err, text=True)
+            made = subprocess.Popen(
+                argv, env=at.environment, stdout=out, stderr=err, text=True, preexec_fn=_takes_interrupts
+            )
             stack.callback(made.wait)
             stack.callback(made.kill)
             return made
@@ -106,24 +122,23 @@ def test_json_is_one_object_a_line_and_named_jobs_are_waited_for(watch: Watch, s
     assert all(before["jobs"] != after["jobs"] for before, after in zip(shown, shown[1:], strict=False))
 
 
-def test_it_waits_for_a_server_that_restarts_elsewhere(
-    watch: Watch, server: Server, script: Script, tmp_path: Path
-) -> None:
-    watching = watch("--until-done")
-    wait_for("a first line", lambda: (tmp_path / "out").read_text())
+def test_it_waits_for_a_server_that_restarts_elsewhere(watch: Watch, server: Server, tmp_path: Path) -> None:
+    with running(server, tmp_path) as script:
+        watching = watch("--until-done", at=server)
+        wait_for("a first line", lambda: (tmp_path / "out").read_text())
 
-    server.stop()
-    wait_for("the loss to be said", lambda: "connection lost since " in (tmp_path / "err").read_text())
-    assert watching.poll() is None
-    server.start()
-    wait_for("the return to be said", lambda: "the server is back" in (tmp_path / "err").read_text())
-    script.end(0)
+        server.stop()
+        wait_for("the loss to be said", lambda: "connection lost since " in (tmp_path / "err").read_text())
+        assert watching.poll() is None
+        server.start()
+        wait_for("the return to be said", lambda: "the server is back" in (tmp_path / "err").read_text())
+        script.end(0)
 
-    assert watching.wait(timeout=30) == 0
-    assert "completed" in (tmp_path / "out").read_text().splitlines()[-1]
+        assert watching.wait(timeout=30) == 0
+        assert "completed" in (tmp_path / "out").read_text().splitlines()[-1]
 
 
-def test_ctrl_c_leaves_the_job_alone(watch: Watch, server: Server, script: Script, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_the_job_alone(watch: Watch, shared: Server, script: Script, tmp_path: Path) -> None:
     watching = watch(script.id)
     wait_for("a first line", lambda: (tmp_path / "out").read_text())
 
@@ -131,25 +146,25 @@ def test_ctrl_c_leaves_the_job_alone(watch: Watch, server: Server, script: Scrip
 
     assert watching.wait(timeout=30) == 130
     assert "Traceback" not in (tmp_path / "err").read_text()
-    assert server.job(script.id)["state"] == "running"
-    assert server.job(script.id)["requests"] == []
+    assert shared.job(script.id)["state"] == "running"
+    assert shared.job(script.id)["requests"] == []
 
 
 def test_what_cannot_be_watched_is_said_at_once(watch: Watch, server: Server, tmp_path: Path) -> None:
-    assert watch("--until-done").wait(timeout=30) == 0
-    assert watch(99).wait(timeout=30) == 2
+    assert watch("--until-done", at=server).wait(timeout=30) == 0
+    assert watch(99, at=server).wait(timeout=30) == 2
     assert "there is no job 99" in (tmp_path / "err").read_text()
     server.stop()
-    assert watch().wait(timeout=30) == 4
+    assert watch(at=server).wait(timeout=30) == 4
     assert "no Finery server answers" in (tmp_path / "err").read_text()
 
 
 @pytest.mark.parametrize("has_colour", [True, False])
 def test_on_a_terminal_it_draws_curves_and_shows_what_the_run_wrote_as_text(
-    server: Server, script: Script, has_colour: bool
+    shared: Server, script: Script, has_colour: bool
 ) -> None:
     terminal, end = pty.openpty()
-    environment = {**server.environment, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "24"}
+    environment = {**shared.environment, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "24"}
     environment.pop("NO_COLOR", None)
     if not has_colour:
         environment["NO_COLOR"] = "1"

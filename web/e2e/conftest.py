@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from finery.api import static
 from tests.conftest import need
-from tests.flows.conftest import Server, server  # noqa: F401 - the fixture
+from tests.flows.conftest import Server, shared  # noqa: F401 - the fixture
 
 expect.set_options(timeout=20_000)  # tests run side by side on machines that others use too
 
@@ -39,7 +39,7 @@ def browser() -> Iterator[Browser]:
 @contextlib.contextmanager
 def logged_in(browser: Browser, at: Server, **options: Any) -> Iterator[Page]:
     """A logged-in page. A console error or a request to any other host fails the test."""
-    options = {"viewport": {"width": 1280, "height": 900}, "locale": "en-GB", **options}
+    options = {"viewport": {"width": 1280, "height": 900}, "locale": "en-GB", "reduced_motion": "reduce", **options}
     context = browser.new_context(base_url=at.client.url, **options)
     made = context.new_page()
     errors: list[str] = []
@@ -55,7 +55,13 @@ def logged_in(browser: Browser, at: Server, **options: Any) -> Iterator[Page]:
 
 
 @pytest.fixture
-def page(browser: Browser, server: Server) -> Iterator[Page]:  # noqa: F811 - the fixture
+def server(shared: Server) -> Server:  # noqa: F811 - the fixture
+    """What other tests have left on it is there too."""
+    return shared
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
     with logged_in(browser, server) as made:
         yield made
 

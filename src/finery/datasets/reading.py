@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow
-import pyarrow.parquet
-
 from finery.core.errors import InvalidSpec
 from finery.datasets import strictjson
 
@@ -301,6 +298,8 @@ def _is_unicode(text: str) -> bool:
 
 
 def _read_parquet(path: Path, name: str) -> Iterator[Item]:
+    import pyarrow.parquet  # noqa: PLC0415 - every start of the platform would wait for it, and few files are Parquet
+
     number = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:

@@ -10,6 +10,9 @@ import { useIsDark, useLanguagePreference, useThemePreference } from "./preferen
 import { Shell } from "./Shell";
 import { ThemeContext } from "./theme";
 
+/** Who asked the system for less motion gets none. */
+const isCalm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+
 const queries = new QueryClient({
   defaultOptions: {
     queries: {
@@ -41,7 +44,7 @@ export function App() {
           locale={language === "zh" ? zhCN : enUS}
           theme={{
             algorithm: isDark ? antTheme.darkAlgorithm : antTheme.defaultAlgorithm,
-            token: { colorPrimary: accent, colorLink: accent, colorInfo: accent, colorTextPlaceholder: faint, colorTextDescription: faint, colorTextTertiary: faint, borderRadius: 6, fontSize: 13 },
+            token: { colorPrimary: accent, colorLink: accent, colorInfo: accent, colorTextPlaceholder: faint, colorTextDescription: faint, colorTextTertiary: faint, borderRadius: 6, fontSize: 13, motion: !isCalm },
             components: {
               Table: { cellPaddingBlockSM: 5, rowSelectedBg: tint, rowSelectedHoverBg: tint },
               Button: { primaryShadow: "none", defaultShadow: "none", ...(isDark ? { primaryColor: "#04191b" } : {}) },

@@ -1,0 +1,8 @@
+"""How many processes run the tests, of the platform and of its web UI alike."""
+
+import os
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, at most four: many tests wait for processes of their own."""
+    return min(4, (os.cpu_count() or 1) + 1)
