@@ -15,14 +15,14 @@ def model(dtype: torch.dtype = torch.float32) -> nn.Sequential:
 
 
 @pytest.mark.parametrize("rows", [1, 32])
-def test_what_comes_out_is_within_a_hundredth_and_afterwards_the_same_bytes(rows: int) -> None:
+def test_what_comes_out_is_within_three_hundredths_and_afterwards_the_same_bytes(rows: int) -> None:
     layers, inputs = model(), torch.randn(rows, 256)
     exact = layers(inputs)
 
     with torch.no_grad(), int8_linears(layers):
         rounded = layers(inputs)
 
-    assert 0 < (rounded - exact).norm() / exact.norm() < 0.02
+    assert 0 < (rounded - exact).norm() / exact.norm() < 0.03
     assert torch.equal(layers(inputs), exact)
 
 
@@ -35,7 +35,7 @@ def test_a_weight_that_changed_is_rounded_anew() -> None:
             with int8_linears(layers):
                 rounded = layers(inputs)
             exact = layers(inputs)
-            assert (rounded - exact).norm() / exact.norm() < 0.02
+            assert (rounded - exact).norm() / exact.norm() < 0.03
 
 
 def test_small_layers_and_those_in_other_formats_stay_exact() -> None:
