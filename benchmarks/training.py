@@ -75,7 +75,7 @@ def grpo_cpu(args: argparse.Namespace, folder: Path) -> dict[str, float]:
             "data": {"train": str(rows)},
             "rewards": [{"name": "length", "params": {"max": 60, "slack": 200}}],
             "optim": {"learning_rate": 1e-6, "steps": WARM_UP + args.steps},
-            "rollout": {"completions_per_prompt": 4, "max_new_tokens": 48, "precision": "int8"},
+            "rollout": {"completions_per_prompt": 4, "max_new_tokens": 48},
             "prompts_per_step": 8,
             "micro_batch_size": 8,
         },
@@ -172,7 +172,7 @@ def grpo_learning(args: argparse.Namespace, folder: Path) -> dict[str, float]:
                 "data": {"train": str(rows)},
                 "rewards": [{"name": "format", "params": {"pattern": r"^\d$"}}],
                 "optim": {"learning_rate": 1e-4, "steps": steps},
-                "rollout": {"completions_per_prompt": 8, "max_new_tokens": 4, "precision": "int8"},
+                "rollout": {"completions_per_prompt": 8, "max_new_tokens": 4},
                 "prompts_per_step": 8,
             },
         }

@@ -25,14 +25,25 @@ def child_environment(
         **kept,
         **(tokens or {}),
         **{name: base.get(name, value) for name, value in _MALLOC.items()},
-        # Threads that spin while they wait make a busy machine three times slower and win 10 % on a quiet one.
-        "OMP_WAIT_POLICY": base.get("OMP_WAIT_POLICY", "PASSIVE"),
+        **_waiting(base),
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _waiting(base: Mapping[str, str]) -> dict[str, str]:
+    """How threads wait for the next piece of work, unless the user says how.
+
+    A product of matrices is often shorter than it takes to wake a thread that sleeps: with the first waits of a moment
+    (1,000 rounds) one of 32 rows takes 0.72 ms and with sleep at once 0.89. On a busy machine the usual 300,000 rounds
+    take 24 ms, these 1.5 and sleep 1.4.
+    """
+    if "OMP_WAIT_POLICY" in base or "GOMP_SPINCOUNT" in base:
+        return {}
+    return {"GOMP_SPINCOUNT": "1000"}
 
 
 def secret_variable(name: str) -> str:

@@ -26,6 +26,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from finery.models.caching import cache_kept
+from finery.models.skinny import side_by_side
 
 TokenIds = Sequence[int]
 
@@ -84,7 +85,7 @@ def generate(
     if any(len(prompt) == 0 for prompt in prompts):
         raise ValueError("a prompt has no tokens; give at least a beginning-of-sequence token")
     completions = [Completion() for _ in prompts]
-    with cache_kept(model):
+    with cache_kept(model), side_by_side(model):
         for rows in _batches(prompts, batch_size):
             batch = [prompts[row] for row in rows]
             found = [completions[row] for row in rows]
@@ -202,9 +203,10 @@ def _decode(
         steps_B2 = torch.stack([state_B, tokens_B], dim=1)[torch.tensor(going, device=device)]
         steps_S2, state_B = steps_B2.unique(dim=0, return_inverse=True)
         parent_S, tokens_S = steps_S2.unbind(dim=1)
-        cache.batch_select_indices(parent_S)
-        positions_S = positions_S[parent_S]
-        mask_ST = torch.cat([mask_ST[parent_S], mask_ST.new_ones(len(parent_S), 1)], dim=1)
+        if parent_S.tolist() != list(range(len(mask_ST))):
+            cache.batch_select_indices(parent_S)
+            positions_S, mask_ST = positions_S[parent_S], mask_ST[parent_S]
+        mask_ST = torch.cat([mask_ST, mask_ST.new_ones(len(parent_S), 1)], dim=1)
         logits_SV = model(
             input_ids=tokens_S[:, None],
             attention_mask=mask_ST,

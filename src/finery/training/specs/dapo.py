@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from finery.core.spec import ADVANCED
-from finery.training.specs.groups import GroupSpec, QuickRolloutSpec
+from finery.training.specs.groups import GroupSpec
 
 
 class DapoSpec(GroupSpec):
@@ -20,7 +20,6 @@ class DapoSpec(GroupSpec):
     max_ratio: ClassVar = None
 
     algorithm: Literal["dapo"]
-    rollout: QuickRolloutSpec = QuickRolloutSpec()
     clip_low: float = Field(0.2, gt=0, lt=1, json_schema_extra=ADVANCED)
     """Probability ratios of tokens below 1 - clip_low get no gradient."""
     clip_high: float = Field(0.28, gt=0, json_schema_extra=ADVANCED)

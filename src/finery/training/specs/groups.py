@@ -1,6 +1,6 @@
 """What the specs of the algorithms share that compare the completions of one prompt with each other."""
 
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -40,15 +40,6 @@ class GroupSpec(Rewarded):
             "prompts_per_step * rollout.completions_per_prompt",
         )
         return self
-
-
-class QuickRolloutSpec(RolloutSpec):
-    """How completions are drawn from the policy."""
-
-    precision: Literal["full", "int8"] = Field("full", json_schema_extra=ADVANCED)
-    """`int8` draws from weights rounded to 8 bits where they are float32 on a CPU: twice as fast or more. The loss then
-    takes the probabilities that the tokens were drawn with as the old ones, so that its ratio, and its clipping, make
-    up for the difference; `rollout_logprob_gap_mean` shows it. Without effect on a GPU and with bfloat16."""
 
 
 class ReferencedSpec(GroupSpec):

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from finery.core.spec import ADVANCED
-from finery.training.specs.groups import QuickRolloutSpec, ReferencedSpec
+from finery.training.specs.groups import ReferencedSpec
 
 _TOKEN_LOSSES = ("bnpo", "dr_grpo", "dapo", "cispo", "vespo")
 
@@ -14,7 +14,6 @@ class GrpoSpec(ReferencedSpec):
     """Group relative policy optimization (arXiv:2402.03300)."""
 
     algorithm: Literal["grpo"]
-    rollout: QuickRolloutSpec = QuickRolloutSpec()
     loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = Field(
         "dapo", json_schema_extra=ADVANCED
     )
@@ -39,15 +38,6 @@ class GrpoSpec(ReferencedSpec):
     """Weight of the entropy bonus: the mean over the tokens of each micro batch."""
     top_entropy_quantile: float = Field(1.0, gt=0, le=1, json_schema_extra=ADVANCED)
     """Share of the tokens that carry loss, those of highest entropy within each micro batch (arXiv:2506.01939)."""
-
-    @model_validator(mode="after")
-    def _ratio_can_make_up_for_rounding(self) -> Self:
-        if self.rollout.precision == "int8" and self.ratio_level == "sequence":
-            raise ValueError(
-                "rollout.precision: int8 differs a little at each token, which the ratio of a whole completion adds up "
-                "to more than its clipping allows; set ratio_level: token, or precision: full"
-            )
-        return self
 
     @model_validator(mode="after")
     def _ratio_fits_the_loss(self) -> Self:

@@ -10,7 +10,6 @@ holds the rollouts that the next ones use.
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -22,7 +21,6 @@ from torch.nn.utils.rnn import pad_sequence
 from finery.core.rundir import Run
 from finery.models import chat
 from finery.models.generation import Completion, Sampling, generate
-from finery.models.int8 import int8_linears
 from finery.training import scoring
 from finery.training.specs.groups import GroupSpec, ReferencedSpec
 from finery.training.trl import rollouts, setup
@@ -117,24 +115,17 @@ class GroupTrainer(ExactTrainer):
         if self.args.sync_ref_model:
             self.accelerator.unwrap_model(self.ref_model).load_state_dict(state["reference"])
 
-    @property
-    def _is_rounded(self) -> bool:
-        """Whether completions are drawn from rounded weights, so that the policy they come from is another one."""
-        return getattr(self.task.rollout, "precision", "full") == "int8" and self.accelerator.device.type == "cpu"
-
     def draw(self, rows: Sequence[int]) -> list[Rollout]:
         """A scored completion for the prompt of each of these rows."""
         with self.phases.during("generating"):
             started = time.perf_counter()
-            model = self.accelerator.unwrap_model(self.model)
-            with int8_linears(model) if self._is_rounded else nullcontext():
-                completions = generate(
-                    model,
-                    [self.prompt_ids[row] for row in rows],
-                    self.sampling,
-                    generator=self.sampler,
-                    with_logprobs=True,
-                )
+            completions = generate(
+                self.accelerator.unwrap_model(self.model),
+                [self.prompt_ids[row] for row in rows],
+                self.sampling,
+                generator=self.sampler,
+                with_logprobs=True,
+            )
             num_tokens = sum(len(completion.token_ids) for completion in completions)
             self.tally.add("generation_tokens_per_second", num_tokens, time.perf_counter() - started)
         ids = [completion.token_ids for completion in completions]
@@ -170,8 +161,6 @@ class GroupTrainer(ExactTrainer):
         device = self.accelerator.device
         logprobs = [torch.tensor(rollout.completion.logprobs, device=device) for rollout in self._rollouts]
         output["sampling_per_token_logps"] = pad_sequence(logprobs, batch_first=True)
-        if self._is_rounded:
-            output["old_per_token_logps"] = output["sampling_per_token_logps"]
         _leave_out(output, [math.isnan(sum(one.rewards)) for one in self._rollouts])
         weights = self.reward_weights.tolist()
         rollouts.note(self.tally, self._rollouts, weights)
