@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -163,10 +164,11 @@ class Terminal:
 
 
 def _control() -> None:
-    """Make the terminal the one that Ctrl-C is typed on."""
+    """Make the terminal the one that Ctrl-C is typed on, also where the tests run without Ctrl-C."""
     import fcntl
     import termios
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 

@@ -166,7 +166,7 @@ def test_a_missing_upload_is_not_found(desk: Desk) -> None:
     [
         ("nothing", NotFound, "there is no dataset 'nothing'; there are set"),
         ("set@7", NotFound, "no version 7; its newest is set@1"),
-        ("set@99999999999999999999", NotFound, "no version"),
+        ("set@99999999999999999999", InvalidSpec, "no dataset reference"),
         ("set@0", InvalidSpec, "no dataset reference"),
         ("../set", InvalidSpec, "no dataset reference"),
         ("", InvalidSpec, "no dataset reference"),

@@ -244,7 +244,7 @@ def test_the_schema_offers_each_algorithm_and_the_parameters_of_each_reward(api:
     schema = api("GET", "/jobs/schema")["json_schema"]
     definitions = schema["$defs"]
 
-    assert set(schema["discriminator"]["mapping"]) == {"train", "evaluate", "pipeline"}
+    assert set(schema["discriminator"]["mapping"]) == {"train", "evaluate", "compare", "pipeline"}
     assert "grpo" in definitions["TrainJob"]["properties"]["task"]["discriminator"]["mapping"]
     reward = definitions["RewardSpec"]["discriminator"]["mapping"]["format"].rpartition("/")[2]
     assert "pattern" in definitions[reward]["properties"]["params"]["properties"]
