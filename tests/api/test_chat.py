@@ -65,6 +65,10 @@ def children(server: Server) -> list[psutil.Process]:
     return found
 
 
+def newest_child(server: Server) -> int:
+    return max(children(server), key=lambda found: found.create_time()).pid
+
+
 def test_an_answer_comes_token_by_token_and_is_the_same_with_the_same_seed(server: Server) -> None:
     with asking(server) as events:
         found = [event for event in events if event["type"] != "loading"]
@@ -88,24 +92,6 @@ def test_the_next_turn_reuses_what_was_computed(server: Server) -> None:
     assert second["num_reused_tokens"] >= first["num_prompt_tokens"]
 
 
-def test_a_checkpoint_answers_under_its_reference(server: Server) -> None:
-    newest = ask(server, "job:1/last")[0]
-
-    assert ask(server, "job:1/step:4")[0] == newest
-    choices = server.client.get("/chat/choices")
-    assert [row["ref"] for row in choices["checkpoints"]] == ["job:1/step:4", "job:1/step:2"]
-    assert "job:1/step:4" in choices["loaded"]
-    assert "tiny-char" in [row["ref"] for row in choices["builtin"]]
-
-
-def test_no_more_models_are_loaded_than_are_allowed(server: Server) -> None:
-    for model in ("tiny-char", "job:1/step:2", "job:1/step:4"):
-        ask(server, model)
-
-    assert set(server.client.get("/chat/choices")["loaded"]) == {"job:1/step:2", "job:1/step:4"}
-    assert len(children(server)) == 2
-
-
 def test_closing_the_request_ends_the_answer(server: Server) -> None:
     ask(server)
     with asking(server, sampling={"max_new_tokens": 500, "temperature": 0}) as events:
@@ -115,24 +101,6 @@ def test_closing_the_request_ends_the_answer(server: Server) -> None:
 
     assert done["type"] == "done"
     assert done["seconds"] < 5
-
-
-def test_all_models_answering_is_said(server: Server) -> None:
-    for model in ("job:1/step:2", "job:1/step:4"):
-        ask(server, model)
-    held = children(server)
-    for process in held:
-        process.suspend()
-    try:
-        with (
-            asking(server, "job:1/step:2"),
-            asking(server, "job:1/step:4"),
-            pytest.raises(Unavailable, match="2 models are loaded and all are answering"),
-        ):
-            server.client.post("/chat", {"model": "tiny-char", "messages": HELLO})
-    finally:
-        for process in held:
-            process.resume()
 
 
 def test_a_model_that_reads_nothing_keeps_nobody_else_waiting(server: Server) -> None:
@@ -205,6 +173,16 @@ def test_what_is_no_question_is_refused(server: Server, messages: list[dict[str,
         server.client.post("/chat", {"model": "tiny-char", "messages": messages})
 
 
+def test_the_answer_of_a_guest_is_no(server: Server) -> None:
+    link = server.client.post("/shares", {"job_id": 1})["link"]
+    with httpx.Client(base_url=server.client.url, trust_env=False) as guest:
+        guest.post("/api/guests", json={"job_id": 1, "key": link.partition("#key=")[2]})
+
+        assert guest.get("/api/jobs/1").status_code == 200
+        assert guest.post("/api/chat", json={"model": "tiny-char", "messages": HELLO}).status_code == 401
+        assert guest.get("/api/chat/choices").status_code == 401
+
+
 def test_a_killed_model_is_reported_and_started_again(server: Server) -> None:
     ask(server)
     [held] = [found for found in children(server) if found.pid == newest_child(server)]
@@ -218,18 +196,40 @@ def test_a_killed_model_is_reported_and_started_again(server: Server) -> None:
     assert ask(server)[1]["type"] == "done"
 
 
-def newest_child(server: Server) -> int:
-    return max(children(server), key=lambda found: found.create_time()).pid
+def test_a_checkpoint_answers_under_its_reference(server: Server) -> None:
+    newest = ask(server, "job:1/last")[0]
+
+    assert ask(server, "job:1/step:4")[0] == newest
+    choices = server.client.get("/chat/choices")
+    assert [row["ref"] for row in choices["checkpoints"]] == ["job:1/step:4", "job:1/step:2"]
+    assert "job:1/step:4" in choices["loaded"]
+    assert "tiny-char" in [row["ref"] for row in choices["builtin"]]
 
 
-def test_the_answer_of_a_guest_is_no(server: Server) -> None:
-    link = server.client.post("/shares", {"job_id": 1})["link"]
-    with httpx.Client(base_url=server.client.url, trust_env=False) as guest:
-        guest.post("/api/guests", json={"job_id": 1, "key": link.partition("#key=")[2]})
+def test_no_more_models_are_loaded_than_are_allowed(server: Server) -> None:
+    for model in ("tiny-char", "job:1/step:4", "job:1/step:2"):
+        ask(server, model)
 
-        assert guest.get("/api/jobs/1").status_code == 200
-        assert guest.post("/api/chat", json={"model": "tiny-char", "messages": HELLO}).status_code == 401
-        assert guest.get("/api/chat/choices").status_code == 401
+    assert set(server.client.get("/chat/choices")["loaded"]) == {"job:1/step:2", "job:1/step:4"}
+    assert len(children(server)) == 2
+
+
+def test_all_models_answering_is_said(server: Server) -> None:
+    for model in ("job:1/step:2", "job:1/step:4"):
+        ask(server, model)
+    held = children(server)
+    for process in held:
+        process.suspend()
+    try:
+        with (
+            asking(server, "job:1/step:2"),
+            asking(server, "job:1/step:4"),
+            pytest.raises(Unavailable, match="2 models are loaded and all are answering"),
+        ):
+            server.client.post("/chat", {"model": "tiny-char", "messages": HELLO})
+    finally:
+        for process in held:
+            process.resume()
 
 
 def test_models_end_when_idle_and_with_the_server(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 from finery.chat.specs import ChatSampling, ChatTurn
 from finery.chat.transcript import Conversation, read, write
 from finery.core.errors import InvalidSpec, NotFound, Unavailable
+from finery.models import loading, resolving
 from tests.conftest import shared_folder
 
 Chat = Callable[..., subprocess.CompletedProcess[str]]
@@ -94,7 +95,7 @@ def test_a_reset_forgets_all_but_the_system_prompt(chat: Chat) -> None:
 
 def test_two_models_answer_the_same_one_after_the_other(chat: Chat, chat_home: Path) -> None:
     folder = chat_home / "models" / "tiny-char"
-    chat("tiny-char", "-m", "x", *SHORT)  # makes sure that the folder is built
+    loading.materialize(resolving.resolve("tiny-char", home=chat_home), "tiny-char")
 
     done = chat("tiny-char", "--compare", str(folder), *SHORT, lines="one\ntwo\n")
 
