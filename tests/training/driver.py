@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class Bench:
         resume_from: Path | None = None,
         seed: int = 7,
         more_inputs: dict[str, ResolvedInput] | None = None,
+        processes: int = 1,
         **monitoring: Any,
     ) -> RunDir:
         """Write the run directory of an attempt.
@@ -62,6 +64,7 @@ class Bench:
             resume_from: Checkpoint of this job to go on from.
             seed: Start of every random stream.
             more_inputs: What other references of the task stand for.
+            processes: How many train together.
             monitoring: Fields of `monitoring`.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +80,13 @@ class Bench:
             "model": {"base": MODEL} | task.get("model", {}),
             "data": {"train": DATA} | task.get("data", {}),
         }
-        raw = {"kind": "train", "name": "test", "task": task, "monitoring": {"keep_checkpoints": 100} | monitoring}
+        raw = {
+            "kind": "train",
+            "name": "test",
+            "task": task,
+            "resources": {"gpus": 0, "processes": processes},
+            "monitoring": {"keep_checkpoints": 100} | monitoring,
+        }
         job = parse(JobSpec, raw).model_dump(mode="json")
         spec = RunSpec(
             job_id="1",
@@ -132,6 +141,8 @@ def _child(path: str, log: str) -> None:
     from finery.runtime import __main__ as runtime
 
     os.setsid()
+    # Processes that this one starts come from the same server; one of its own would import the engine again.
+    vars(forkserver._forkserver)["ensure_running"] = lambda: None
     handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     for number in (1, 2):
         os.dup2(handle, number)
@@ -158,9 +169,9 @@ def order(run_dir: RunDir, command: str, **values: float) -> None:
     append_line(run_dir.control, record.model_dump())
 
 
-def events(run_dir: RunDir, type_: str) -> list[dict[str, Any]]:
+def events(run_dir: RunDir, type_: str, *, writer: str = "rank0") -> list[dict[str, Any]]:
     """Events of one type, in order."""
-    lines = (run_dir.events / "rank0.jsonl").read_text().splitlines()
+    lines = (run_dir.events / f"{writer}.jsonl").read_text().splitlines()
     return [event for event in map(json.loads, lines) if event["type"] == type_]
 
 

@@ -28,7 +28,7 @@ from finery.core.settings import Settings
 from finery.jobs import checking, references, states
 from finery.jobs.resolving import Resolver, hub_tokens, job_secrets
 from finery.jobs.specs import JobSpec, PipelineSpec
-from finery.worker import afterlife, launch
+from finery.worker import afterlife, gpus, launch
 
 _POLL_SECONDS = 0.2
 _LINE_SECONDS = 10.0
@@ -192,6 +192,7 @@ def _fresh(file: Path | None, config: Path | None, overrides: list[str], setting
         job=spec.model_dump(mode="json"),
         inputs=inputs,
         seed=spec.seed if spec.seed is not None else int.from_bytes(os.urandom(3)),
+        gpus=gpus.first(spec.resources.gpus, gpus.visible(os.environ)),
         grace_seconds=spec.grace_seconds,
         code=git_state(base) or None,
     )
@@ -222,7 +223,12 @@ def _resumed(path: Path, settings: Settings) -> tuple[Path, RunSpec]:
     if good is None:
         console.warn(f"{folder} has no good checkpoint; the run starts from the beginning")
     attempt = before.attempt + 1
-    made = before.model_copy(update={"attempt": attempt, "resume_from": str(good) if good else None})
+    changes = {
+        "attempt": attempt,
+        "resume_from": str(good) if good else None,
+        "gpus": gpus.first(before.job.get("resources", {}).get("gpus"), gpus.visible(os.environ)),
+    }
+    made = before.model_copy(update=changes)
     return folder / f"attempt-{attempt}", made
 
 

@@ -74,6 +74,9 @@ class RunSpec(BaseModel):
     seed: int
     resume_from: str | None = None
     """Absolute path of the checkpoint to go on from."""
+    gpus: tuple[str, ...] | None = None
+    """The GPUs of the machine that are this attempt's alone, as CUDA_VISIBLE_DEVICES names them: `("0", "3")`. Empty is
+    a run on the CPU; None leaves it to the environment."""
     grace_seconds: float = 60.0
     """Time a child has to save and stop before its process group is killed."""
     code: dict[str, Any] | None = None

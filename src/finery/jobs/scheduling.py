@@ -1,6 +1,6 @@
 """Who runs next. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 PRIORITIES = {"high": 0, "normal": 10, "low": 20}
@@ -23,6 +23,18 @@ class Free:
     gpus: int
     all_gpus: int
     """Busy ones too."""
+
+
+def num_gpus(wanted: int | None, all_gpus: int) -> int:
+    """GPUs that a job takes; None asks for one where the machine has any."""
+    return min(1, all_gpus) if wanted is None else wanted
+
+
+def lowest_free(num: int, names: Sequence[str], held: Collection[str]) -> tuple[str, ...]:
+    """The first `num` GPUs of the machine that nobody holds."""
+    free = tuple(name for name in names if name not in held)
+    assert len(free) >= num, f"{num} GPUs for an attempt, but {len(free)} are free"
+    return free[:num]
 
 
 def pick(queue: Sequence[Waiting], free: Free) -> Waiting | None:

@@ -159,7 +159,9 @@ def claim(session: Session, *, worker: str, free: Free, now: datetime) -> Job | 
     """Lease the next job that fits, or None. Safe with several workers: the UPDATE names the state that it expects."""
     query = select(Job).where(Job.state == "queued").order_by(Job.priority, Job.id).limit(_QUEUE_AHEAD)
     rows = session.scalars(query).all()
-    queue = [Waiting(row.id, row.priority, row.spec["resources"]["gpus"]) for row in rows]
+    queue = [
+        Waiting(row.id, row.priority, scheduling.num_gpus(row.spec["resources"]["gpus"], free.all_gpus)) for row in rows
+    ]
     chosen = scheduling.pick(queue, free)
     if chosen is None:
         for row, waiting in zip(rows, queue, strict=True):
@@ -203,6 +205,7 @@ def begin_attempt(
     host: str,
     worker: str,
     now: datetime,
+    gpus: Sequence[str] | None = None,
 ) -> Attempt:
     """Record an attempt with all that its child will be told, before anything is spawned.
 
@@ -210,7 +213,13 @@ def begin_attempt(
         runs: Folder of all run directories.
         inputs: What could be resolved only now, such as another job's checkpoint.
         resume_from: Checkpoint to go on from; its files are known to be good.
+        gpus: Names of the machine's GPUs; the attempt gets the first that no live attempt on this host holds. None
+            assigns none and hides none, as for a job that does not say and a machine without any.
     """
+    given, wanted = None, job.spec["resources"]["gpus"]
+    if gpus or (gpus is not None and wanted is not None):
+        num = scheduling.num_gpus(wanted, len(gpus))
+        given = scheduling.lowest_free(num, gpus, held_gpus(live_attempts(session, host=host)))
     job.attempt += 1
     job.ended_at = None
     job.started_at = job.started_at or now
@@ -221,6 +230,7 @@ def begin_attempt(
         inputs={ref: ResolvedInput.model_validate(found) for ref, found in job.inputs.items()} | inputs,
         seed=job.seed,
         resume_from=resume_from.path if resume_from else None,
+        gpus=given,
         grace_seconds=job.spec["grace_seconds"],
         code=job.code,
     )
@@ -246,6 +256,11 @@ def live_attempts(session: Session, *, host: str) -> list[Attempt]:
     """Attempts on this host that have not been settled."""
     query = select(Attempt).where(Attempt.is_settled.is_(False), Attempt.host == host)
     return list(session.scalars(query.order_by(Attempt.id)))
+
+
+def held_gpus(attempts: Sequence[Attempt]) -> set[str]:
+    """GPUs that these attempts were given."""
+    return {name for attempt_ in attempts for name in attempt_.run_spec.get("gpus") or ()}
 
 
 def apply_event(session: Session, job: Job, attempt_: Attempt, event: Event, *, now: datetime) -> None:

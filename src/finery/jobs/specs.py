@@ -1,15 +1,16 @@
 """The job file, and how jobs look from outside."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from finery.core.events import Event
 from finery.core.rundir import ProcessIdentity
 from finery.core.spec import ADVANCED, Spec, View
 from finery.evaluation.specs import EvaluateSpec
-from finery.training.specs import CompareSpec, TrainTask
+from finery.jobs.resources import ResourceSpec
+from finery.training.specs import CompareSpec, TrainTask, processes
 
 JobState = Literal[
     "created",
@@ -29,14 +30,6 @@ Verb = Literal["pause", "resume", "cancel", "retry", "checkpoint", "set"]
 JOB_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,79}$"
 RecipeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 """Letters, digits, dot, underscore and hyphen, at most 64 characters."""
-
-
-class ResourceSpec(Spec):
-    """What a job occupies while it runs."""
-
-    gpus: int = Field(0, ge=0)
-    cpu_threads: int | None = Field(None, ge=1)
-    """Threads for matrix work; None takes all cores. One thread makes results bit-reproducible."""
 
 
 class MonitoringSpec(Spec):
@@ -77,13 +70,30 @@ class TrainJob(JobBase):
     kind: Literal["train"]
     task: TrainTask
 
+    @model_validator(mode="after")
+    def _batches_fall_to_processes(self) -> Self:
+        processes.check(self.task, self.resources.num_processes)
+        return self
 
-class EvaluateJob(JobBase):
+
+class _SingleJob(JobBase):
+    """A job that one process does."""
+
+    @model_validator(mode="after")
+    def _has_one_process(self) -> Self:
+        if self.resources.num_processes > 1:
+            raise ValueError(
+                "only jobs of kind train run in several processes; remove resources.processes, and ask for one GPU"
+            )
+        return self
+
+
+class EvaluateJob(_SingleJob):
     kind: Literal["evaluate"]
     task: EvaluateSpec
 
 
-class CompareJob(JobBase):
+class CompareJob(_SingleJob):
     kind: Literal["compare"]
     task: CompareSpec
 

@@ -34,7 +34,7 @@ def load_quantized(path: Path, quantization: Quantization, *, dtype: str, comput
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         path,
         quantization_config=config(quantization, compute_dtype),
-        device_map={"": loading.device()},
+        device_map={"": _place()},
         dtype=loading.resolve_dtype(dtype),
         use_safetensors=True,
         trust_remote_code=False,
@@ -62,7 +62,7 @@ def load_reward_model(path: Path, quantization: Quantization) -> PreTrainedModel
         path,
         num_labels=1,
         quantization_config=settings,
-        device_map={"": loading.device()},
+        device_map={"": _place()},
         dtype=loading.resolve_dtype("auto"),
         use_safetensors=True,
         trust_remote_code=False,
@@ -80,6 +80,12 @@ def config(quantization: Quantization, compute_dtype: str) -> BitsAndBytesConfig
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=loading.resolve_dtype(compute_dtype),
     )
+
+
+def _place() -> torch.device:
+    """This process's device, with its number: beside others that train, each has its own."""
+    found = loading.device()
+    return torch.device("cuda", torch.cuda.current_device()) if found.type == "cuda" else found
 
 
 def keep_gradients(model: torch.nn.Module) -> None:

@@ -29,6 +29,7 @@ from finery.core.rundir import (
     read_commands,
 )
 from finery.training import memory
+from finery.training.specs.processes import number as processes_of
 
 if TYPE_CHECKING:
     from finery.runtime.resources import ResourceWatch
@@ -131,7 +132,9 @@ class Supervisor:
         if self._kill_at is not None and time.monotonic() >= self._kill_at and killed_by:
             return self._why_killed
         if killed_by == "SIGKILL" and oom_kills:
-            advice = memory.advice(self._spec.job.get("task", {}))
+            resources = self._spec.job.get("resources", {})
+            num = processes_of(gpus=resources.get("gpus"), processes=resources.get("processes"))
+            advice = memory.advice(self._spec.job.get("task", {}), num)
             return "; ".join(["killed by the kernel, out of memory", *([advice] if advice else [])])
         if killed_by:
             return f"killed by {killed_by}"

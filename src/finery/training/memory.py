@@ -15,32 +15,32 @@ class OutOfMemory(Unavailable):
     code = "out_of_memory"
 
 
-def micro_batch_size(task: Mapping[str, Any]) -> int:
+def micro_batch_size(task: Mapping[str, Any], num_processes: int = 1) -> int:
     """Rows (or completions) of one forward and backward pass of a training task, as plain data."""
-    return int(task.get("micro_batch_size") or _batch_size(task))
+    return int(task.get("micro_batch_size") or _batch_size(task) // num_processes)
 
 
-def largest_pass(task: Mapping[str, Any]) -> str:
-    """The setting that bounds what one forward and backward pass holds, with its value."""
+def largest_pass(task: Mapping[str, Any], num_processes: int = 1) -> str:
+    """The setting that bounds what one forward and backward pass of a process holds, with its value."""
     if task.get("packing"):
         return f"data.max_tokens: {task['data']['max_tokens']}"
-    return f"micro_batch_size: {micro_batch_size(task)}"
+    return f"micro_batch_size: {micro_batch_size(task, num_processes)}"
 
 
-def advice(task: Mapping[str, Any]) -> str:
+def advice(task: Mapping[str, Any], num_processes: int = 1) -> str:
     """Settings that would need less memory and that the task can have, the cheapest first. Empty where the task is not
     one of training."""
     if "algorithm" not in task:
         return ""
     found = []
-    for path, values in _cheaper(task):
+    for path, values in _cheaper(task, num_processes):
         value = next((value for value in values if _is_possible(task, path, value)), None)
         if value is not None:
             found.append(f"{path}: {value if isinstance(value, str) else json.dumps(value)}")
     return f"try {', or '.join(found)}" if found else "try a smaller model"
 
 
-def error(task: Mapping[str, Any], *, while_: str, peak: int, limit: int) -> OutOfMemory:
+def error(task: Mapping[str, Any], *, while_: str, peak: int, limit: int, num_processes: int = 1) -> OutOfMemory:
     """The one error that ends the run.
 
     Args:
@@ -48,16 +48,17 @@ def error(task: Mapping[str, Any], *, while_: str, peak: int, limit: int) -> Out
         while_: What was going on.
         peak: Most bytes that were held.
         limit: Bytes that there are.
+        num_processes: Processes that train.
     """
     amounts = f"peak {peak / 2**30:.1f} GiB of {limit / 2**30:.1f} GiB"
-    return OutOfMemory(f"out of memory while {while_} ({amounts}); {advice(task)}")
+    return OutOfMemory(f"out of memory while {while_} ({amounts}); {advice(task, num_processes)}")
 
 
-def _cheaper(task: Mapping[str, Any]) -> list[tuple[str, list[Any]]]:
+def _cheaper(task: Mapping[str, Any], num_processes: int) -> list[tuple[str, list[Any]]]:
     """Dotted paths of settings and values of each that need less memory, the nearest to the present one first."""
     model, longest = task.get("model", {}), task.get("data", {}).get("max_tokens", 0)
-    half = micro_batch_size(task) // 2
-    sizes = [size for size in range(half, 0, -1) if _batch_size(task) % size == 0]
+    half = micro_batch_size(task, num_processes) // 2
+    sizes = [size for size in range(half, 0, -1) if _batch_size(task) // num_processes % size == 0]
     return [
         ("data.max_tokens", [longest // 2] if task.get("packing") else []),
         ("micro_batch_size", [] if task.get("packing") else sizes),

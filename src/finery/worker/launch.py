@@ -9,6 +9,7 @@ from pathlib import Path
 from finery.core import processes
 from finery.core.environment import child_environment
 from finery.core.rundir import RunDir, RunSpec
+from finery.worker import gpus
 
 
 def start(
@@ -30,9 +31,10 @@ def start(
     argv = [sys.executable, "-P", "-m", "finery.runtime.supervisor", str(run_dir.path)]
     if parent is not None:
         argv += ["--parent", str(parent)]
+    environment = child_environment(os.environ, cpu_threads=threads, tokens=tokens)
     return processes.spawn_detached(
         argv,
         stdout=run_dir.stdout.with_name("supervisor.log"),
-        env=child_environment(os.environ, cpu_threads=threads, tokens=tokens),
+        env=environment | gpus.variables(spec.gpus, os.environ),
         cwd=run_dir.path,
     )

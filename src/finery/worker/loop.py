@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from finery.core import checkpoints
@@ -23,7 +24,7 @@ from finery.jobs.specs import JobSpec
 from finery.jobs.tables import Attempt, Checkpoint, ControlRequest, Job
 from finery.monitoring import ingest, parsing
 from finery.monitoring import service as monitoring
-from finery.worker import afterlife, launch
+from finery.worker import afterlife, gpus, launch
 from finery.worker.transport import LocalTransport
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,15 @@ _MAX_LAUNCHES = 3
 class Worker:
     """One worker of one home."""
 
-    def __init__(self, db: Database, settings: Settings, clock: Clock):
+    def __init__(self, db: Database, settings: Settings, clock: Clock, *, gpu_names: Sequence[str] | None = None):
+        """Take the home.
+
+        Args:
+            db: Where jobs are.
+            settings: Of this installation.
+            clock: What time it is.
+            gpu_names: GPUs that attempts are given; None means all that this process may use.
+        """
         self._db = db
         self._settings = settings
         self._clock = clock
@@ -49,7 +58,7 @@ class Worker:
         self._supervisors: dict[int, subprocess.Popen[bytes]] = {}
         self._launches: dict[int, int] = {}
         self._complained: set[int] = set()
-        self._num_gpus = _count_gpus()
+        self._gpus = tuple(gpus.visible(os.environ) if gpu_names is None else gpu_names)
         self._seen_at = 0.0
         self._lock = self._take_lock()
 
@@ -137,9 +146,9 @@ class Worker:
         with self._db.session() as session:
             live = jobs.live_attempts(session, host=self._host)
             running = [attempt for attempt in live if attempt.run_spec["job"]["kind"] != "external"]
-            used = sum(attempt.run_spec["job"]["resources"]["gpus"] for attempt in running)
             slots = self._settings.max_running_jobs - len(running)
-            free = Free(slots=slots, gpus=self._num_gpus - used, all_gpus=self._num_gpus)
+            num_free = len(set(self._gpus) - jobs.held_gpus(live))
+            free = Free(slots=slots, gpus=num_free, all_gpus=len(self._gpus))
             job = jobs.claim(session, worker=self._name, free=free, now=self._clock.now())
         if job is None:
             return False
@@ -162,6 +171,7 @@ class Worker:
                 host=self._host,
                 worker=self._name,
                 now=self._clock.now(),
+                gpus=self._gpus,
             )
         self._launch(attempt)
         log.info("job started id=%s attempt=%s", job.id, attempt.number)
@@ -256,12 +266,3 @@ def _never_started(cause: str) -> ExitRecord:
         cause=cause,
         recorded_by="worker",
     )
-
-
-def _count_gpus() -> int:
-    """GPUs of this machine, as the driver lists them."""
-    try:
-        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=True)
-    except (FileNotFoundError, subprocess.SubprocessError):
-        return 0
-    return len(done.stdout.splitlines())

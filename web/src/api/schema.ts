@@ -1547,11 +1547,7 @@ export interface components {
              * @description Name of the recipe that this job file started from; its page shows what was changed.
              */
             recipe?: string | null;
-            /**
-             * @default {
-             *       "gpus": 0
-             *     }
-             */
+            /** @default {} */
             resources?: components["schemas"]["ResourceSpec"];
             /**
              * Seed
@@ -1829,13 +1825,12 @@ export interface components {
              * @default {
              *       "completions_per_prompt": 8,
              *       "max_new_tokens": 96,
-             *       "precision": "full",
              *       "temperature": 1,
              *       "top_k": 0,
              *       "top_p": 1
              *     }
              */
-            rollout?: components["schemas"]["QuickRolloutSpec"];
+            rollout?: components["schemas"]["RolloutSpec"];
         };
         /**
          * DataSpec
@@ -2145,11 +2140,7 @@ export interface components {
              * @description Name of the recipe that this job file started from; its page shows what was changed.
              */
             recipe?: string | null;
-            /**
-             * @default {
-             *       "gpus": 0
-             *     }
-             */
+            /** @default {} */
             resources?: components["schemas"]["ResourceSpec"];
             /**
              * Seed
@@ -2258,11 +2249,7 @@ export interface components {
              * @description Name of the recipe that this job file started from; its page shows what was changed.
              */
             recipe?: string | null;
-            /**
-             * @default {
-             *       "gpus": 0
-             *     }
-             */
+            /** @default {} */
             resources?: components["schemas"]["ResourceSpec"];
             /**
              * Seed
@@ -2581,13 +2568,12 @@ export interface components {
              * @default {
              *       "completions_per_prompt": 8,
              *       "max_new_tokens": 96,
-             *       "precision": "full",
              *       "temperature": 1,
              *       "top_k": 0,
              *       "top_p": 1
              *     }
              */
-            rollout?: components["schemas"]["QuickRolloutSpec"];
+            rollout?: components["schemas"]["RolloutSpec"];
             /**
              * Scale Rewards
              * @description Standard deviation that advantages are divided by.
@@ -3921,48 +3907,6 @@ export interface components {
             start_time: number;
         };
         /**
-         * QuickRolloutSpec
-         * @description How completions are drawn from the policy.
-         */
-        QuickRolloutSpec: {
-            /**
-             * Completions Per Prompt
-             * @description Size of a group. The group's mean reward is the baseline, so one is not enough.
-             * @default 8
-             */
-            completions_per_prompt?: number;
-            /**
-             * Max New Tokens
-             * @default 96
-             */
-            max_new_tokens?: number;
-            /**
-             * Precision
-             * @description `int8` draws from weights rounded to 8 bits where they are float32 on a CPU: twice as fast or more. The loss then
-             *     takes the probabilities that the tokens were drawn with as the old ones, so that its ratio, and its clipping, make
-             *     up for the difference; `rollout_logprob_gap_mean` shows it. Without effect on a GPU and with bfloat16.
-             * @default full
-             * @enum {string}
-             */
-            precision?: "full" | "int8";
-            /**
-             * Temperature
-             * @default 1
-             */
-            temperature?: number;
-            /**
-             * Top K
-             * @description 0 considers every token.
-             * @default 0
-             */
-            top_k?: number;
-            /**
-             * Top P
-             * @default 1
-             */
-            top_p?: number;
-        };
-        /**
          * RecipeDifferences
          * @description What was changed of the recipe that a job started from.
          */
@@ -4159,14 +4103,22 @@ export interface components {
         ResourceSpec: {
             /**
              * Cpu Threads
-             * @description Threads for matrix work; None takes all cores. One thread makes results bit-reproducible.
+             * @description Threads for matrix work, of all processes together; None takes all cores. One thread makes results
+             *     bit-reproducible.
              */
             cpu_threads?: number | null;
             /**
              * Gpus
-             * @default 0
+             * @description GPUs that are this job's alone while it runs. None takes one where the machine has any; 0 runs on the CPU. A
+             *     training job is trained on all of them at once, by one process each.
              */
-            gpus?: number;
+            gpus?: number | null;
+            /**
+             * Processes
+             * @description Processes that train together, each on its share of every batch; None is one per GPU, at least one. Several on a
+             *     CPU need `gpus: 0`. Batch sizes stay those of the whole step; only `micro_batch_size` is per process.
+             */
+            processes?: number | null;
         };
         /**
          * RewardMean
@@ -4923,11 +4875,7 @@ export interface components {
              * @description Name of the recipe that this job file started from; its page shows what was changed.
              */
             recipe?: string | null;
-            /**
-             * @default {
-             *       "gpus": 0
-             *     }
-             */
+            /** @default {} */
             resources?: components["schemas"]["ResourceSpec"];
             /**
              * Seed

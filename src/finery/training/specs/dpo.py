@@ -8,7 +8,7 @@ from finery.core.spec import ADVANCED
 from finery.training.specs.preference import PreferenceSpec
 
 _SMOOTHED = ("robust", "exo_pair", "aot", "aot_unpaired")
-_SORTED = ("aot", "aot_unpaired")
+SORTED = ("aot", "aot_unpaired")
 
 
 class DpoSpec(PreferenceSpec):
@@ -58,7 +58,7 @@ class DpoSpec(PreferenceSpec):
 
     @model_validator(mode="after")
     def _sorted_losses_see_the_batch(self) -> Self:
-        if self.loss_type in _SORTED and self.micro_batch_size not in (None, self.batch_size):
+        if self.loss_type in SORTED and self.micro_batch_size not in (None, self.batch_size):
             raise ValueError(
                 f"loss_type {self.loss_type} sorts the rows that are computed together, so micro_batch_size would "
                 "change the loss; leave it out, or set another loss_type"

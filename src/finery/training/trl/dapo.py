@@ -9,7 +9,7 @@ from trl import GRPOConfig
 from finery.core.rundir import Run
 from finery.models.generation import Completion
 from finery.training.specs import DapoSpec
-from finery.training.trl import groups, setup
+from finery.training.trl import groups, setup, world
 from finery.training.trl import rows as data
 from finery.training.trl.grpo import FineryGrpoTrainer, loss_arguments
 from finery.training.trl.rollouts import Rollout
@@ -37,7 +37,7 @@ class FineryDapoTrainer(FineryGrpoTrainer):
 
     def draw_batch(self, rows: Sequence[int]) -> list[Rollout]:
         size, weights = self.task.rollout.completions_per_prompt, self.reward_weights.tolist()
-        drawn = self.draw(rows)
+        drawn = super().draw_batch(rows)
         self._note_drawn(drawn)
         num_rounds, num_resampled = 1, 0
         while num_rounds < self.task.dynamic_sampling_rounds:
@@ -46,7 +46,8 @@ class FineryDapoTrainer(FineryGrpoTrainer):
             ]
             if not equal:
                 break
-            fresh = self.draw([row for row in self._next_spares(len(equal)) for _ in range(size)])
+            spares = [row for row in self._next_spares(len(equal)) for _ in range(size)]
+            fresh = world.gathered(self.draw(world.own(spares)))
             self._note_drawn(fresh)
             for number, start in enumerate(equal):
                 drawn[start : start + size] = fresh[number * size : (number + 1) * size]

@@ -39,11 +39,9 @@ class FineryDpoTrainer(preference.ReferencedTrainer, DPOTrainer):
 def make_trainer(task: DpoSpec, run: Run, loaded: setup.Loaded) -> FineryDpoTrainer:
     """A trainer that is ready to start or to resume."""
     pairs = preference.pairs(run, task.data, loaded.tokenizer)
-    micro = task.micro_batch_size or task.batch_size
     arguments = {
         **setup.common_arguments(task.optim, task.model, run),
-        "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": task.batch_size // micro,
+        **setup.batches(task.batch_size, task.micro_batch_size),
         "beta": task.beta,
         "loss_type": [task.loss_type],
         "label_smoothing": task.label_smoothing,

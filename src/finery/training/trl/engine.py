@@ -8,11 +8,12 @@ from typing import Final
 import transformers
 
 from finery.core import checkpoints
+from finery.core.errors import InvalidSpec
 from finery.core.hooks import Decision
 from finery.core.rundir import Run, Stopped
 from finery.training.memory import largest_pass
 from finery.training.specs import TrainTask
-from finery.training.trl import setup
+from finery.training.trl import setup, world
 from finery.training.trl.guards import GradientGuard, memory_watched
 from finery.training.trl.steps import StepCallback, remove_native
 
@@ -23,24 +24,39 @@ TRAINERS: Final = {
 """Algorithm -> module beside this one; its `make_trainer(task, run, loaded)` gives one ready to start or to resume."""
 
 
+def modules(task: TrainTask) -> tuple[str, ...]:
+    """What is imported to train a task."""
+    return (__name__, f"finery.training.trl.{TRAINERS[task.algorithm]}")
+
+
 def execute(task: TrainTask, run: Run) -> None:
-    """Train to the last step, or to the step after which a stop was asked for.
+    """Train to the last step, or to the step after which a stop was asked for; in each process of several alike.
 
     Raises:
+        InvalidSpec: the checkpoint to go on from was saved by another number of processes.
         Stopped: a pause or cancel was asked for; the checkpoint of that step is saved.
         OutOfMemory, NoGradient: it cannot go on.
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
     warnings.filterwarnings("ignore", message=r"(?s).*trl\.experimental")
-    transformers.logging.set_verbosity_warning()
+    if world.rank() == 0:
+        transformers.logging.set_verbosity_warning()
+    else:  # what it warns of has been said
+        transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    checkpoints.remove_debris(run.dir.checkpoints)
+    if world.rank() == 0:
+        checkpoints.remove_debris(run.dir.checkpoints)
+    _check_resume(run)
     monitoring = run.spec.job["monitoring"]
     with memory_watched(task, f"loading {task.model.base}"):
-        loaded = setup.load(task, run)
+        with world.first():
+            loaded = setup.load(task, run)
         trainer = import_module(f"finery.training.trl.{TRAINERS[task.algorithm]}").make_trainer(task, run, loaded)
     if task.model.quantize != "none":
         setup.keep_precision(trainer.model)
+    world.start_alike(parameter for parameter in trainer.model.parameters() if parameter.requires_grad)
+    if world.rank() > 0:
+        transformers.set_seed(world.seed(run.seed))
     trainer.finery_run = run
     trainer.keep_last = monitoring["keep_checkpoints"]
     steps = StepCallback(run, monitoring["checkpoint_interval"])
@@ -48,9 +64,21 @@ def execute(task: TrainTask, run: Run) -> None:
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.add_callback(GradientGuard(run, task))
     trainer.add_callback(steps)
-    with closing(trainer), memory_watched(task, f"training at {largest_pass(task.model_dump())}"):
+    with closing(trainer), memory_watched(task, f"training at {largest_pass(task.model_dump(), world.size())}"):
         trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
-    remove_native(run)
+    if world.rank() == 0:
+        remove_native(run)
     is_early = trainer.state.global_step < task.optim.steps
     if is_early and steps.decision in (Decision.PAUSE, Decision.CANCEL):
         raise Stopped(steps.decision)
+
+
+def _check_resume(run: Run) -> None:
+    """Refuse a checkpoint whose random streams and buffers are those of another number of processes."""
+    manifest = checkpoints.read_manifest(run.resume_from) if run.resume_from else None
+    if manifest is not None and manifest.world_size != world.size():
+        raise InvalidSpec(
+            f"the checkpoint of step {manifest.step} was saved by {manifest.world_size} processes and this attempt has "
+            f"{world.size()}; set resources.processes: {manifest.world_size}, or start a new job with the checkpoint "
+            "as model.base"
+        )

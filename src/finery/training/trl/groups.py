@@ -23,7 +23,7 @@ from finery.models import chat
 from finery.models.generation import Completion, Sampling, generate
 from finery.training import scoring
 from finery.training.specs.groups import GroupSpec, ReferencedSpec
-from finery.training.trl import rollouts, setup
+from finery.training.trl import rollouts, setup, world
 from finery.training.trl import rows as data
 from finery.training.trl.logprobs import completion_logprobs
 from finery.training.trl.rollouts import Rollout
@@ -117,6 +117,8 @@ class GroupTrainer(ExactTrainer):
 
     def draw(self, rows: Sequence[int]) -> list[Rollout]:
         """A scored completion for the prompt of each of these rows."""
+        if not rows:
+            return []
         with self.phases.during("generating"):
             started = time.perf_counter()
             completions = generate(
@@ -126,8 +128,7 @@ class GroupTrainer(ExactTrainer):
                 generator=self.sampler,
                 with_logprobs=True,
             )
-            num_tokens = sum(len(completion.token_ids) for completion in completions)
-            self.tally.add("generation_tokens_per_second", num_tokens, time.perf_counter() - started)
+            rollouts.note_speed(self.tally, completions, time.perf_counter() - started)
         ids = [completion.token_ids for completion in completions]
         texts = self.processing_class.batch_decode(ids, skip_special_tokens=True)
         with self.phases.during("rewarding"):
@@ -139,51 +140,53 @@ class GroupTrainer(ExactTrainer):
     ) -> list[tuple[float, ...]]:
         """Unweighted scores of each completion, in the order of `reward_func_names`."""
         columns = self.scorer.score(texts, rows, step=self.state.global_step + 1)
-        for name, value in self.scorer.metrics().items():
-            if name == "reward_errors":
-                self.tally.increase(name, value)
-            else:
-                self.tally.raise_to(name, value)
+        rollouts.note_scorer(self.tally, self.scorer.metrics())
         return list(zip(*columns, strict=True))
 
     def draw_batch(self, rows: Sequence[int]) -> list[Rollout]:
-        """The rollouts of a step, from the rows whose turn it is; a row is repeated for each completion."""
-        return self.draw(rows)
+        """The rollouts of a step in all processes, each from the rows whose turn it is; a row is repeated for each
+        completion."""
+        return world.gathered(self.draw(rows))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         # TRL's sampler repeats prompts; ExactTrainer's does not.
         return super(ExactTrainer, self)._get_train_sampler(train_dataset)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        self._rollouts = self.draw_batch([int(one["prompt"]) for one in inputs])
+        everyone = self.draw_batch([int(one["prompt"]) for one in inputs])
+        self._rollouts = list(world.own(everyone))
         visited = [{"prompt": str(rollout.row)} for rollout in self._rollouts]
         output: dict[str, Any] = super()._generate_and_score_completions(visited)
         device = self.accelerator.device
         logprobs = [torch.tensor(rollout.completion.logprobs, device=device) for rollout in self._rollouts]
         output["sampling_per_token_logps"] = pad_sequence(logprobs, batch_first=True)
-        _leave_out(output, [math.isnan(sum(one.rewards)) for one in self._rollouts])
-        weights = self.reward_weights.tolist()
-        rollouts.note(self.tally, self._rollouts, weights)
-        self.tally.add("advantage_mean", output["advantages"].mean().item())
-        self.tally.add("advantage_std", output["advantages"].std().item())
-        step = self.state.global_step + 1
-        if self.samples_per_step and rollouts.is_due(step, self.task.steps_per_batch, self.sample_interval):
-            group = self.task.rollout.completions_per_prompt
-            advantages = output["advantages"].tolist()
-            records = [
-                rollouts.record(
-                    rollout,
-                    self.rows[rollout.row],
-                    names=self.reward_func_names,
-                    weights=weights,
-                    advantage=advantages[index],
-                    group=index // group,
-                    step=step,
-                )
-                for index, rollout in enumerate(self._rollouts[: self.samples_per_step])
-            ]
-            self.finery_run.samples("rollouts", records, step)
+        _leave_out(output, [math.isnan(sum(one.rewards)) for one in everyone])
+        rollouts.note(self.tally, everyone, self.reward_weights.tolist())
+        advantages = world.joined(output["advantages"])
+        self.tally.add("advantage_mean", advantages.mean().item())
+        self.tally.add("advantage_std", advantages.std().item())
+        if world.rank() == 0:
+            self._record(everyone, advantages.tolist(), self.state.global_step + 1)
         return output
+
+    def _record(self, drawn: Sequence[Rollout], advantages: Sequence[float], step: int) -> None:
+        """Keep rollouts for people to read, if this batch serves a step whose turn it is."""
+        if not (self.samples_per_step and rollouts.is_due(step, self.task.steps_per_batch, self.sample_interval)):
+            return
+        group, weights = self.task.rollout.completions_per_prompt, self.reward_weights.tolist()
+        records = [
+            rollouts.record(
+                rollout,
+                self.rows[rollout.row],
+                names=self.reward_func_names,
+                weights=weights,
+                advantage=advantages[index],
+                group=index // group,
+                step=step,
+            )
+            for index, rollout in enumerate(drawn[: self.samples_per_step])
+        ]
+        self.finery_run.samples("rollouts", records, step)
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return [self.prompt_ids[int(row)] for row in prompts], None, {}
@@ -284,11 +287,12 @@ class GroupTrainer(ExactTrainer):
 
 
 def _leave_out(output: dict[str, Any], is_out: list[bool]) -> None:
-    """Take completions without a reward out of the loss, its KL term and its entropy bonus."""
+    """Take completions without a reward, of those of all processes, out of the loss, its KL term and its entropy
+    bonus."""
     if not any(is_out):
         return
     mask_BC = output["completion_mask"].clone()
-    is_out_B = torch.tensor(is_out, device=mask_BC.device)
+    is_out_B = torch.tensor(world.own(is_out), device=mask_BC.device)
     mask_BC[is_out_B] = 0
     output["completion_mask"] = mask_BC
     # The loss will find log-probability 0 at what is masked; anything else here would be a ratio of its own, or inf.
@@ -297,7 +301,7 @@ def _leave_out(output: dict[str, Any], is_out: list[bool]) -> None:
             output[name] = output[name].clone()
             output[name][is_out_B] = 0
     if "num_items_in_batch" in output:
-        output["num_items_in_batch"] = mask_BC.sum()
+        output["num_items_in_batch"] = world.summed(mask_BC.sum())
 
 
 def make(
@@ -349,7 +353,7 @@ def make(
         top_k=task.rollout.top_k,
     )
     trainer.scorer = scoring.Scorer(task.rewards, run)
-    trainer.sampler = torch.Generator(trainer.accelerator.device).manual_seed(run.seed)
+    trainer.sampler = torch.Generator(trainer.accelerator.device).manual_seed(world.seed(run.seed))
     monitoring = run.spec.job["monitoring"]
     trainer.sample_interval = monitoring["sample_interval"]
     trainer.samples_per_step = monitoring["samples_per_step"]
@@ -357,13 +361,11 @@ def make(
 
 
 def _arguments(task: GroupSpec, run: Run) -> dict[str, Any]:
-    batch = task.prompts_per_step * task.rollout.completions_per_prompt
-    micro = task.micro_batch_size or batch
+    cut = setup.batches(task.prompts_per_step * task.rollout.completions_per_prompt, task.micro_batch_size)
     return {
         **setup.common_arguments(task.optim, task.model, run),
-        "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": batch // micro,
-        "steps_per_generation": batch // micro,
+        **cut,
+        "steps_per_generation": cut["gradient_accumulation_steps"],
         "num_generations": task.rollout.completions_per_prompt,
         "num_iterations": task.num_iterations,
         "max_completion_length": task.rollout.max_new_tokens,

@@ -13,6 +13,7 @@ from finery.core.errors import FineryError
 from finery.core.rundir import Run
 from finery.training import memory
 from finery.training.specs import TrainTask
+from finery.training.trl import world
 
 _NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc", "out of memory")
 """What torch's RuntimeErrors say about it, whichever allocator has failed."""
@@ -42,7 +43,9 @@ def memory_watched(task: TrainTask, while_: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         peak, limit = _peak_and_limit(error)
-        raise memory.error(task.model_dump(mode="json"), while_=while_, peak=peak, limit=limit) from error
+        raise memory.error(
+            task.model_dump(mode="json"), while_=while_, peak=peak, limit=limit, num_processes=world.size()
+        ) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from trl import KTOConfig, KTOTrainer
 from finery.core.errors import InvalidSpec
 from finery.core.rundir import Run
 from finery.training.specs import KtoSpec
-from finery.training.trl import preference, setup
+from finery.training.trl import preference, setup, world
 from finery.training.trl import rows as data
 from finery.training.trl.tally import Tally
 
@@ -58,7 +58,8 @@ class FineryKtoTrainer(preference.ReferencedTrainer, KTOTrainer):
         self.step_kl = torch.zeros(1, device=device)
         if self.calculate_KL and found[0]:
             with self.phases.during("reference"), torch.no_grad():
-                self.step_kl = torch.cat([self._log_ratios(batch) for batch in found[0]]).mean()[None]
+                ratios = torch.cat([self._log_ratios(batch) for batch in found[0]])
+                self.step_kl = world.summed(ratios.mean())[None] / world.size()
         return found
 
     def _log_ratios(self, batch: dict[str, Tensor]) -> Tensor:
@@ -120,11 +121,9 @@ def make_trainer(task: KtoSpec, run: Run, loaded: setup.Loaded) -> FineryKtoTrai
                 f"{task.data.train} has one; add some, or set loss_type: apo_zero_unpaired"
             )
         columns["other"] = mismatched([answer["prompt_ids"] for answer in answers], visits, task.batch_size)
-    micro = task.micro_batch_size or task.batch_size
     arguments = {
         **setup.common_arguments(task.optim, task.model, run),
-        "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": task.batch_size // micro,
+        **setup.batches(task.batch_size, task.micro_batch_size),
         "beta": task.beta,
         "loss_type": task.loss_type,
         "desirable_weight": task.desirable_weight,

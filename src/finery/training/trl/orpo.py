@@ -13,9 +13,10 @@ from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 from finery.core.rundir import Run
 from finery.training.specs import OrpoSpec
-from finery.training.trl import preference, setup
+from finery.training.trl import preference, setup, world
 from finery.training.trl.dpo import Collator
 from finery.training.trl.steps import ExactTrainer
+from finery.training.trl.tally import Tally
 
 _UNUSED = frozenset(
     {
@@ -46,6 +47,10 @@ class FineryOrpoTrainer(ExactTrainer, ORPOTrainer):
     loss_is_scaled_for_ga = False
     loss_on: str
     _total_train_tokens = 0
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        self.tally = Tally()
+        super().__init__(*args, **kwargs)
 
     @staticmethod
     def tokenize_row(feature: dict[str, Any]) -> dict[str, Any]:
@@ -78,25 +83,24 @@ class FineryOrpoTrainer(ExactTrainer, ORPOTrainer):
         sft_loss = -output.log_probs[is_sft_2BS].sum() / num_labels * self.current_gradient_accumulation_steps
         loss: Tensor = sft_loss - terms_B.mean()
         self._note(output, is_sft_2BS, attention_2BT)
-        self.store_metrics(
-            {
-                "rewards/chosen": chosen_rewards_B.mean().item(),
-                "rewards/rejected": rejected_rewards_B.mean().item(),
-                "rewards/margins": (chosen_rewards_B - rejected_rewards_B).mean().item(),
-                "rewards/accuracies": (chosen_B > rejected_B).float().mean().item(),
-                "logps/chosen": chosen_B.mean().item(),
-                "logps/rejected": rejected_B.mean().item(),
-                "nll_loss": sft_loss.item(),
-                "log_odds_ratio": log_ratio.item(),
-                "log_odds_chosen": log_odds.item(),
-            }
-        )
+        of_pairs = {
+            "rewards/chosen": chosen_rewards_B,
+            "rewards/rejected": rejected_rewards_B,
+            "rewards/margins": chosen_rewards_B - rejected_rewards_B,
+            "rewards/accuracies": chosen_B > rejected_B,
+            "logps/chosen": chosen_B,
+            "logps/rejected": rejected_B,
+        }
+        for name, values_B in of_pairs.items():
+            self.tally.add(name, values_B.sum().item(), len(values_B))
+        for name, mean in (("nll_loss", sft_loss), ("log_odds_ratio", log_ratio), ("log_odds_chosen", log_odds)):
+            self.tally.add(name, mean.item())
         return loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Log the tokens seen so far, besides what TRL does."""
-        logs["num_tokens"] = self._total_train_tokens
-        super().log(logs, *args, **kwargs)
+        """Log what was measured in all processes."""
+        self.tally.increase("num_tokens", self._total_train_tokens)
+        super().log({**logs, **self.tally.take()}, *args, **kwargs)
 
     def _is_sft_label(self, batch: dict[str, Tensor]) -> Tensor:
         """(2B, T): tokens of the chosen rows that the SFT term is about."""
@@ -108,17 +112,16 @@ class FineryOrpoTrainer(ExactTrainer, ORPOTrainer):
 
     def _note(self, output: Any, is_sft_2BS: Tensor, attention_2BT: Tensor) -> None:
         self._total_train_tokens += int(attention_2BT.sum().item())
-        self.store_metrics(
-            {
-                "entropy": output.entropy[is_sft_2BS].mean().item(),
-                "mean_token_accuracy": output.is_top1[is_sft_2BS].float().mean().item(),
-            }
-        )
+        num_labels = int(is_sft_2BS.sum().item())
+        self.tally.add("entropy", output.entropy[is_sft_2BS].sum().item(), num_labels)
+        self.tally.add("mean_token_accuracy", output.is_top1[is_sft_2BS].sum().item(), num_labels)
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor | None:
+        """Labels of the whole step; with several processes the mean of theirs, since gradients are averaged."""
         if not batch_samples:
             return None
-        return torch.stack([self._is_sft_label(batch).sum() for batch in batch_samples]).sum().to(device)
+        num_labels = torch.stack([self._is_sft_label(batch).sum() for batch in batch_samples]).sum().to(device)
+        return world.summed(num_labels) / world.size()
 
 
 def make_trainer(task: OrpoSpec, run: Run, loaded: setup.Loaded) -> FineryOrpoTrainer:
@@ -126,11 +129,9 @@ def make_trainer(task: OrpoSpec, run: Run, loaded: setup.Loaded) -> FineryOrpoTr
     disable_progress_bars()
     pairs = preference.pairs(run, task.data, loaded.tokenizer)
     visits = preference.visited(pairs, run, task.data, num_visits=task.optim.steps * task.batch_size)
-    micro = task.micro_batch_size or task.batch_size
     arguments = {
         **setup.common_arguments(task.optim, task.model, run),
-        "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": task.batch_size // micro,
+        **setup.batches(task.batch_size, task.micro_batch_size),
         "beta": task.beta,
         "max_length": task.data.max_tokens,
         "disable_dropout": True,

@@ -2,7 +2,8 @@
 
 A batch of rollouts is drawn, scored and turned into advantages once, then visited `num_iterations` times in mini
 batches; each mini batch is one optimizer step, and one global step of the trainer. The data set that the trainer sees
-is only a count of micro batches: number n is part n % parts of step n // parts, whatever was interrupted.
+is only a count of micro batches: in one process number n is part n % parts of step n // parts, whatever came between.
+Several processes each draw and keep their share of a batch; a mini batch is an equal number of rows from each.
 
 Dimensions: B completions, T tokens, C completion tokens, I iterations.
 """
@@ -26,7 +27,7 @@ from finery.models import chat, loading
 from finery.models.generation import Completion, Sampling, generate
 from finery.training import scoring
 from finery.training.specs import PpoSpec
-from finery.training.trl import ppo_math, rollouts, setup
+from finery.training.trl import ppo_math, rollouts, setup, world
 from finery.training.trl import rows as data
 from finery.training.trl.ppo_model import ActorCritic, Reference, actor_critic
 from finery.training.trl.rollouts import Rollout
@@ -138,19 +139,21 @@ class FineryPpoTrainer(ExactTrainer):
         return optimizer
 
     def _prepare_inputs(self, inputs: dict[str, Tensor]) -> dict[str, Any]:
-        step, part = divmod(int(inputs["number"]), self.args.gradient_accumulation_steps)
+        step, part = divmod(int(inputs["number"]) // world.size(), self.args.gradient_accumulation_steps)
         step_of_batch = step % self.task.steps_per_batch
         if step_of_batch == 0 and part == 0:
             self._batch = self._draw_batch(step)
             self._order_IB = torch.stack([self._shuffled() for _ in range(self.task.num_iterations)])
         assert self._batch is not None
         assert self._order_IB is not None
-        size = self.task.mini_batch_size or self.task.num_completions
+        size = (self.task.mini_batch_size or self.task.num_completions) // world.size()
         mini = self._order_IB.flatten()[step_of_batch * size : (step_of_batch + 1) * size]
         # Rows of like length together, so that a micro batch has little padding.
         mini = mini[self._batch.mask_BT[mini].sum(dim=1).argsort(stable=True)]
         micro = mini.tensor_split(self.args.gradient_accumulation_steps)[part]
-        return {"batch": self._batch.part(micro), "num_tokens": self._batch.mask_BC[mini].sum().clamp(min=1)}
+        # The mean over processes, since gradients are averaged over them.
+        num_tokens = world.summed(self._batch.mask_BC[mini].sum()).clamp(min=1) / world.size()
+        return {"batch": self._batch.part(micro), "num_tokens": num_tokens}
 
     def compute_loss(
         self,
@@ -194,8 +197,8 @@ class FineryPpoTrainer(ExactTrainer):
         return share
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        now = {**self.tally.take(), "num_tokens": float(self._total_train_tokens)}
-        super().log({**logs, **now}, *args, **kwargs)
+        self.tally.increase("num_tokens", self._total_train_tokens)
+        super().log({**logs, **self.tally.take()}, *args, **kwargs)
 
     def _note_policy(self, logprobs_BC: Tensor, batch: Batch) -> None:
         mask_BC = batch.mask_BC
@@ -209,10 +212,12 @@ class FineryPpoTrainer(ExactTrainer):
         )
 
     def _shuffled(self) -> Tensor:
-        return torch.randperm(self.task.num_completions, generator=self.sampler, device=self.sampler.device)
+        num = self.task.num_completions // world.size()
+        return torch.randperm(num, generator=self.sampler, device=self.sampler.device)
 
     def _draw_batch(self, step: int) -> Batch:
-        """Rollouts of the policy as it is, with their advantages; `step` counts the optimizer steps before."""
+        """This process's share of rollouts of the policy as it is, with their advantages; `step` counts the optimizer
+        steps before."""
         drawn = self._draw(step)
         completions = [one.completion for one in drawn]
         device = self.accelerator.device
@@ -228,17 +233,21 @@ class FineryPpoTrainer(ExactTrainer):
         kl_BC = self._kl(ids_BT, mask_BT, old_BC).masked_fill(mask_BC == 0, 0)
         rewards_BC = ppo_math.token_rewards(scores_B, kl_BC, mask_BC, self.beta)
         if self.task.whiten_rewards:
-            rewards_BC = ppo_math.whiten(rewards_BC, mask_BC, shift_mean=False)
+            rewards_BC = ppo_math.whiten(rewards_BC, mask_BC, shift_mean=False, total=world.summed)
         advantages_BC, returns_BC = ppo_math.gae(
             rewards_BC, values_BC, mask_BC, gamma=self.task.gamma, gae_lambda=self.task.gae_lambda
         )
         if self.task.whiten_advantages:
-            advantages_BC = ppo_math.whiten(advantages_BC, mask_BC)
+            advantages_BC = ppo_math.whiten(advantages_BC, mask_BC, total=world.summed)
         batch = Batch(ids_BT, mask_BT, mask_BC, old_BC, values_BC, advantages_BC, returns_BC)
         self._total_train_tokens += int(mask_BT.sum().item())
-        self._note_batch(drawn, batch, ppo_math.masked_mean(kl_BC, mask_BC))
+        everyone = world.gathered(drawn)
+        self._note_batch(everyone, batch, ppo_math.masked_mean(kl_BC, mask_BC, world.summed))
         rollouts.note_mismatch(self.tally, old_BC, drawn_BC, mask_BC)
-        self._record(drawn, batch, step + 1)
+        means = map(ppo_math.masked_mean, batch.advantages_BC, batch.mask_BC)
+        advantages = world.gathered(list(means))
+        if world.rank() == 0:
+            self._record(everyone, advantages, step + 1)
         return batch
 
     def _draw(self, step: int) -> list[Rollout]:
@@ -246,7 +255,7 @@ class FineryPpoTrainer(ExactTrainer):
         num = self.task.prompts_per_batch
         start = step // self.task.steps_per_batch * num
         group = self.task.rollout.completions_per_prompt
-        visited = [row for row in self.visits[start : start + num] for _ in range(group)]
+        visited = world.own([row for row in self.visits[start : start + num] for _ in range(group)])
         with self.phases.during("generating"), self.accelerator.autocast():
             started = time.perf_counter()
             completions = generate(
@@ -256,14 +265,12 @@ class FineryPpoTrainer(ExactTrainer):
                 generator=self.sampler,
                 with_logprobs=True,
             )
-            num_tokens = sum(len(one.token_ids) for one in completions)
-            self.tally.add("generation_tokens_per_second", num_tokens, time.perf_counter() - started)
+            rollouts.note_speed(self.tally, completions, time.perf_counter() - started)
         ids = [one.token_ids for one in completions]
         texts = self.processing_class.batch_decode(ids, skip_special_tokens=True)
         with self.phases.during("rewarding"):
             columns = self.scorer.score(texts, [self.rows[row] for row in visited], step=step + 1)
-        for name, value in self.scorer.metrics().items():
-            self.tally.add(name, value)
+        rollouts.note_scorer(self.tally, self.scorer.metrics())
         scores = zip(*columns, strict=True)
         return [Rollout(*parts) for parts in zip(visited, completions, texts, scores, strict=True)]
 
@@ -291,33 +298,39 @@ class FineryPpoTrainer(ExactTrainer):
         return ppo_math.kl_estimates(logprobs_BC, torch.cat(parts), self.task.kl_estimator)
 
     def _micro_batches(self, ids_BT: Tensor, mask_BT: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        size = self.task.micro_batch_size or self.task.mini_batch_size or self.task.num_completions
+        size = self.task.micro_batch_size or (self.task.mini_batch_size or self.task.num_completions) // world.size()
         return zip(ids_BT.split(size), mask_BT.split(size), strict=True)
 
     def _note_batch(self, drawn: list[Rollout], batch: Batch, kl: float) -> None:
-        """Measure a batch of rollouts, and steer the coefficient of the divergence by it."""
+        """Measure a batch of rollouts, of which `batch` is this process's share, and steer the coefficient of the
+        divergence by it."""
         rollouts.note(self.tally, drawn, self._weights)
         rewards = [one.reward(self._weights) for one in drawn]
         self._note_moments("reward", rewards)
         for index, name in enumerate(scoring.names(self.task.rewards)):
             self._note_moments(f"reward/{name}", [one.rewards[index] for one in drawn])
         counted = batch.mask_BC.bool()
-        self._note_moments("advantage", batch.advantages_BC[counted].tolist())
-        self._note_moments("value", batch.values_BC[counted].tolist())
-        explained = ppo_math.explained_variance(batch.values_BC, batch.returns_BC, batch.mask_BC)
+        columns = torch.stack(
+            [batch.advantages_BC[counted], batch.values_BC[counted], batch.returns_BC[counted]], dim=1
+        )
+        advantages, values, returns = world.joined(columns).unbind(dim=1)
+        self._note_moments("advantage", advantages.tolist())
+        self._note_moments("value", values.tolist())
+        explained = ppo_math.explained_variance(values, returns, torch.ones_like(values))
         if math.isfinite(explained):
             self.tally.add("explained_variance", explained)
         if self.reference is None:
             return
         self.tally.add("kl_divergence", kl)
         self.tally.add("kl_coef", self.beta)
-        if self.task.kl_target is not None and counted.any():
+        num_counted = int(world.summed(counted.any(dim=1).sum()).item())
+        if self.task.kl_target is not None and num_counted:
             self.beta = ppo_math.adapted_kl_coef(
                 self.beta,
                 kl,
                 target=self.task.kl_target,
                 horizon=self.task.kl_horizon,
-                num_completions=int(counted.any(dim=1).sum().item()),
+                num_completions=num_counted,
             )
 
     def _note_moments(self, name: str, values: list[float]) -> None:
@@ -328,7 +341,7 @@ class FineryPpoTrainer(ExactTrainer):
         if len(known) > 1:
             self.tally.add(f"{name}_std", stdev(known))
 
-    def _record(self, drawn: list[Rollout], batch: Batch, step: int) -> None:
+    def _record(self, drawn: Sequence[Rollout], advantages: Sequence[float], step: int) -> None:
         """Keep rollouts for people to read, if this batch serves a step whose turn it is."""
         if not (self.samples_per_step and rollouts.is_due(step, self.task.steps_per_batch, self.sample_interval)):
             return
@@ -339,7 +352,7 @@ class FineryPpoTrainer(ExactTrainer):
                 self.rows[one.row],
                 names=scoring.names(self.task.rewards),
                 weights=self._weights,
-                advantage=ppo_math.masked_mean(batch.advantages_BC[index], batch.mask_BC[index]),
+                advantage=advantages[index],
                 group=index // group,
                 step=step,
             )
@@ -353,12 +366,11 @@ def make_trainer(task: PpoSpec, run: Run, loaded: setup.Loaded) -> FineryPpoTrai
     rows = data.read_rows(run, task.data.train)
     stop_ids = chat.stop_ids(loaded.tokenizer)
     num_batches = math.ceil(task.optim.steps / task.steps_per_batch)
-    mini = task.mini_batch_size or task.num_completions
-    num_parts = mini // (task.micro_batch_size or mini)
+    cut = setup.batches(task.mini_batch_size or task.num_completions, task.micro_batch_size)
     arguments = {
         **setup.common_arguments(task.optim, task.model, run),
-        "per_device_train_batch_size": 1,
-        "gradient_accumulation_steps": num_parts,
+        **cut,
+        "per_device_train_batch_size": 1,  # a number, which stands for a micro batch
     }
     critic = task.critic
     model = actor_critic(
@@ -370,7 +382,7 @@ def make_trainer(task: PpoSpec, run: Run, loaded: setup.Loaded) -> FineryPpoTrai
     trainer = FineryPpoTrainer(
         model,
         args=setup.with_native(TrainingArguments, arguments, task.native, unused=_UNUSED),
-        train_dataset=_Numbers(task.optim.steps * num_parts),
+        train_dataset=_Numbers(task.optim.steps * cut["gradient_accumulation_steps"] * world.size()),
         data_collator=lambda features: features[0],
         processing_class=loaded.tokenizer,
     )
@@ -388,7 +400,7 @@ def make_trainer(task: PpoSpec, run: Run, loaded: setup.Loaded) -> FineryPpoTrai
         top_k=task.rollout.top_k,
     )
     trainer.scorer = scoring.Scorer(task.rewards, run)
-    trainer.sampler = torch.Generator(trainer.accelerator.device).manual_seed(run.seed)
+    trainer.sampler = torch.Generator(trainer.accelerator.device).manual_seed(world.seed(run.seed))
     trainer.reference = Reference(model) if task.kl_coef > 0 else None
     trainer.beta, trainer.entropy_coef = task.kl_coef, task.entropy_coef
     trainer.epsilon_low, trainer.epsilon_high = task.clip_low, task.clip_high

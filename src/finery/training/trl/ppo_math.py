@@ -8,6 +8,7 @@ tokens before c. A completion ends with its last token, whether that is a stop t
 nothing of value comes after.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -89,13 +90,21 @@ def gae(
     return advantages_BC, advantages_BC + values_BC
 
 
-def whiten(values_BC: Tensor, mask_BC: Tensor, *, shift_mean: bool = True) -> Tensor:
+def alone(tensor: Tensor) -> Tensor:
+    """The sum over processes where there is one."""
+    return tensor
+
+
+def whiten(
+    values_BC: Tensor, mask_BC: Tensor, *, shift_mean: bool = True, total: Callable[[Tensor], Tensor] = alone
+) -> Tensor:
     """Scale to a standard deviation of 1, and shift to a mean of 0 unless told not to.
 
     Args:
         values_BC: (B, C).
         mask_BC: (B, C).
         shift_mean: Off keeps the mean where it is: of rewards the sign matters.
+        total: Sums over the processes that hold rows of the batch.
 
     Returns:
         (value - mean) / sqrt(variance + 1e-8), plus the mean if it is kept; (B, C). The variance is over n - 1. Equal
@@ -103,10 +112,10 @@ def whiten(values_BC: Tensor, mask_BC: Tensor, *, shift_mean: bool = True) -> Te
 
     Source: arXiv:1909.08593, its published code (`whiten`), with the unbiased variance that TRL 1.12 takes.
     """
-    num = mask_BC.sum()
-    mean = (values_BC * mask_BC).sum() / num.clamp(min=1)
+    num = total(mask_BC.sum())
+    mean = total((values_BC * mask_BC).sum()) / num.clamp(min=1)
     centered_BC = (values_BC - mean) * mask_BC
-    variance = centered_BC.square().sum() / (num - 1).clamp(min=1)
+    variance = total(centered_BC.square().sum()) / (num - 1).clamp(min=1)
     whitened_BC = centered_BC * torch.rsqrt(variance + 1e-8)
     return whitened_BC if shift_mean else (whitened_BC + mean) * mask_BC
 
@@ -195,9 +204,9 @@ def explained_variance(values_BC: Tensor, returns_BC: Tensor, mask_BC: Tensor) -
     return (1 - (returns_N - values_N).var(correction=0) / returns_N.var(correction=0)).item()
 
 
-def masked_mean(values_BC: Tensor, mask_BC: Tensor) -> float:
-    """Mean over what counts; 0 where nothing does."""
-    return ((values_BC * mask_BC).sum() / mask_BC.sum().clamp(min=1)).item()
+def masked_mean(values_BC: Tensor, mask_BC: Tensor, total: Callable[[Tensor], Tensor] = alone) -> float:
+    """Mean over what counts, `total` as of `whiten`; 0 where nothing does."""
+    return (total((values_BC * mask_BC).sum()) / total(mask_BC.sum()).clamp(min=1)).item()
 
 
 def _is_last(mask_BC: Tensor) -> Tensor:

@@ -41,11 +41,9 @@ def make_trainer(task: RewardModelSpec, run: Run, loaded: setup.Loaded) -> Finer
     """A trainer that is ready to start or to resume."""
     pairs = preference.pairs(run, task.data, loaded.tokenizer)
     has_margin = task.use_margin and all(pair["margin"] is not None for pair in pairs)
-    micro = task.micro_batch_size or task.batch_size
     arguments = {
         **setup.common_arguments(task.optim, task.model, run),
-        "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": task.batch_size // micro,
+        **setup.batches(task.batch_size, task.micro_batch_size),
         "center_rewards_coefficient": task.center_rewards_coefficient or None,
         "max_length": None,
         "disable_dropout": True,

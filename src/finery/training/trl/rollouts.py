@@ -1,7 +1,7 @@
 """Completions drawn for training: what is measured of them and what is recorded."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from finery.models.generation import Completion
+from finery.training.trl import world
 from finery.training.trl.tally import Tally
 
 _NGRAM = 4
@@ -36,8 +37,23 @@ def is_due(step: int, num_steps: int, interval: int) -> bool:
     return (step + num_steps - 1) // interval > (step - 1) // interval
 
 
+def note_speed(tally: Tally, completions: Sequence[Completion], seconds: float) -> None:
+    """Measure how fast completions were drawn: by all processes together, which draw at the same time."""
+    num_tokens = sum(len(one.token_ids) for one in completions)
+    tally.add("generation_tokens_per_second", num_tokens, seconds / world.size())
+
+
+def note_scorer(tally: Tally, found: Mapping[str, float]) -> None:
+    """Measure the rewards themselves: failures add up, sizes of what is held do not."""
+    for name, value in found.items():
+        if name == "reward_errors":
+            tally.increase(name, value)
+        else:
+            tally.raise_to(name, value)
+
+
 def note(tally: Tally, rollouts: Sequence[Rollout], weights: Sequence[float]) -> None:
-    """Measure a step's rollouts: length, variety, reward.
+    """Measure a step's rollouts, those of all processes: length, variety, reward.
 
     `reward_per_length` is the mean over completions of reward / tokens. A completion without a reward is in no reward.
     """

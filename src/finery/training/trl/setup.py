@@ -18,6 +18,7 @@ from finery.models import loading
 from finery.models.quantization import load_quantized
 from finery.models.specs import ModelSpec
 from finery.training.specs import OptimSpec, TrainTask
+from finery.training.trl import world
 
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 _OPTIMIZERS = {
@@ -59,6 +60,13 @@ def load(task: TrainTask, run: Run) -> Loaded:
     else:
         model = load_quantized(path, task.model.quantize, dtype=dtype, compute_dtype=task.model.dtype)
     return Loaded(model, tokenizer, _lora(task.model))
+
+
+def batches(size: int, micro: int | None) -> dict[str, int]:
+    """Arguments that cut what an optimizer step takes into the shares of processes, and these into micro batches."""
+    share = size // world.size()
+    micro = micro or share
+    return {"per_device_train_batch_size": micro, "gradient_accumulation_steps": share // micro}
 
 
 def keep_precision(model: torch.nn.Module) -> None:
@@ -103,7 +111,7 @@ def common_arguments(optim: OptimSpec, model: ModelSpec, run: Run) -> dict[str, 
         "data_seed": run.seed,
         "bf16": model.dtype == "auto" and loading.resolve_dtype("auto") is torch.bfloat16,
         "fp16": False,
-        "use_cpu": not on_gpu and not torch.backends.mps.is_available(),
+        "use_cpu": not on_gpu and (world.size() > 1 or not torch.backends.mps.is_available()),
         "gradient_checkpointing": model.gradient_checkpointing,
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "use_liger_kernel": model.liger,
@@ -186,7 +194,9 @@ def _lora(spec: ModelSpec) -> LoraConfig | None:
 
 
 def _save_merged(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
-    """Write a model whose adapter was folded in as a whole one."""
+    """Write a model whose adapter was folded in as a whole one; another process may have done so."""
+    if world.rank() > 0:
+        return folder
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
     return folder

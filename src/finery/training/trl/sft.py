@@ -12,6 +12,7 @@ from finery.training.specs import SftSpec
 from finery.training.trl import packing, setup
 from finery.training.trl import rows as data
 from finery.training.trl.steps import ExactTrainer
+from finery.training.trl.tally import Tally
 
 _UNUSED = frozenset(
     {
@@ -50,6 +51,10 @@ class FinerySftTrainer(ExactTrainer, SFTTrainer):
     """
 
     loss_is_scaled_for_ga = True
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        self.tally = Tally()
+        super().__init__(*args, **kwargs)
 
     def training_step(
         self,
@@ -90,7 +95,6 @@ class FinerySftTrainer(ExactTrainer, SFTTrainer):
         self._note(logits_NV.detach(), targets_N)
         num_tokens = inputs["attention_mask"].sum().item() if "attention_mask" in inputs else labels_BT.numel()
         self._total_train_tokens += int(num_tokens)
-        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return losses_N.sum() / (len(targets_N) if num_items_in_batch is None else num_items_in_batch)
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor | None:
@@ -104,15 +108,17 @@ class FinerySftTrainer(ExactTrainer, SFTTrainer):
 
     def _note(self, logits_NV: Tensor, targets_N: Tensor) -> None:
         """Means over all labels of the step, whichever pass they are in."""
-        if not self._metrics["train"]["entropy"]:
-            self._sums = [0.0, 0.0, 0.0]
         entropy = 0.0
         for logprobs_NV in (part.log_softmax(dim=-1) for part in logits_NV.split(_NOTED_AT_ONCE)):
             entropy -= (logprobs_NV.exp() * logprobs_NV).sum().item()
         num_right = (logits_NV.argmax(dim=-1) == targets_N).sum().item()
-        self._sums = [old + new for old, new in zip(self._sums, (entropy, num_right, len(targets_N)), strict=True)]
-        self._metrics["train"]["entropy"] = [self._sums[0] / self._sums[2]]
-        self._metrics["train"]["mean_token_accuracy"] = [self._sums[1] / self._sums[2]]
+        self.tally.add("entropy", entropy, len(targets_N))
+        self.tally.add("mean_token_accuracy", num_right, len(targets_N))
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log what was measured in all processes."""
+        self.tally.increase("num_tokens", self._total_train_tokens)
+        super().log({**logs, **self.tally.take()}, *args, **kwargs)
 
 
 def make_trainer(task: SftSpec, run: Run, loaded: setup.Loaded) -> FinerySftTrainer:
@@ -127,13 +133,11 @@ def make_trainer(task: SftSpec, run: Run, loaded: setup.Loaded) -> FinerySftTrai
         )
     visits = data.order(len(examples), task.optim.steps * task.batch_size, seed=run.seed, shuffle=task.data.shuffle)
     columns = {"input_ids": [e.input_ids for e in examples], "labels": [e.labels for e in examples]}
-    micro = task.batch_size if task.packing else task.micro_batch_size or task.batch_size
     if task.packing:
         packing.prepare(loaded.model)
     arguments = {
         **setup.common_arguments(task.optim, task.model, run),
-        "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": task.batch_size // micro,
+        **setup.batches(task.batch_size, None if task.packing else task.micro_batch_size),
         "packing": False,
         "max_length": None,
         "dataset_kwargs": {"skip_prepare_dataset": True},

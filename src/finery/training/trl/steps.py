@@ -1,10 +1,12 @@
 """What happens at each step of either trainer: metrics out, decisions in, checkpoints exact to the bit.
 
 A checkpoint is what transformers.Trainer saves (weights, optimizer, scheduler, RNG states, trainer state) and
-`finery_state.pt`: what it forgets (the sampler's generator, buffered rollouts, TRL's counters).
+`finery_state.pt`: what it forgets (the sampler's generator, buffered rollouts, TRL's counters). With several processes
+the first saves what they share, and each its random streams and a `finery_state` of its own.
 """
 
 import contextlib
+import functools
 import shutil
 import time
 from collections.abc import Mapping
@@ -20,10 +22,9 @@ from finery.core import checkpoints
 from finery.core.hooks import Decision
 from finery.core.rundir import Run
 from finery.training.scoring import Scorer
-from finery.training.trl import metrics
+from finery.training.trl import metrics, world
 from finery.training.trl.phases import Phases
 
-_STATE = "finery_state.pt"
 _LIVE = {"entropy_coef": "entropy_coef", "kl_coef": "beta", "clip_low": "epsilon_low", "clip_high": "epsilon_high"}
 """Live settings that are plain attributes of the trainer; the learning rate lives in optimizer and scheduler."""
 _SHOWN = (
@@ -44,6 +45,8 @@ class ExactTrainer(Trainer):
     checkpoint_kind: checkpoints.Kind = "policy"
     live_names: ClassVar[Mapping[str, str]] = _LIVE
     """Live setting -> attribute, for those that the trainer has."""
+    shared_state: ClassVar[tuple[str, ...]] = ("reference",)
+    """Parts of the exact state that are the same in all processes."""
     finery_run: Run
     keep_last: int
     scorer: Scorer | None = None
@@ -54,6 +57,11 @@ class ExactTrainer(Trainer):
     def __init__(self, *args: Any, **kwargs: Any):
         self.phases = Phases()
         super().__init__(*args, **kwargs)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As for one process: gradients are averaged here, so the model is not wrapped for it."""
+        super().create_accelerator_and_postprocess()
+        self.accelerator.prepare_model = functools.partial(self.accelerator.prepare_model, evaluation_mode=True)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """The micro batches of a step, which begins with them."""
@@ -67,6 +75,23 @@ class ExactTrainer(Trainer):
         loss: torch.Tensor = super().training_step(*args, **kwargs)
         self.phases.enter("optimizer")
         return loss
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> torch.Tensor:
+        self._share_gradients(model)
+        norm: torch.Tensor = super()._clip_grad_norm(model)
+        return norm
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: torch.Tensor | None = None) -> torch.Tensor | float:
+        if grad_norm is None:
+            self._share_gradients(model)
+        norm: torch.Tensor | float = super()._get_grad_norm(model, grad_norm=grad_norm)
+        return norm
+
+    def _share_gradients(self, model: torch.nn.Module) -> None:
+        """Average the gradients of the step over all processes, before anything looks at them."""
+        if world.size() > 1:
+            with self.phases.during("sharing"):
+                world.average_gradients(model.parameters())
 
     def compute_loss_context_manager(self) -> contextlib.ExitStack:
         """Around the loss, and only there: where it is left the backward pass begins."""
@@ -103,17 +128,17 @@ class ExactTrainer(Trainer):
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         step = self.state.global_step
         path = checkpoints.directory(self.finery_run.dir.checkpoints, step)
-        checkpoints.remove(path)
-        try:
-            path.mkdir(parents=True)
-            self.save_model(str(path), _internal_call=True)
-            self.processing_class.save_pretrained(path)
-            self._save_optimizer_and_scheduler(str(path))
-            self._save_rng_state(str(path))
-            self.state.save_to_json(str(path / TRAINER_STATE_NAME))
-            torch.save(self.exact_state(), path / _STATE)
-        except _DISK_ERRORS as error:
-            self.finery_run.checkpoint_failed(path, step, error)
+        error = None
+        with world.first():
+            try:
+                self._save_files(path)
+            except _DISK_ERRORS as found:
+                error = found
+        failures = world.gathered([] if error is None else [str(error)])
+        if world.rank() > 0:
+            return
+        if failures:
+            self.finery_run.checkpoint_failed(path, step, error or OSError(failures[0]))
             return
         self.finery_run.checkpoint(
             path,
@@ -122,13 +147,33 @@ class ExactTrainer(Trainer):
             kind=self.checkpoint_kind,
             step=step,
             keep_last=self.keep_last,
+            world_size=world.size(),
         )
+
+    def _save_files(self, path: Path) -> None:
+        """What this process has to keep: the first all that they share, each its own random streams and buffers."""
+        state = self.exact_state()
+        if world.rank() > 0:
+            self._save_rng_state(str(path))
+            own = {name: value for name, value in state.items() if name not in self.shared_state}
+            torch.save(own, path / _state_file(world.rank()))
+            return
+        checkpoints.remove(path)
+        path.mkdir(parents=True)
+        self.save_model(str(path), _internal_call=True)
+        self.processing_class.save_pretrained(path)
+        self._save_optimizer_and_scheduler(str(path))
+        self._save_rng_state(str(path))
+        self.state.save_to_json(str(path / TRAINER_STATE_NAME))
+        torch.save(state, path / _state_file(0))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            # Our own file, and its hash was checked against the manifest before this attempt began.
-            self.restore_exact_state(torch.load(Path(checkpoint) / _STATE, weights_only=False))
+            # Our own files, and their hashes were checked against the manifest before this attempt began.
+            files = [Path(checkpoint) / _state_file(rank) for rank in sorted({0, world.rank()})]
+            states = [torch.load(file, weights_only=False) for file in files]
+            self.restore_exact_state({**states[0], **states[-1]})
 
 
 class Controls:
@@ -174,6 +219,21 @@ class Controls:
         scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
 
 
+class _Noted:
+    """Live settings whose changes are written down."""
+
+    def __init__(self, controls: Controls, changes: list[tuple[str, float]]):
+        self._controls = controls
+        self._changes = changes
+
+    def get(self) -> dict[str, float]:
+        return self._controls.get()
+
+    def set(self, name: str, value: float) -> None:
+        self._controls.set(name, value)
+        self._changes.append((name, value))
+
+
 class StepCallback(TrainerCallback):
     """Reports each step and carries out what the hooks decide."""
 
@@ -215,15 +275,32 @@ class StepCallback(TrainerCallback):
         if seen > self._tokens_seen and (self._tokens_seen or state.global_step == 1):
             values["tokens_per_second"] = (seen - self._tokens_seen) / self._seconds
         self._tokens_seen = seen
-        self._run.log(values, state.global_step)
-        print(_line(state.global_step, args.max_steps, values), flush=True)  # noqa: T201 - the attempt's own log
-        self.decision = self._run.after_step(state.global_step, values, self._controls)
+        self.decision = self._decided(state.global_step, args.max_steps, values)
         is_last = state.global_step >= args.max_steps
         is_due = state.global_step % self._interval == 0
         if is_last or is_due or self.decision is not Decision.CONTINUE:
             control.should_save = True
         if self.decision in (Decision.PAUSE, Decision.CANCEL):
             control.should_training_stop = True
+
+    def _decided(self, step: int, total: int, values: Mapping[str, float]) -> Decision:
+        """Report the step and ask the hooks, in process 0; the others follow it, live settings included."""
+        assert self._controls is not None
+        changes: list[tuple[str, float]] = []
+        decision = Decision.CONTINUE
+        if world.rank() == 0:
+            self._run.log(values, step)
+            print(_line(step, total, values), flush=True)  # noqa: T201 - the attempt's own log
+            decision = self._run.after_step(step, values, _Noted(self._controls, changes))
+        decision, changes = world.told((decision, changes))
+        if world.rank() > 0:
+            for name, value in changes:
+                self._controls.set(name, value)
+        return decision
+
+
+def _state_file(rank: int) -> str:
+    return f"finery_state_{rank}.pt" if rank else "finery_state.pt"
 
 
 def _line(step: int, total: int, values: Mapping[str, float]) -> str:

@@ -1,14 +1,13 @@
-"""Metrics of one optimizer step, gathered over its micro batches so that their sizes do not weigh."""
+"""Metrics of one optimizer step, gathered over its micro batches and processes so that their sizes do not weigh."""
+
+from finery.training.trl import world
 
 
 class Tally:
     """Means, sums and maxima that are added to piece by piece."""
 
     def __init__(self) -> None:
-        self._totals: dict[str, float] = {}
-        self._counts: dict[str, float] = {}
-        self._sums: dict[str, float] = {}
-        self._highest: dict[str, float] = {}
+        self._begin()
 
     def add(self, name: str, total: float, count: float = 1.0) -> None:
         """Add to a mean: `total` is a sum over `count` things."""
@@ -24,8 +23,29 @@ class Tally:
         self._highest[name] = max(value, self._highest.get(name, value))
 
     def take(self) -> dict[str, float]:
-        """Name -> value, and begin anew. A mean of nothing is left out."""
+        """Name -> value over all processes, and begin anew. A mean of nothing is left out."""
+        for other in self._gathered():
+            for name, total in other._totals.items():
+                self.add(name, total, other._counts[name])
+            for name, part in other._sums.items():
+                self.increase(name, part)
+            for name, value in other._highest.items():
+                self.raise_to(name, value)
         means = {name: total / self._counts[name] for name, total in self._totals.items() if self._counts[name]}
         found = {**means, **self._sums, **self._highest}
-        self._totals, self._counts, self._sums, self._highest = {}, {}, {}, {}
+        self._begin()
         return found
+
+    def _gathered(self) -> "list[Tally]":
+        """Those of all processes in place of this one; none where there is one."""
+        if world.size() == 1:
+            return []
+        found = world.gathered([self])
+        self._begin()
+        return found
+
+    def _begin(self) -> None:
+        self._totals: dict[str, float] = {}
+        self._counts: dict[str, float] = {}
+        self._sums: dict[str, float] = {}
+        self._highest: dict[str, float] = {}
