@@ -207,6 +207,14 @@ def test_a_database_that_does_not_answer_is_one_line_without_its_password(folder
     assert "hidden-word" not in done.stderr + done.stdout
 
 
+def test_a_field_of_the_task_can_be_named_without_it(folder: Path) -> None:
+    done = finery(folder, "check", "job.yaml", "--set", "optim.steps=9", "--set", "seed=3", "--set", "optim.beta1=0.8")
+
+    assert "\ntask.optim.steps = 9\n" in done.stdout
+    assert "\ntask.optim.beta1 = 0.8\n" in done.stdout  # and not called a default
+    assert "\nseed = 3\n" in done.stdout
+
+
 def test_an_override_of_no_field_is_a_usage_error(folder: Path) -> None:
     done = finery(folder, "check", "job.yaml", "--set", "task.optim.stepz=9")
 

@@ -13,7 +13,7 @@ from finery.jobs.specs import PipelineSpec
 
 FileArgument = Annotated[Path | None, typer.Argument(help="Job file (YAML or JSON).", show_default=False)]
 OverridesArgument = Annotated[
-    list[str] | None, typer.Argument(help="Fields to override: task.optim.learning_rate=1e-5", show_default=False)
+    list[str] | None, typer.Argument(help="Fields to override: optim.learning_rate=1e-5", show_default=False)
 ]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Job file; the same as the argument.")]
 SetOption = Annotated[
@@ -28,7 +28,7 @@ def read(file: Path | None, config: Path | None, overrides: list[str]) -> tuple[
     path = file or config
     if path is None:
         raise typer.BadParameter("name a job file: `finery run job.yaml`")
-    return documents.override(documents.load(path), overrides), path.name
+    return checking.override(documents.load(path), overrides), path.name
 
 
 def check(
@@ -44,7 +44,7 @@ def check(
     if as_json:
         console.emit({"is_valid": True, "spec": spec.model_dump(mode="json")})
         return
-    written = set(document.lines)
+    written = {*document.lines, *document.overridden}
     for path, value in _leaves(spec):
         console.say(f"{path} = {value}{'' if path in written else '   (default)'}")
     jobs = len(spec.jobs) if isinstance(spec, PipelineSpec) else 1

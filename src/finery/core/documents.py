@@ -26,6 +26,8 @@ class Document:
     value: Any
     lines: dict[str, int]
     """Dotted path -> 1-based line."""
+    overridden: frozenset[str] = frozenset()
+    """Dotted paths that were set from outside."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -91,13 +93,15 @@ def override(document: Document, assignments: list[str]) -> Document:
     """
     value = _copy(document.value)
     lines = dict(document.lines)
+    overridden = set(document.overridden)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not path:
             raise InvalidSpec(f"{assignment!r} is no override; write field.name=value")
         _assign(value, path.split("."), parse(text, name=f"the value of {path}").value, path)
         lines.pop(path, None)
-    return Document(value, lines)
+        overridden.add(path)
+    return Document(value, lines, frozenset(overridden))
 
 
 def _assign(value: Any, keys: list[str], new: Any, path: str) -> None:

@@ -43,6 +43,23 @@ def read(document: documents.Document, *, name: str = "job file") -> JobSpec | P
     return spec
 
 
+def override(document: documents.Document, assignments: list[str]) -> documents.Document:
+    """Apply `a.b=1` to a job file, see `documents.override`. What no job has by that name is a field of the task:
+    `model.base=tiny-char` means `task.model.base=tiny-char`.
+
+    Raises:
+        InvalidSpec: an assignment is none, or fits nowhere.
+    """
+    if isinstance(document.value, dict) and isinstance(document.value.get("task"), dict):
+        assignments = [f"task.{text}" if _is_of_task(text) else text for text in assignments]
+    return documents.override(document, assignments)
+
+
+def _is_of_task(assignment: str) -> bool:
+    path, equals, _ = assignment.partition("=")
+    return bool(path and equals) and path.partition(".")[0] not in TrainJob.model_fields
+
+
 def _check_members(job: JobSpec, prefix: str, lines: dict[str, int]) -> None:
     """Validate the parameters of rewards and benchmarks against the members' own models."""
     if isinstance(job, EvaluateJob):

@@ -28,7 +28,7 @@ app.command("watch")(watching.watch)
 def submit(
     file: Annotated[Path, typer.Argument(help="Job file (YAML or JSON).")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Fields to override: task.optim.learning_rate=1e-5", show_default=False)
+        list[str] | None, typer.Argument(help="Fields to override: optim.learning_rate=1e-5", show_default=False)
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="Override a field; the same as an argument. Repeatable.")
@@ -37,7 +37,7 @@ def submit(
     as_json: JsonOption = False,
 ) -> None:
     """Queue a job or a pipeline. Local files that it names are uploaded by content."""
-    document = documents.override(documents.load(file), [*(overrides or []), *(set_ or [])])
+    document = checking.override(documents.load(file), [*(overrides or []), *(set_ or [])])
     checking.read(document, name=file.name)
     with connect() as client:
         made = uploading.submit(client, document.value, base=file.resolve().parent)
