@@ -84,7 +84,8 @@ def _trained(starts: "_Starts", algorithm: str, name: str, rows: list[dict[str, 
     run_dir = starts.attempt(task, rows, name=f"{algorithm}-{name}-{seed}", base=start, seed=seed, samples_per_step=0)
     driver.run_here(run_dir)
     found = sorted(driver.metrics(run_dir).items())
-    rewards = [values["reward_mean"] for _, values in found if "reward_mean" in values]
+    # Of all that was drawn: dynamic sampling trains on groups that it chose for having a right answer among them.
+    rewards = [values.get("drawn_reward_mean", values["reward_mean"]) for _, values in found if "reward_mean" in values]
     assert len(rewards) == NUM_BATCHES
     return _Result(
         first=fmean(rewards[:10]),
