@@ -152,6 +152,7 @@ def _child(path: str, log: str) -> None:
 
 def run_here(run_dir: RunDir) -> Run:
     """Run the attempt in this process; errors come through."""
+    import tests.training.preloaded  # noqa: F401 - each run then collects garbage in little time
     from finery.training import runner
 
     run = Run.open(run_dir.path)

@@ -46,7 +46,7 @@ def collect(code: dict[str, Any] | None) -> dict[str, Any]:
         "host": platform.node(),
         "finery": {"version": metadata.version("finery"), **git_state(Path(finery.__file__).parent)},
         "code": code,
-        "packages": {dist.metadata["Name"]: dist.version for dist in metadata.distributions()},
+        "packages": dict(filter(None, map(_package, metadata.distributions()))),
         "hardware": hardware(),
         "environment": {name: os.environ[name] for name in _SHOWN_ENVIRONMENT if name in os.environ},
     }
@@ -67,6 +67,13 @@ def hardware() -> dict[str, Any]:
         return found
     found["gpus"] = [line.strip() for line in lines]
     return found
+
+
+def _package(dist: metadata.Distribution) -> tuple[str, str] | None:
+    """Name and version, from the head alone: what follows it is as long as a book and is parsed by `dist.metadata`."""
+    text = dist.read_text("METADATA") or dist.read_text("PKG-INFO") or ""
+    head = dict(line.split(": ", 1) for line in text.partition("\n\n")[0].splitlines() if ": " in line)
+    return (head["Name"], head["Version"]) if {"Name", "Version"} <= head.keys() else None
 
 
 def _processor() -> str:
