@@ -162,13 +162,15 @@ def algorithms(args: argparse.Namespace, folder: Path) -> dict[str, float]:
 
 
 def grpo_learning(args: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """The same learning: paired difference of the mean reward of the last tenth of the steps."""
+    """The same learning: paired differences of the mean reward of the last tenth of the steps, and of all of them, where
+    a side that learns later would show."""
     rows = folder / "rows.jsonl"
     digits = [{"prompt": f"{a}+{b}=", "answer": str(a + b)} for a in range(10) for b in range(10)]
     rows.write_text("".join(json.dumps(row) + "\n" for row in digits))
-    steps, differences = 120, []
-    print("GRPO, tiny-char, mean reward of the last 12 of 120 steps")
-    print(f"{'seed':>5} {'stock':>8} {'ours':>8} {'difference':>11}")
+    steps = 120
+    differences: dict[str, list[float]] = {"final": [], "all": []}
+    print("GRPO, tiny-char, mean reward of the last 12 of 120 steps, and of all")
+    print(f"{'seed':>5} {'stock':>8} {'ours':>8} {'difference':>11}   {'stock':>8} {'ours':>8} {'difference':>11}")
     for seed in range(args.seed, args.seed + 5):
         case = {
             "model": "tiny-char",
@@ -179,23 +181,30 @@ def grpo_learning(args: argparse.Namespace, folder: Path) -> dict[str, float]:
                 "algorithm": "grpo",
                 "data": {"train": str(rows)},
                 "rewards": [{"name": "format", "params": {"pattern": r"^\d$"}}],
-                "optim": {"learning_rate": 1e-4, "steps": steps},
+                "optim": {"learning_rate": 1e-3, "steps": steps},
                 "rollout": {"completions_per_prompt": 8, "max_new_tokens": 4},
                 "prompts_per_step": 8,
             },
         }
         (own := folder / str(seed)).mkdir()
-        final = {}
+        curves = {}
         for name in ("stock_fp32", "ours"):
             side = run_side(name, case, own)
             assert side is not None
-            final[name] = statistics.mean(side["reward"][-12:])
-        differences.append(final["ours"] - final["stock_fp32"])
-        print(f"{seed:5} {final['stock_fp32']:8.3f} {final['ours']:8.3f} {differences[-1]:+11.3f}")
-    half = T_4 * statistics.stdev(differences) / len(differences) ** 0.5
-    mean = statistics.mean(differences)
-    print(f"difference {mean:+.3f}, 95 % interval {mean - half:+.3f} to {mean + half:+.3f}")
-    return {"grpo_learning.difference": mean, "grpo_learning.half_width": half}
+            curves[name] = side["reward"]
+        shown = f"{seed:5}"
+        for part, start in (("final", -12), ("all", 0)):
+            stock, ours = (statistics.mean(curves[name][start:]) for name in ("stock_fp32", "ours"))
+            differences[part].append(ours - stock)
+            shown += f" {stock:8.3f} {ours:8.3f} {ours - stock:+11.3f}  "
+        print(shown.rstrip(), flush=True)
+    figures = {}
+    for part, values in differences.items():
+        mean, half = statistics.mean(values), T_4 * statistics.stdev(values) / len(values) ** 0.5
+        print(f"{part}: difference {mean:+.3f}, 95 % interval {mean - half:+.3f} to {mean + half:+.3f}")
+        prefix = "grpo_learning" if part == "final" else "grpo_learning.all"
+        figures |= {f"{prefix}.difference": mean, f"{prefix}.half_width": half}
+    return figures
 
 
 def compared(case: str, sides_: dict[str, dict[str, Any] | None], *, samples: int) -> dict[str, float]:
