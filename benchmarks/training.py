@@ -162,8 +162,8 @@ def algorithms(args: argparse.Namespace, folder: Path) -> dict[str, float]:
 
 
 def grpo_learning(args: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """The same learning: paired differences of the mean reward of the last tenth of the steps, and of all of them, where
-    a side that learns later would show."""
+    """The same learning: paired differences of the mean reward of the last tenth of the steps, and of all of them,
+    where a side that learns later would show."""
     rows = folder / "rows.jsonl"
     digits = [{"prompt": f"{a}+{b}=", "answer": str(a + b)} for a in range(10) for b in range(10)]
     rows.write_text("".join(json.dumps(row) + "\n" for row in digits))
