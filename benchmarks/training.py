@@ -180,7 +180,7 @@ def grpo_learning(args: argparse.Namespace, folder: Path) -> dict[str, float]:
             "task": {
                 "algorithm": "grpo",
                 "data": {"train": str(rows)},
-                "rewards": [{"name": "format", "params": {"pattern": r"^\d$"}}],
+                "rewards": [{"name": "format", "params": {"pattern": r"\d.*"}}],  # a tenth at first
                 "optim": {"learning_rate": 1e-3, "steps": steps},
                 "rollout": {"completions_per_prompt": 8, "max_new_tokens": 4},
                 "prompts_per_step": 8,

@@ -208,7 +208,11 @@ def run_stock_groups(case: dict[str, Any], folder: Path, side: str) -> dict[str,
             temperature=task.rollout.temperature,
             top_k=0,
             shuffle_dataset=False,
-            **({"beta": task.kl_coef} if is_rloo else {}),
+            **(
+                {"beta": task.kl_coef}
+                if is_rloo
+                else {"loss_type": task.loss_type, "scale_rewards": task.scale_rewards}
+            ),
         ),
         train_dataset=Dataset.from_list(prompts),
         processing_class=tokenizer,
