@@ -12,13 +12,16 @@ ifeq ($(PIP_CONFIGURED)$(PIP_INDEX_URL)$(PIP_EXTRA_INDEX_URL)$(PIP_FIND_LINKS),)
 TORCH_INDEX_cpu := --index-url https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: run test test-web check setup web types test-learning clean
+.PHONY: run test test-flows test-web check setup web types test-learning clean
 
 run: setup web  ## the main job on a real model, with the page open
 	$(BIN)/finery demo $(ARGS)
 
-test: setup web  ## all tests but those in a browser
-	$(BIN)/pytest tests $(ARGS)
+test: setup web  ## all tests but the next two
+	$(BIN)/pytest tests --ignore tests/flows $(ARGS)
+
+test-flows: setup web  ## the platform and its commands as real processes, and what is left when they are killed
+	$(BIN)/pytest tests/flows $(ARGS)
 
 test-web: setup web  ## the web UI in a real browser, on real jobs
 	$(BIN)/pytest web/e2e $(ARGS)

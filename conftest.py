@@ -1,6 +1,9 @@
-"""How many processes run the tests, of the platform and of its web UI alike."""
+"""For the tests of the platform and of its web UI alike: how many processes run them, and a running platform."""
 
 import os
+
+pytest_plugins = ["tests.platform"]
+"""Fixtures of a running platform."""
 
 
 def pytest_xdist_auto_num_workers() -> int:

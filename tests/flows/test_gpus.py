@@ -26,7 +26,7 @@ from finery.jobs.specs import JobSpec
 from finery.jobs.tables import Attempt, Job
 from finery.worker import gpus
 from finery.worker.loop import Worker
-from tests.flows.conftest import end_strays, sft_job, wait_for
+from tests.platform import end_strays, sft_job, wait_for
 
 FOUR = ("0", "1", "GPU-5f2a", "3")
 

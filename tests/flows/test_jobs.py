@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from finery.core.errors import Conflict, InvalidSpec
-from tests.flows.conftest import Server, sft_job, wait_for
+from tests.platform import Server, sft_job, wait_for
 
 
 def pipeline() -> dict[str, Any]:
@@ -63,10 +63,13 @@ def test_a_pipeline_runs_from_sft_over_grpo_to_a_score(shared: Server) -> None:
     assert (found["improved"], found["regressed"], found["p_value"]) == (0, 0, 1.0)
 
 
-def test_pause_frees_the_machine_and_resume_goes_on_from_its_checkpoint(shared: Server) -> None:
+def test_a_running_job_obeys_pauses_resumes_and_holds_no_secret(shared: Server) -> None:
     shared.generate("sums", num_rows=200, format="sft")
     job_id = shared.submit(sft_job(steps=400))
-    shared.await_step(job_id, 10)
+    shared.await_step(job_id, 2)
+    assert_nothing_is_inherited(shared, job_id)
+
+    assert_a_live_setting_is_in_effect_from_the_next_step(shared, job_id)
 
     shared.ask(job_id, "pause")
     paused = shared.await_state(job_id, "paused")
@@ -79,29 +82,36 @@ def test_pause_frees_the_machine_and_resume_goes_on_from_its_checkpoint(shared: 
     shared.assert_every_event_is_there_once(job_id, attempts=2)
 
 
-def test_a_live_setting_is_acknowledged_and_in_effect_from_the_next_step(shared: Server) -> None:
-    shared.generate("sums", num_rows=200, format="sft")
-    job_id = shared.submit(sft_job(steps=600))
-    shared.await_step(job_id, 5)
+def assert_nothing_is_inherited(server: Server, job_id: int) -> None:
+    """No token, address or database is in the environment or on the command line of supervisor and child."""
+    token = (server.home / "token").read_text()
+    record = server.attempt(job_id).read_supervisor()
+    for process in (record.supervisor, record.child):
+        for file in ("environ", "cmdline"):
+            content = Path(f"/proc/{process.pid}/{file}").read_bytes().decode()
+            assert token not in content
+            assert "FINERY_" not in content
 
-    shared.ask(job_id, "set", learning_rate=1.25e-4)
+
+def assert_a_live_setting_is_in_effect_from_the_next_step(server: Server, job_id: int) -> None:
+    server.ask(job_id, "set", learning_rate=1.25e-4)
 
     def changed() -> bool:
-        return shared.job(job_id)["last_values"].get("learning_rate") == pytest.approx(1.25e-4)
+        return server.job(job_id)["last_values"].get("learning_rate") == pytest.approx(1.25e-4)
 
     wait_for("the new learning rate", changed)
-    acks = [e["event"] for e in shared.stored(job_id) if e["event"]["type"] == "control_ack"]
+    acks = [e["event"] for e in server.stored(job_id) if e["event"]["type"] == "control_ack"]
     assert [(ack["command"], ack["outcome"]) for ack in acks] == [("set", "applied")]
     assert "0.001" in acks[0]["message"]
-    shared.ask(job_id, "set", temperature_of_the_moon=1.0)
-    wait_for("the refusal", lambda: len([e for e in shared.stored(job_id) if e["event"]["type"] == "control_ack"]) == 2)
-    shared.ask(job_id, "cancel")
-    shared.await_state(job_id, "cancelled")
+    server.ask(job_id, "set", temperature_of_the_moon=1.0)
+    wait_for("the refusal", lambda: len([e for e in server.stored(job_id) if e["event"]["type"] == "control_ack"]) == 2)
 
 
-def test_provenance_is_stored_with_every_run(shared: Server) -> None:
+def test_provenance_and_checkpoints_are_stored_with_every_run(shared: Server) -> None:
     shared.generate("sums", num_rows=50, format="sft")
-    body = {"spec": sft_job(steps=2), "code": {"commit": "c" * 40, "branch": "b", "is_dirty": True, "diff": "+x"}}
+    monitoring = {"checkpoint_interval": 5, "keep_checkpoints": 2}
+    code = {"commit": "c" * 40, "branch": "b", "is_dirty": True, "diff": "+x"}
+    body = {"spec": sft_job(steps=20, monitoring=monitoring), "code": code}
     job_id = shared.client.post("/jobs", body)["id"]
 
     job = shared.await_state(job_id, "completed")
@@ -111,22 +121,8 @@ def test_provenance_is_stored_with_every_run(shared: Server) -> None:
     assert job["provenance"]["hardware"]["cpu_cores"] >= 1
     spec = json.loads((shared.attempt(job_id).path / "spec.json").read_text())
     assert spec["inputs"]["sums"]["sha256"] == job["inputs"]["sums"]["sha256"]
-
-
-def test_what_the_child_inherits_holds_no_token_address_or_database(shared: Server) -> None:
-    shared.generate("sums", num_rows=200, format="sft")
-    job_id = shared.submit(sft_job(steps=300))
-    shared.await_step(job_id, 2)
-    token = (shared.home / "token").read_text()
-
-    record = shared.attempt(job_id).read_supervisor()
-    for process in (record.supervisor, record.child):
-        for file in ("environ", "cmdline"):
-            content = Path(f"/proc/{process.pid}/{file}").read_bytes().decode()
-            assert token not in content
-            assert "FINERY_" not in content
-    shared.ask(job_id, "cancel")
-    shared.await_state(job_id, "cancelled")
+    assert [row["step"] for row in job["checkpoints"]] == [15, 20]  # those that are there
+    assert job["num_deleted_checkpoints"] == 2
 
 
 @pytest.mark.parametrize(
@@ -169,13 +165,3 @@ def test_a_failing_job_says_why_and_its_followers_do_not_start(shared: Server) -
         shared.ask(first, "pause")
     with pytest.raises(InvalidSpec):
         shared.submit({**sft_job(), "surprise": 1})
-
-
-def test_only_checkpoints_that_are_there_are_listed(shared: Server) -> None:
-    shared.generate("sums", num_rows=100, format="sft")
-    monitoring = {"checkpoint_interval": 5, "keep_checkpoints": 2}
-
-    job = shared.await_state(shared.submit(sft_job(steps=20, monitoring=monitoring)), "completed")
-
-    assert [row["step"] for row in job["checkpoints"]] == [15, 20]
-    assert job["num_deleted_checkpoints"] == 2

@@ -4,7 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from tests.flows.conftest import FINERY, Server
+from tests.platform import FINERY, Server
 from tests.training.rewards.judge import Judge
 
 KEY = "sk-nobody-may-see-this"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from finery.core.errors import Conflict
-from tests.flows.conftest import FINERY, Server, sft_job, wait_for
+from tests.platform import FINERY, Server, sft_job, wait_for
 
 BEGIN = """
 import finery, os, sys, time

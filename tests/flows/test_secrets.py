@@ -8,8 +8,8 @@ import pytest
 
 from finery.core.errors import Forbidden, InvalidSpec
 from finery.models import loading, resolving
-from tests.flows.conftest import FINERY, Server, sft_job
 from tests.models.hub import Hub, serving
+from tests.platform import FINERY, Server, sft_job
 
 TOKEN = "hf_nobody-may-see-this"
 REPO = "someone/tiny"

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows.conftest import FINERY, Server, wait_for
+from tests.platform import FINERY, Server, wait_for
 
 SCRIPT = """
 import finery, os, sys, time
@@ -122,7 +122,10 @@ def test_json_is_one_object_a_line_and_named_jobs_are_waited_for(watch: Watch, s
     assert all(before["jobs"] != after["jobs"] for before, after in zip(shown, shown[1:], strict=False))
 
 
-def test_it_waits_for_a_server_that_restarts_elsewhere(watch: Watch, server: Server, tmp_path: Path) -> None:
+def test_it_waits_for_a_server_that_restarts_elsewhere_and_says_what_cannot_be_watched(
+    watch: Watch, server: Server, tmp_path: Path
+) -> None:
+    assert watch("--until-done", at=server).wait(timeout=30) == 0  # there is no job
     with running(server, tmp_path) as script:
         watching = watch("--until-done", at=server)
         wait_for("a first line", lambda: (tmp_path / "out").read_text())
@@ -136,6 +139,11 @@ def test_it_waits_for_a_server_that_restarts_elsewhere(watch: Watch, server: Ser
 
         assert watching.wait(timeout=30) == 0
         assert "completed" in (tmp_path / "out").read_text().splitlines()[-1]
+    assert watch(99, at=server).wait(timeout=30) == 2
+    assert "there is no job 99" in (tmp_path / "err").read_text()
+    server.stop()
+    assert watch(at=server).wait(timeout=30) == 4
+    assert "no Finery server answers" in (tmp_path / "err").read_text()
 
 
 def test_ctrl_c_leaves_the_job_alone(watch: Watch, shared: Server, script: Script, tmp_path: Path) -> None:
@@ -148,15 +156,6 @@ def test_ctrl_c_leaves_the_job_alone(watch: Watch, shared: Server, script: Scrip
     assert "Traceback" not in (tmp_path / "err").read_text()
     assert shared.job(script.id)["state"] == "running"
     assert shared.job(script.id)["requests"] == []
-
-
-def test_what_cannot_be_watched_is_said_at_once(watch: Watch, server: Server, tmp_path: Path) -> None:
-    assert watch("--until-done", at=server).wait(timeout=30) == 0
-    assert watch(99, at=server).wait(timeout=30) == 2
-    assert "there is no job 99" in (tmp_path / "err").read_text()
-    server.stop()
-    assert watch(at=server).wait(timeout=30) == 4
-    assert "no Finery server answers" in (tmp_path / "err").read_text()
 
 
 @pytest.mark.parametrize("has_colour", [True, False])

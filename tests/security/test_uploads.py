@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from finery.core.errors import TooLarge
-from tests.flows.conftest import wait_for
+from tests.platform import wait_for
 from tests.security.conftest import Live, fetch
 
 HEAD = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'

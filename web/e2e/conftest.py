@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from finery.api import static
 from tests.conftest import need
-from tests.flows.conftest import Server, shared  # noqa: F401 - the fixture
+from tests.platform import Server
 
 expect.set_options(timeout=20_000)  # tests run side by side on machines that others use too
 
@@ -55,7 +55,7 @@ def logged_in(browser: Browser, at: Server, **options: Any) -> Iterator[Page]:
 
 
 @pytest.fixture
-def server(shared: Server) -> Server:  # noqa: F811 - the fixture
+def server(shared: Server) -> Server:
     """What other tests have left on it is there too."""
     return shared
 

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.api.test_chat import children
-from tests.flows.conftest import Server, end_strays, sft_job
+from tests.platform import Server, end_strays, sft_job
 from web.e2e.conftest import logged_in
 from web.e2e.test_pages import violations
 

@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import Page, TimeoutError, expect
 
-from tests.flows.conftest import Server
+from tests.platform import Server
 from web.e2e.test_runs import write
 
 SFT = """# A first try.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.flows.conftest import Server, end_strays, sft_job
+from tests.platform import Server, end_strays, sft_job
 from web.e2e.conftest import logged_in
 
 AXE = Path(__file__).parents[1] / "node_modules" / "axe-core" / "axe.min.js"

@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests.flows.conftest import Server, sft_job, wait_for
+from tests.platform import Server, sft_job, wait_for
 
 GRPO = """name: from-the-page
 kind: train

@@ -14,24 +14,18 @@ import psutil
 import pytest
 
 from finery.core.errors import InvalidSpec, NotFound, Unavailable
-from tests.flows.conftest import Server, end_strays, sft_job, wait_for
+from tests.platform import Server, end_strays, sft_job, wait_for
 
 HELLO = [{"role": "user", "content": "1+1="}]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with a run of two checkpoints."""
-    home = tmp_path_factory.mktemp("chat") / "home"
-    home.mkdir()
-    made = Server(home, FINERY_CHAT_IDLE_MINUTES="0.5")
-    made.generate("sums", num_rows=100, format="sft")
-    job_id = made.submit(sft_job(steps=4, monitoring={"checkpoint_interval": 2}))
-    assert job_id == 1
-    made.await_state(job_id, "completed")
-    yield made
-    made.stop()
-    end_strays(home)
+def job(shared: Server) -> str:
+    """A run of two checkpoints, as the first part of their references."""
+    shared.generate("sums", num_rows=100, format="sft")
+    job_id = shared.submit(sft_job(steps=4, monitoring={"checkpoint_interval": 2}))
+    shared.await_state(job_id, "completed")
+    return f"job:{job_id}"
 
 
 @contextlib.contextmanager
@@ -69,8 +63,8 @@ def newest_child(server: Server) -> int:
     return max(children(server), key=lambda found: found.create_time()).pid
 
 
-def test_an_answer_comes_token_by_token_and_is_the_same_with_the_same_seed(server: Server) -> None:
-    with asking(server) as events:
+def test_an_answer_comes_token_by_token_and_is_the_same_with_the_same_seed(shared: Server) -> None:
+    with asking(shared) as events:
         found = [event for event in events if event["type"] != "loading"]
     text = "".join(event["text"] for event in found[:-1])
 
@@ -78,43 +72,43 @@ def test_an_answer_comes_token_by_token_and_is_the_same_with_the_same_seed(serve
     assert found[-1]["type"] == "done"
     assert found[-1]["reason"] == "length"
     assert found[-1]["num_tokens"] == 12
-    assert ask(server)[0] == text
-    assert ask(server, sampling={"max_new_tokens": 12, "seed": 2})[0] != text
+    assert ask(shared)[0] == text
+    assert ask(shared, sampling={"max_new_tokens": 12, "seed": 2})[0] != text
 
 
-def test_the_next_turn_reuses_what_was_computed(server: Server) -> None:
-    text, first = ask(server)
+def test_the_next_turn_reuses_what_was_computed(shared: Server) -> None:
+    text, first = ask(shared)
     turns = [*HELLO, {"role": "assistant", "content": text}, {"role": "user", "content": "2+2="}]
 
-    _, second = ask(server, messages=turns)
+    _, second = ask(shared, messages=turns)
 
     assert second["num_prompt_tokens"] > first["num_prompt_tokens"] + 8
     assert second["num_reused_tokens"] >= first["num_prompt_tokens"]
 
 
-def test_closing_the_request_ends_the_answer(server: Server) -> None:
-    ask(server)
-    with asking(server, sampling={"max_new_tokens": 500, "temperature": 0}) as events:
+def test_closing_the_request_ends_the_answer(shared: Server) -> None:
+    ask(shared)
+    with asking(shared, sampling={"max_new_tokens": 500, "temperature": 0}) as events:
         next(events)
 
-    _, done = ask(server)
+    _, done = ask(shared)
 
     assert done["type"] == "done"
     assert done["seconds"] < 5
 
 
-def test_a_model_that_reads_nothing_keeps_nobody_else_waiting(server: Server) -> None:
+def test_a_model_that_reads_nothing_keeps_nobody_else_waiting(shared: Server) -> None:
     """More than a pipe holds is asked of it, several times."""
-    ask(server)
-    held = psutil.Process(newest_child(server))
+    ask(shared)
+    held = psutil.Process(newest_child(shared))
     held.suspend()
     try:
         with contextlib.ExitStack() as stack:
             for _ in range(8):
-                events = stack.enter_context(asking(server, messages=[{"role": "user", "content": "1" * 300_000}]))
+                events = stack.enter_context(asking(shared, messages=[{"role": "user", "content": "1" * 300_000}]))
             started = time.monotonic()
-            assert server.client.get("/chat/choices")["loaded"]
-            assert server.client.get("/server")["worker"]["is_alive"]
+            assert shared.client.get("/chat/choices")["loaded"]
+            assert shared.client.get("/server")["worker"]["is_alive"]
             assert time.monotonic() - started < 5
             held.resume()
             *_, last = events
@@ -122,19 +116,19 @@ def test_a_model_that_reads_nothing_keeps_nobody_else_waiting(server: Server) ->
         held.resume()
 
     assert "the conversation has 300,00" in last["message"]
-    assert ask(server)[1]["type"] == "done"
+    assert ask(shared)[1]["type"] == "done"
 
 
-def test_a_conversation_that_is_too_long_says_the_way_out_and_the_next_goes_well(server: Server) -> None:
-    _, failed = ask(server, messages=[{"role": "user", "content": "1" * 600}])
+def test_a_conversation_that_is_too_long_says_the_way_out_and_the_next_goes_well(shared: Server) -> None:
+    _, failed = ask(shared, messages=[{"role": "user", "content": "1" * 600}])
 
     assert failed["type"] == "failed"
     assert "the model takes 512 with its answer; write less, or begin a new conversation" in failed["message"]
-    assert ask(server)[1]["type"] == "done"
+    assert ask(shared)[1]["type"] == "done"
 
 
-def test_an_answer_ends_where_the_model_takes_no_more(server: Server) -> None:
-    _, done = ask(server, messages=[{"role": "user", "content": "1" * 500}], sampling={"seed": 1})
+def test_an_answer_ends_where_the_model_takes_no_more(shared: Server) -> None:
+    _, done = ask(shared, messages=[{"role": "user", "content": "1" * 500}], sampling={"seed": 1})
 
     assert done["reason"] == "window"
     assert done["num_prompt_tokens"] + done["num_tokens"] == 512
@@ -144,89 +138,90 @@ def test_an_answer_ends_where_the_model_takes_no_more(server: Server) -> None:
     ("model", "error", "message"),
     [
         ("tiny-chat", NotFound, "did you mean tiny-char"),
-        ("job:1/step:3", NotFound, "no checkpoint of step 3"),
-        ("job:99/last", NotFound, "no job 99"),
+        ("{job}/step:3", NotFound, "no checkpoint of step 3"),
+        ("job:9999/last", NotFound, "no job 9999"),
         ("job:warm-up/last", InvalidSpec, "named by its number"),
-        ("job:1", InvalidSpec, "no checkpoint reference"),
+        ("{job}", InvalidSpec, "no checkpoint reference"),
         ("job:\u00b2/last", InvalidSpec, "named by its number"),
         ("job:\u0661/last", InvalidSpec, "named by its number"),
         ("job:99999999999999999999/last", InvalidSpec, "named by its number"),
-        ("job:1/step:\u0664", InvalidSpec, "no checkpoint reference"),
-        ("job:1/step:99999999999999999999", InvalidSpec, "no checkpoint reference"),
+        ("{job}/step:\u0664", InvalidSpec, "no checkpoint reference"),
+        ("{job}/step:99999999999999999999", InvalidSpec, "no checkpoint reference"),
         ("/etc", InvalidSpec, "path"),
         ("", InvalidSpec, "model"),
     ],
 )
 def test_a_model_that_is_none_is_refused_before_anything_starts(
-    server: Server, model: str, error: type[Exception], message: str
+    shared: Server, job: str, model: str, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        server.client.post("/chat", {"model": model, "messages": HELLO})
+        shared.client.post("/chat", {"model": model.format(job=job), "messages": HELLO})
 
 
 @pytest.mark.parametrize(
     "messages",
     [[], [{"role": "assistant", "content": "2"}], [*HELLO, {"role": "system", "content": "be brief"}, *HELLO]],
 )
-def test_what_is_no_question_is_refused(server: Server, messages: list[dict[str, str]]) -> None:
+def test_what_is_no_question_is_refused(shared: Server, messages: list[dict[str, str]]) -> None:
     with pytest.raises(InvalidSpec, match="messages|last message|first message"):
-        server.client.post("/chat", {"model": "tiny-char", "messages": messages})
+        shared.client.post("/chat", {"model": "tiny-char", "messages": messages})
 
 
-def test_the_answer_of_a_guest_is_no(server: Server) -> None:
-    link = server.client.post("/shares", {"job_id": 1})["link"]
-    with httpx.Client(base_url=server.client.url, trust_env=False) as guest:
-        guest.post("/api/guests", json={"job_id": 1, "key": link.partition("#key=")[2]})
+def test_the_answer_of_a_guest_is_no(shared: Server, job: str) -> None:
+    link = shared.client.post("/shares", {"job_id": int(job[4:])})["link"]
+    with httpx.Client(base_url=shared.client.url, trust_env=False) as guest:
+        guest.post("/api/guests", json={"job_id": int(job[4:]), "key": link.partition("#key=")[2]})
 
-        assert guest.get("/api/jobs/1").status_code == 200
+        assert guest.get(f"/api/jobs/{job[4:]}").status_code == 200
         assert guest.post("/api/chat", json={"model": "tiny-char", "messages": HELLO}).status_code == 401
         assert guest.get("/api/chat/choices").status_code == 401
 
 
-def test_a_killed_model_is_reported_and_started_again(server: Server) -> None:
-    ask(server)
-    [held] = [found for found in children(server) if found.pid == newest_child(server)]
+def test_a_killed_model_is_reported_and_started_again(shared: Server) -> None:
+    ask(shared)
+    [held] = [found for found in children(shared) if found.pid == newest_child(shared)]
     held.suspend()
-    with asking(server, sampling={"max_new_tokens": 400, "temperature": 0}) as events:
+    with asking(shared, sampling={"max_new_tokens": 400, "temperature": 0}) as events:
         os.kill(held.pid, signal.SIGKILL)
         *_, last = events
 
     assert last["type"] == "failed"
     assert "was killed by signal 9" in last["message"]
-    assert ask(server)[1]["type"] == "done"
+    assert ask(shared)[1]["type"] == "done"
 
 
-def test_a_checkpoint_answers_under_its_reference(server: Server) -> None:
-    newest = ask(server, "job:1/last")[0]
+def test_a_checkpoint_answers_under_its_reference(shared: Server, job: str) -> None:
+    newest = ask(shared, f"{job}/last")[0]
 
-    assert ask(server, "job:1/step:4")[0] == newest
-    choices = server.client.get("/chat/choices")
-    assert [row["ref"] for row in choices["checkpoints"]] == ["job:1/step:4", "job:1/step:2"]
-    assert "job:1/step:4" in choices["loaded"]
+    assert ask(shared, f"{job}/step:4")[0] == newest
+    choices = shared.client.get("/chat/choices")
+    refs = [row["ref"] for row in choices["checkpoints"] if row["ref"].startswith(job)]
+    assert refs == [f"{job}/step:4", f"{job}/step:2"]
+    assert f"{job}/step:4" in choices["loaded"]
     assert "tiny-char" in [row["ref"] for row in choices["builtin"]]
 
 
-def test_no_more_models_are_loaded_than_are_allowed(server: Server) -> None:
-    for model in ("tiny-char", "job:1/step:4", "job:1/step:2"):
-        ask(server, model)
+def test_no_more_models_are_loaded_than_are_allowed(shared: Server, job: str) -> None:
+    for model in ("tiny-char", f"{job}/step:4", f"{job}/step:2"):
+        ask(shared, model)
 
-    assert set(server.client.get("/chat/choices")["loaded"]) == {"job:1/step:2", "job:1/step:4"}
-    assert len(children(server)) == 2
+    assert set(shared.client.get("/chat/choices")["loaded"]) == {f"{job}/step:2", f"{job}/step:4"}
+    assert len(children(shared)) == 2
 
 
-def test_all_models_answering_is_said(server: Server) -> None:
-    for model in ("job:1/step:2", "job:1/step:4"):
-        ask(server, model)
-    held = children(server)
+def test_all_models_answering_is_said(shared: Server, job: str) -> None:
+    for model in (f"{job}/step:2", f"{job}/step:4"):
+        ask(shared, model)
+    held = children(shared)
     for process in held:
         process.suspend()
     try:
         with (
-            asking(server, "job:1/step:2"),
-            asking(server, "job:1/step:4"),
+            asking(shared, f"{job}/step:2"),
+            asking(shared, f"{job}/step:4"),
             pytest.raises(Unavailable, match="2 models are loaded and all are answering"),
         ):
-            server.client.post("/chat", {"model": "tiny-char", "messages": HELLO})
+            shared.client.post("/chat", {"model": "tiny-char", "messages": HELLO})
     finally:
         for process in held:
             process.resume()

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from finery.api.auth import COOKIE
-from tests.flows.conftest import FINERY, Server, end_strays, sft_job
+from tests.platform import FINERY, Server, end_strays, sft_job
 from tests.security.conftest import fetch
 
 STORED = "stored-secret-Zq83kd02mfnAy"

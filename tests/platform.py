@@ -1,6 +1,7 @@
-"""Real processes: `finery up` on a free port, real jobs of the tiny model, and helpers to kill them."""
+"""Real processes: `finery up` on a free port, real jobs of the tiny model, what kills them; and the command line."""
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -14,12 +15,25 @@ from typing import Any
 import psutil
 import pytest
 
+from finery.cli.main import main
 from finery.core.client import Client, locate
 from finery.core.errors import Unavailable
 from finery.core.rundir import RunDir
 from finery.core.settings import Settings
 
 FINERY = [sys.executable, "-m", "finery.cli.main"]
+Inside = Callable[..., subprocess.CompletedProcess[str]]
+JOB = """name: tiny
+kind: train
+task:
+  algorithm: sft
+  model: {base: tiny-char}
+  data: {train: ./train.jsonl, max_tokens: 64}
+  optim: {learning_rate: 1.0e-3, steps: 6}
+  batch_size: 4
+resources: {cpu_threads: 1}
+seed: 3
+"""
 END_STATES = ("completed", "failed", "cancelled", "paused")
 
 
@@ -207,3 +221,33 @@ def sft_job(steps: int = 300, **changes: Any) -> dict[str, Any]:
         "grace_seconds": 20,
         **changes,
     }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a job file and its data."""
+    rows = [{"prompt": f"{i}+1=", "response": str(i + 1)} for i in range(20)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "job.yaml").write_text(JOB)
+    return tmp_path
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Inside:
+    """`finery` in this process: what the program does but for its start, which takes longer than a test."""
+
+    def run(folder: Path, *arguments: str, lines: str = "", home: Path | None = None) -> object:
+        with monkeypatch.context() as patch:
+            patch.chdir(folder)
+            for name, value in (("HOME", str(home or folder / "home")), ("PORT", "9")):
+                patch.setenv(f"FINERY_{name}", value)
+            patch.setenv("NO_COLOR", "1")
+            patch.setattr(sys, "argv", ["finery", *arguments])
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(os.fsencode(lines))))
+            capsys.readouterr()
+            with pytest.raises(SystemExit) as ended:
+                main()
+        shown = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, ended.value.code or 0, shown.out, shown.err)
+
+    return run

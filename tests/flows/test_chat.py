@@ -20,6 +20,7 @@ from finery.chat.transcript import Conversation, read, write
 from finery.core.errors import InvalidSpec, NotFound, Unavailable
 from finery.models import loading, resolving
 from tests.conftest import shared_folder
+from tests.platform import Inside
 
 Chat = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -50,15 +51,6 @@ def chat(environment: dict[str, str], tmp_path: Path) -> Chat:
 SHORT = ("-s", "max_new_tokens=12", "-s", "seed=3")
 
 
-def test_one_message_gets_one_answer_and_the_same_with_the_same_seed(chat: Chat) -> None:
-    first = chat("tiny-char", "-m", "1+1=", *SHORT)
-    again = chat("tiny-char", "-m", "1+1=", *SHORT)
-
-    assert (first.returncode, first.stderr) == (0, "")
-    assert len(first.stdout) > 4
-    assert again.stdout == first.stdout
-
-
 def test_each_line_of_a_pipe_is_a_turn_and_the_conversation_is_kept(chat: Chat, tmp_path: Path) -> None:
     lines = "/system be brief\none\n\n/set temperature 0\ntwo\n//three\n/save talk.jsonl\n/exit\nnever\n"
     done = chat("tiny-char", *SHORT, lines=lines)
@@ -73,24 +65,22 @@ def test_each_line_of_a_pipe_is_a_turn_and_the_conversation_is_kept(chat: Chat, 
     assert kept["sampling"]["temperature"] == 0
 
 
-def test_a_saved_conversation_goes_on_where_it_was(chat: Chat, tmp_path: Path) -> None:
-    whole = chat("tiny-char", *SHORT, "--json", lines="one\n/save a.json\ntwo\n")
+def test_a_conversation_is_saved_reset_and_goes_on_and_answers_the_same_with_the_same_seed(chat: Chat) -> None:
+    system = ("--system", "be brief", *SHORT)
+    whole = chat("tiny-char", *system, "--json", lines="one\n/save a.json\ntwo\n/reset\none\n")
     rest = chat("tiny-char", *SHORT, "--json", lines="/load a.json\ntwo\n")
+    alone = chat("tiny-char", *system, "-m", "one")
 
-    first, second = (json.loads(line) for line in whole.stdout.splitlines())
+    first, second, again = (json.loads(line) for line in whole.stdout.splitlines())
     [loaded] = (json.loads(line) for line in rest.stdout.splitlines())
     assert loaded["num_prompt_tokens"] == second["num_prompt_tokens"] > first["num_prompt_tokens"]
     assert loaded["answer"] == second["answer"]
     assert second["num_reused_tokens"] >= first["num_prompt_tokens"]
-
-
-def test_a_reset_forgets_all_but_the_system_prompt(chat: Chat) -> None:
-    done = chat("tiny-char", *SHORT, "--system", "be brief", "--json", lines="one\ntwo\n/reset\none\n")
-
-    first, second, third = (json.loads(line) for line in done.stdout.splitlines())
-    assert second["num_prompt_tokens"] > first["num_prompt_tokens"]
-    assert third["num_prompt_tokens"] == first["num_prompt_tokens"]
-    assert third["answer"] == first["answer"]
+    assert again["num_prompt_tokens"] == first["num_prompt_tokens"]  # what the model is told first is kept
+    assert again["answer"] == first["answer"]
+    assert (alone.returncode, alone.stderr) == (0, "")
+    assert alone.stdout == f"{first['answer']}\n"
+    assert len(first["answer"]) > 4
 
 
 def test_two_models_answer_the_same_one_after_the_other(chat: Chat, chat_home: Path) -> None:
@@ -125,9 +115,9 @@ def test_two_models_answer_the_same_one_after_the_other(chat: Chat, chat_home: P
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_with_exit_code_2(
-    chat: Chat, arguments: tuple[str, ...], lines: str, message: str
+    inside: Inside, chat_home: Path, tmp_path: Path, arguments: tuple[str, ...], lines: str, message: str
 ) -> None:
-    done = chat(*arguments, lines=lines)
+    done = inside(tmp_path, "chat", *arguments, lines=lines, home=chat_home)
 
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
