@@ -156,6 +156,24 @@ def test_a_template_that_rewrites_earlier_turns_is_refused_with_the_row(
         driver.run_here(bench.attempt(task, rows))
 
 
+STRICT = REWRITING.replace(
+    "{{ messages", "{{ raise_exception('no nines') if '9' in messages[0]['content'] }}{{ messages"
+)
+
+
+@pytest.mark.parametrize("algorithm", ["sft", "grpo", "ppo"])
+def test_a_row_that_the_template_refuses_is_named(bench: Bench, tmp_path: Path, algorithm: str) -> None:
+    _change_tokenizer(bench, tmp_path / "base", chat_template=STRICT)
+    task, rows = (SFT, SFT_ROWS) if algorithm == "sft" else ({**GROUPS, "algorithm": algorithm}, GRPO_ROWS)
+    if algorithm == "ppo":
+        task = {key: value for key, value in task.items() if key in ("algorithm", "rewards", "optim", "native")}
+
+    with pytest.raises(
+        InvalidSpec, match="row 2 of rows: the model's chat template refuses this conversation: no nines"
+    ):
+        driver.run_here(bench.attempt(task, rows))
+
+
 @pytest.mark.parametrize("model", [{}, {"lora": {"rank": 4}}], ids=["full", "lora"])
 def test_completions_end_at_each_token_that_the_model_ends_at(
     bench: Bench, tmp_path: Path, model: dict[str, Any]
@@ -187,7 +205,7 @@ def test_a_prompt_longer_than_the_limit_keeps_its_end(bench: Bench) -> None:
     driver.run_here(run_dir)
 
     _assert_finite(run_dir)
-    [cut, *others] = data.prompts(rows, tokenizer, max_tokens=8)
+    [cut, *others] = data.prompts(rows, tokenizer, max_tokens=8, ref="rows")
     assert tokenizer.decode(cut) == "9999+1=<assistant>"
     assert others[0] == chat.render_prompt(tokenizer, GRPO_ROWS[0]["prompt"])
 

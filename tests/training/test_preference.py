@@ -20,7 +20,7 @@ from finery.core.errors import InvalidSpec
 from finery.core.spec import parse
 from finery.models import chat, loading
 from finery.training.specs import DataSpec, DpoSpec, KtoSpec, OrpoSpec, RewardModelSpec
-from finery.training.trl import kto, preference
+from finery.training.trl import kto, preference, reward
 from tests.training import driver
 from tests.training.driver import GRPO_ROWS, PREFERENCE_ROWS, SFT_ROWS, Bench
 
@@ -289,6 +289,35 @@ def test_padding_that_is_the_end_of_sequence_changes_nothing(bench: Bench, tmp_p
     own, shared = (driver.metrics(run_dir) for run_dir in runs)
     for step, values in own.items():
         assert shared[step] == pytest.approx(values, rel=1e-3, abs=1e-5), step
+
+
+@pytest.mark.parametrize(
+    ("lengths", "cut"),
+    [
+        ([7], None),
+        ([5, 5, 5], None),
+        ([10, 9, 9], None),
+        ([10, 2], 1),
+        ([20, 18, 3, 2], 2),
+        ([30, 5, 5, 5, 5], 1),
+    ],
+)
+def test_rows_are_cut_where_least_is_padded(lengths: list[int], cut: int | None) -> None:
+    assert reward.best_cut(lengths) == cut
+
+
+def test_long_and_short_rows_train_as_in_one_pass(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"prompt": "1+1=", "chosen": "2", "rejected": "3" * length} for length in (1, 40, 3, 60)]
+    task = _task("reward", center_rewards_coefficient=0.1)
+    cut, whole = (bench.attempt(task, rows, name=name) for name in ("cut", "whole"))
+
+    driver.run_here(cut)
+    monkeypatch.setattr(reward, "best_cut", lambda lengths: None)
+    driver.run_here(whole)
+
+    expected = driver.metrics(whole)
+    for step, values in driver.metrics(cut).items():
+        assert values == pytest.approx(expected[step], rel=1e-3, abs=1e-5), step
 
 
 def test_a_score_does_not_depend_on_padding_that_is_the_end_of_sequence(bench: Bench, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import orjson
 import psutil
 import torch
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from finery.chat.specs import ChatDone, ChatSampling, ChatText, ChatTurn
@@ -115,10 +114,7 @@ class Answerer:
         )
 
     def _render(self, turns: Sequence[ChatTurn]) -> list[int]:
-        try:
-            prompt = chat.render_prompt(self._tokenizer, [turn.model_dump() for turn in turns])
-        except TemplateError as error:
-            raise InvalidSpec(f"the model's chat template refuses this conversation: {error}") from error
+        prompt = chat.render_prompt(self._tokenizer, [turn.model_dump() for turn in turns])
         if not prompt:
             raise InvalidSpec("the message has no tokens; write something")
         return prompt

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise, takewhile
 from typing import Any, Final
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from finery.core.errors import InvalidSpec
@@ -105,9 +106,12 @@ def _num_said(tokenizer: PreTrainedTokenizerBase, said: list[int], part: list[in
 def _text(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, add_generation_prompt: bool = False
 ) -> str:
-    found: str = tokenizer.apply_chat_template(
-        list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
-    )
+    try:
+        found: str = tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+    except TemplateError as error:
+        raise InvalidSpec(f"the model's chat template refuses this conversation: {error}") from error
     return found
 
 

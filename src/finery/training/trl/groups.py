@@ -343,7 +343,9 @@ def make(
     )
     trainer.task = task
     trainer.rows = rows
-    trainer.prompt_ids = data.prompts(rows, loaded.tokenizer, max_tokens=task.data.max_prompt_tokens)
+    trainer.prompt_ids = data.prompts(
+        rows, loaded.tokenizer, max_tokens=task.data.max_prompt_tokens, ref=task.data.train
+    )
     trainer.eos_token_ids = sorted(chat.stop_ids(loaded.tokenizer))
     trainer.sampling = Sampling(
         max_new_tokens=task.rollout.max_new_tokens,

@@ -388,7 +388,9 @@ def make_trainer(task: PpoSpec, run: Run, loaded: setup.Loaded) -> FineryPpoTrai
     )
     trainer.task = task
     trainer.rows = rows
-    trainer.prompt_ids = data.prompts(rows, loaded.tokenizer, max_tokens=task.data.max_prompt_tokens)
+    trainer.prompt_ids = data.prompts(
+        rows, loaded.tokenizer, max_tokens=task.data.max_prompt_tokens, ref=task.data.train
+    )
     trainer.visits = data.order(
         len(rows), num_batches * task.prompts_per_batch, seed=run.seed, shuffle=task.data.shuffle
     )

@@ -1,9 +1,12 @@
 """Reward model with TRL's RewardTrainer."""
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.modeling_outputs import SequenceClassifierOutput
 from trl import RewardConfig, RewardTrainer
 
 from finery.core import checkpoints
@@ -35,6 +38,37 @@ class FineryRewardTrainer(ExactTrainer, RewardTrainer):
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
+
+    def compute_loss(self, model: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """TRL's, of scores computed with less padding."""
+        return super().compute_loss(functools.partial(_score, model), *args, **kwargs)
+
+
+def _score(
+    model: torch.nn.Module, *, input_ids: Tensor, attention_mask: Tensor, **kwargs: Any
+) -> SequenceClassifierOutput:
+    """Scores (B, 1) of rows (B, T); long and short rows take passes of their own where that saves padding."""
+    lengths_B = attention_mask.sum(dim=1)
+    order_B = lengths_B.argsort(descending=True, stable=True)
+    cut = best_cut(lengths_B[order_B].tolist())
+    scores = []
+    for rows in (order_B[:cut], order_B[cut:]) if cut else (order_B,):
+        longest = int(lengths_B[rows[0]])
+        part = {"input_ids": input_ids[rows, :longest], "attention_mask": attention_mask[rows, :longest]}
+        scores.append(model(**part, **kwargs).logits)
+    return SequenceClassifierOutput(logits=torch.cat(scores)[order_B.argsort()])
+
+
+def best_cut(lengths: Sequence[int]) -> int | None:
+    """After how many rows to begin a second pass, so that least is padded; None where it would save under a tenth.
+
+    Args:
+        lengths: Tokens of each row, longest first.
+    """
+    whole = len(lengths) * lengths[0]
+    costs = {cut: cut * lengths[0] + (len(lengths) - cut) * lengths[cut] for cut in range(1, len(lengths))}
+    cut = min(costs, key=lambda cut: costs[cut], default=None)
+    return cut if cut is not None and costs[cut] <= 0.9 * whole else None
 
 
 def make_trainer(task: RewardModelSpec, run: Run, loaded: setup.Loaded) -> FineryRewardTrainer:

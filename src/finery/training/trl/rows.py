@@ -1,7 +1,7 @@
 """Training rows: read, rendered to tokens, and put into the order in which they are visited."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,9 +90,19 @@ def examples(
     return made, len(rows) - len(made)
 
 
-def prompts(rows: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int) -> list[list[int]]:
-    """Token ids of the prompts of verifiable rows, cut on the left."""
-    return [chat.render_prompt(tokenizer, row["prompt"])[-max_tokens:] for row in rows]
+def prompts(
+    rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, *, max_tokens: int, ref: str
+) -> list[list[int]]:
+    """Token ids of the prompts of verifiable rows of the data `ref`, cut on the left.
+
+    Raises:
+        InvalidSpec: the chat template takes no such prompt; the row is named.
+    """
+    made = []
+    for number, row in enumerate(rows, start=1):
+        with naming_row(number, ref):
+            made.append(chat.render_prompt(tokenizer, row["prompt"])[-max_tokens:])
+    return made
 
 
 def _messages(row: dict[str, Any]) -> list[dict[str, Any]]:
