@@ -156,14 +156,13 @@ def test_a_template_that_rewrites_earlier_turns_is_refused_with_the_row(
         driver.run_here(bench.attempt(task, rows))
 
 
-STRICT = REWRITING.replace(
-    "{{ messages", "{{ raise_exception('no nines') if '9' in messages[0]['content'] }}{{ messages"
-)
+STRICT = "{{ raise_exception('no nines') if '9' in messages[0]['content'] }}"
 
 
 @pytest.mark.parametrize("algorithm", ["sft", "grpo", "ppo"])
 def test_a_row_that_the_template_refuses_is_named(bench: Bench, tmp_path: Path, algorithm: str) -> None:
-    _change_tokenizer(bench, tmp_path / "base", chat_template=STRICT)
+    own = loading.load_tokenizer(loading.materialize(bench.model, driver.MODEL)).chat_template
+    _change_tokenizer(bench, tmp_path / "base", chat_template=STRICT + own)
     task, rows = (SFT, SFT_ROWS) if algorithm == "sft" else ({**GROUPS, "algorithm": algorithm}, GRPO_ROWS)
     if algorithm == "ppo":
         task = {key: value for key, value in task.items() if key in ("algorithm", "rewards", "optim", "native")}
