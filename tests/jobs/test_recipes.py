@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
@@ -17,6 +18,7 @@ from finery.core.db import Database
 from finery.core.errors import Conflict, InvalidSpec, NotFound
 from finery.core.settings import Settings
 from finery.jobs.recipes import RecipeBook, differences
+from finery.training import rewards
 
 SFT = """# A first try.
 name: mine
@@ -265,3 +267,19 @@ def test_the_command_line_lists_and_prints_recipes_without_a_server(
     assert "tiny_grpo" in listed.output
     assert "A first try." in listed.output
     assert printed.output == SFT
+
+
+ANSWERS = {"grpo-gsm8k": "6 * 7 = 42.\nSo she pays $42.", "qwen3-32b-grpo-4bit": "<think>6 * 7</think> It is 42."}
+"""Right answers to `42`; of every other recipe it is the number alone."""
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_a_right_answer_earns_every_reward_of_a_recipe(path: Path) -> None:
+    whole = yaml.safe_load(path.read_text())
+    for job in whole.get("jobs", [whole]):
+        for reward in job["task"].get("rewards", []) if job["kind"] == "train" else ():
+            if reward["name"] == "reward_model" or reward.get("weight") == 0:
+                continue  # has to be trained first, or is only watched
+            params = rewards.registry.params(reward["name"], reward.get("params", {}))
+            answer = ANSWERS.get(whole["name"], "42")
+            assert rewards.registry.get(reward["name"]).target([answer], [{"answer": "42"}], params) == [1.0], reward
