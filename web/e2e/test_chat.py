@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.api.test_chat import children
+from tests.flows.test_chat_api import children
 from tests.platform import Server, end_strays, sft_job
 from web.e2e.conftest import logged_in
 from web.e2e.test_pages import violations

@@ -38,6 +38,8 @@ export function SchemaTag({ field, value, path, without = [] }: Props) {
       aria-label={dotted}
       data-testid={`field-${dotted}`}
       style={{ width: "100%" }}
+      virtual={false}
+      listHeight={480}
       onChange={(chosen: string) => change(switched(field.schema, root, value, chosen, path))}
       options={field.options.filter((name) => !without.includes(name)).map((name) => ({ value: name, label: <Option name={name} description={memberOf(field.schema, root, name)?.description} /> }))}
       optionRender={(option) => option.label}

@@ -25,9 +25,10 @@ def check(task: TrainTask, num: int) -> None:
         )
     for name, size in _batches(task).items():
         if size % num:
+            below, above = size - size % num, size + num - size % num
             raise ValueError(
                 f"{name} ({size}) must be a multiple of the number of processes ({num}), which take equal shares; set "
-                f"it to {size - size % num or num} or {size + num - size % num}, or change resources"
+                f"it to {f'{below} or {above}' if below else above}, or change resources"
             )
     name, size = list(_batches(task).items())[-1]
     share, micro = size // num, task.micro_batch_size
