@@ -40,6 +40,7 @@ export function SchemaTag({ field, value, path, without = [] }: Props) {
       style={{ width: "100%" }}
       virtual={false}
       listHeight={480}
+      popupMatchSelectWidth={440}
       onChange={(chosen: string) => change(switched(field.schema, root, value, chosen, path))}
       options={field.options.filter((name) => !without.includes(name)).map((name) => ({ value: name, label: <Option name={name} description={memberOf(field.schema, root, name)?.description} /> }))}
       optionRender={(option) => option.label}
@@ -49,10 +50,11 @@ export function SchemaTag({ field, value, path, without = [] }: Props) {
 }
 
 function Option({ name, description }: { name: string; description?: string }) {
+  const sentence = description?.split(/(?<=\.)\s/)[0];
   return (
     <div className="schema-option">
       <span>{name}</span>
-      {description && <small>{description}</small>}
+      {sentence && <small>{sentence}</small>}
     </div>
   );
 }
