@@ -76,8 +76,10 @@ def request(session: Session, job_id: int, verb: Verb, *, values: dict[str, floa
     job = get(session, job_id)
     state: JobState = job.state  # type: ignore[assignment]
     if verb not in states.verbs(job.kind, state):
-        allowed = ", ".join(states.verbs(job.kind, state)) or "nothing"
-        raise Conflict(f"job {job_id} is {state}; {verb} is not possible now, only {allowed}")
+        allowed = ", ".join(states.verbs(job.kind, state))
+        raise Conflict(
+            f"job {job_id} is {state}; {verb} is not possible {f'now, only {allowed}' if allowed else 'any more'}"
+        )
     if verb == "set" and not values:
         raise InvalidSpec("set needs values, such as learning_rate=5e-6")
     same = select(ControlRequest).where(
