@@ -46,7 +46,8 @@ class Seeded:
         self.again = server.submit(evaluation("again"))
         for job_id in (slow, fast, self.grpo, self.score, self.again):
             server.await_state(job_id, "completed")
-        self.stuck = server.submit(sft_job(steps=5, name="stuck", resources={"gpus": 64, "processes": 1}))
+        stuck = sft_job(steps=5, name="stuck", resources={"gpus": 64})
+        self.stuck = server.submit(stuck | {"task": stuck["task"] | {"batch_size": 64}})
         self.failed = server.submit(
             sft_job(steps=5, name="broken", task=sft_job()["task"] | {"batch_size": 1000, "native": {"bf16": True}})
         )
