@@ -109,13 +109,14 @@ def _answer(
 ) -> _Answers:
     """Answers of one model to all prompts, scored and recorded."""
     asked = [row for row in rows for _ in range(task.rollout.completions_per_prompt)]
-    once = functools.partial(data.prompts, rows, max_tokens=task.max_prompt_tokens, ref=task.data)
-    if policy is not first and once(policy.tokenizer) != once(first.tokenizer):
+    render = functools.partial(data.prompts, rows, max_tokens=task.max_prompt_tokens, ref=task.data)
+    rendered = render(policy.tokenizer)
+    if policy is not first and rendered != render(first.tokenizer):
         raise InvalidSpec(
             f"{name} is given other tokens for the same prompts than {BASELINE} (another tokenizer or chat template), "
             "so their answers cannot be compared; set model.template to what the candidates were trained with"
         )
-    prompts = [prompt for prompt in once(policy.tokenizer) for _ in range(task.rollout.completions_per_prompt)]
+    prompts = [prompt for prompt in rendered for _ in range(task.rollout.completions_per_prompt)]
     sampling = Sampling(
         max_new_tokens=task.rollout.max_new_tokens,
         stop_ids=chat.stop_ids(policy.tokenizer),
