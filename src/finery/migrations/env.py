@@ -5,7 +5,8 @@ from alembic import context
 import finery.api.tables
 import finery.datasets.tables
 import finery.jobs.tables
-import finery.monitoring.tables  # noqa: F401 - the tables register themselves
+import finery.monitoring.tables
+import finery.notifying.tables  # noqa: F401 - the tables register themselves
 from finery.core.db import Database, Table
 
 database: Database = context.config.attributes["database"]
