@@ -20,11 +20,13 @@ def _database(path: Path, script: str) -> None:
 
 
 def _lay_out(root: Path) -> None:
-    for folder in ("trainer/checkpoint-1", "trainer/runs", "board/run", "mlruns/0", "empty"):
+    for folder in ("wandb/offline-run-1-a", "trainer/checkpoint-1", "trainer/runs", "board/run", "mlruns/0", "empty"):
         (root / folder).mkdir(parents=True)
     (root / "trainer/checkpoint-1/trainer_state.json").write_text(_STATE)
     (root / "trainer/runs" / _EVENTS).touch()
     (root / "state.json").write_text(_STATE)
+    (root / "wandb/offline-run-1-a/run-a.wandb").write_bytes(b":W&B\xe1\xbe\x00")
+    (root / "wandb/offline-run-1-a" / _EVENTS).touch()
     (root / "board/run" / _EVENTS).touch()
     (root / "mlruns/0/meta.yaml").write_text("artifact_location: x\nexperiment_id: '0'\n")
     _database(
@@ -53,6 +55,9 @@ def _lay_out(root: Path) -> None:
         ("trackio.db", ["trackio"]),
         ("mlflow.db", ["mlflow"]),
         ("mlruns", []),
+        ("wandb", ["wandb"]),
+        ("wandb/offline-run-1-a", ["wandb"]),
+        ("wandb/offline-run-1-a/run-a.wandb", ["wandb"]),
     ],
 )
 def test_the_format_is_seen_from_what_lies_there(tmp_path: Path, place: str, formats: list[str]) -> None:
@@ -95,8 +100,8 @@ def test_a_path_of_another_format_is_refused_by_each_reader(tmp_path: Path, form
 
 
 def test_an_unknown_format_lists_the_known(tmp_path: Path) -> None:
-    with pytest.raises(InvalidSpec, match=r"`wandb`.*trainer_state, trackio, mlflow, tensorboard"):
-        service.read(tmp_path, "wandb")
+    with pytest.raises(InvalidSpec, match=r"`aim`.*trainer_state, trackio, mlflow, wandb, tensorboard"):
+        service.read(tmp_path, "aim")
 
 
 def test_a_damaged_database_is_told_apart_from_an_unknown_file(tmp_path: Path) -> None:

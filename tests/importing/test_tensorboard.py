@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from finery.core import tfrecords
 from finery.core.errors import InvalidSpec
 from finery.importing import tensorboard
 from tests.importing import peers
@@ -76,7 +77,7 @@ def _values(path: Path) -> list[tuple[int, dict[str, float]]]:
 
 def test_the_checksum_is_that_of_the_standard(tmp_path: Path) -> None:
     assert _crc32c(b"123456789") == 0xE3069283
-    assert struct.pack("<I", tensorboard._masked_crc32c(b"123456789")) == _masked(b"123456789")
+    assert struct.pack("<I", tfrecords.masked_crc32c(b"123456789")) == _masked(b"123456789")
 
 
 def test_values_of_one_step_are_one_row(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def import_runs(
     project: Annotated[str, typer.Option(help="What the runs belong to.")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Import runs of TRL's trainer_state.json, TensorBoard, Trackio or MLflow, with their settings and times."""
+    """Import runs of TRL's trainer_state.json, TensorBoard, Trackio, MLflow or W&B, with their settings and times."""
     runs = service.read(path, format_)
     if not runs:
         console.warn(f"there are no runs at {path}")

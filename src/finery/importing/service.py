@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Final
 
 from finery.core.errors import InvalidSpec, NotFound
-from finery.importing import mlflow, tensorboard, trackio, trainer_state
+from finery.importing import mlflow, tensorboard, trackio, trainer_state, wandb
 from finery.importing.records import ForeignRun
 
 FORMATS: Final[Mapping[str, Callable[[Path], list[ForeignRun]]]] = MappingProxyType(
@@ -14,17 +14,19 @@ FORMATS: Final[Mapping[str, Callable[[Path], list[ForeignRun]]]] = MappingProxyT
         "trainer_state": trainer_state.read,
         "trackio": trackio.read,
         "mlflow": mlflow.read,
+        "wandb": wandb.read,
         "tensorboard": tensorboard.read,
     }
 )
 """Readers by format, in the order in which a path is tried: output folders of a Trainer and the artifacts of MLflow
-runs often hold event files too."""
+runs often hold event files too, and so do runs of W&B."""
 
 _MATCHES: Final[Mapping[str, Callable[[Path], bool]]] = MappingProxyType(
     {
         "trainer_state": trainer_state.matches,
         "trackio": trackio.matches,
         "mlflow": mlflow.matches,
+        "wandb": wandb.matches,
         "tensorboard": tensorboard.matches,
     }
 )
@@ -58,7 +60,7 @@ def _detect(path: Path) -> str:
     if found is None:
         raise InvalidSpec(
             f"{path} is nothing that can be imported; expected a trainer_state.json or a folder with one, an event "
-            "folder of TensorBoard, a <project>.db of Trackio, or the mlflow.db or mlruns folder of MLflow, so name "
-            "one of these."
+            "folder of TensorBoard, a <project>.db of Trackio, the mlflow.db or mlruns folder of MLflow, or the wandb "
+            "folder of W&B, so name one of these."
         )
     return found

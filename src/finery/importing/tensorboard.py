@@ -1,6 +1,5 @@
 """Event files of TensorBoard, parsed here: TFRecord frames that each hold one `Event` protocol buffer.
 
-    frame     uint64 length | masked crc32c of the length | data | masked crc32c of the data   (little-endian)
     Event     1 wall_time: double   2 step: varint   5 summary
     Summary   1 value: repeated
     Value     1 tag   2 simple_value: float   8 tensor
@@ -12,22 +11,20 @@ Scalars are read, whichever of the two ways they were written in; images, histog
 import os
 import struct
 from collections.abc import Iterable, Iterator
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from finery.core.errors import InvalidSpec
+from finery.core.protobuf import BYTES, FIXED32, FIXED64, VARINT, fields
+from finery.core.tfrecords import CRC, HEADER, length_crc, masked_crc32c
 from finery.importing.records import ForeignRun, MetricRow
 from finery.importing.rows import LazyRows, Point, rows_of
 
 _MARK: Final = "tfevents"
-_HEADER: Final = struct.Struct("<QI")
-_CRC: Final = struct.Struct("<I")
 _FLOAT: Final = struct.Struct("<f")
 _DOUBLE: Final = struct.Struct("<d")
 _ITEM_BY_DTYPE: Final = {1: _FLOAT, 2: _DOUBLE}
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_FIXED_BYTES: Final = {_FIXED64: 8, _FIXED32: 4}
 _CHECKED_BYTES: Final = 4096
 """Longer records hold an image, a graph or a histogram as a rule; the checksum in Python takes 0.1 to 0.2 s per MiB."""
 
@@ -102,19 +99,19 @@ def _records(file: Path, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Offset and data of each whole record. What a running writer adds after the start is left for the next read."""
     size = os.fstat(stream.fileno()).st_size
     offset = 0
-    while offset + _HEADER.size <= size:
-        header = stream.read(_HEADER.size)
-        length, length_crc = _HEADER.unpack(header)
-        if _length_crc(header[:8]) != length_crc:
+    while offset + HEADER.size <= size:
+        header = stream.read(HEADER.size)
+        length, stated_crc = HEADER.unpack(header)
+        if length_crc(header[:8]) != stated_crc:
             if _is_zero_to_the_end(header, stream):
                 return
             raise _broken(file, offset, "the checksum of the record's length does not fit")
-        end = offset + _HEADER.size + length + _CRC.size
+        end = offset + HEADER.size + length + CRC.size
         if end > size:
             return
         record = stream.read(length)
-        (record_crc,) = _CRC.unpack(stream.read(_CRC.size))
-        if length <= _CHECKED_BYTES and _masked_crc32c(record) != record_crc:
+        (record_crc,) = CRC.unpack(stream.read(CRC.size))
+        if length <= _CHECKED_BYTES and masked_crc32c(record) != record_crc:
             if end == size:
                 return
             raise _broken(file, offset, "the checksum of the record does not fit")
@@ -143,19 +140,19 @@ def _scalars(record: bytes) -> list[Point]:
     time: float | None = None
     step = 0
     values: list[tuple[str, float]] = []
-    for number, wire_type, varint, content in _fields(record):
-        if number == 1 and wire_type == _FIXED64:
+    for number, wire_type, varint, content in fields(record):
+        if number == 1 and wire_type == FIXED64:
             (time,) = _DOUBLE.unpack(content)
-        elif number == 2 and wire_type == _VARINT:
+        elif number == 2 and wire_type == VARINT:
             step = varint - (1 << 64) if varint >= 1 << 63 else varint
-        elif number == 5 and wire_type == _BYTES:
+        elif number == 5 and wire_type == BYTES:
             values += _scalars_of_summary(content)
     return [Point(step, time, tag, value) for tag, value in values]
 
 
 def _scalars_of_summary(summary: bytes) -> Iterator[tuple[str, float]]:
-    for number, wire_type, _, content in _fields(summary):
-        if number == 1 and wire_type == _BYTES:
+    for number, wire_type, _, content in fields(summary):
+        if number == 1 and wire_type == BYTES:
             scalar = _scalar(content)
             if scalar is not None:
                 yield scalar
@@ -165,12 +162,12 @@ def _scalar(value: bytes) -> tuple[str, float] | None:
     """Tag and number of a Summary.Value; None when it holds something else."""
     tag = ""
     scalar: float | None = None
-    for number, wire_type, _, content in _fields(value):
-        if number == 1 and wire_type == _BYTES:
+    for number, wire_type, _, content in fields(value):
+        if number == 1 and wire_type == BYTES:
             tag = content.decode()
-        elif number == 2 and wire_type == _FIXED32:
+        elif number == 2 and wire_type == FIXED32:
             (scalar,) = _FLOAT.unpack(content)
-        elif number == 8 and wire_type == _BYTES:
+        elif number == 8 and wire_type == BYTES:
             scalar = _element(content)
     return None if scalar is None else (tag, scalar)
 
@@ -180,12 +177,12 @@ def _element(tensor: bytes) -> float | None:
     item: struct.Struct | None = None
     packed = {4: b"", 5: b"", 6: b""}
     has_shape = has_dimensions = False
-    for number, wire_type, varint, content in _fields(tensor):
-        if number == 1 and wire_type == _VARINT:
+    for number, wire_type, varint, content in fields(tensor):
+        if number == 1 and wire_type == VARINT:
             item = _ITEM_BY_DTYPE.get(varint)
-        elif number == 2 and wire_type == _BYTES:
+        elif number == 2 and wire_type == BYTES:
             has_shape, has_dimensions = True, bool(content)
-        elif number in packed and wire_type != _VARINT:
+        elif number in packed and wire_type != VARINT:
             packed[number] += content
     if item is None:
         return None
@@ -193,71 +190,3 @@ def _element(tensor: bytes) -> float | None:
     if not elements and has_shape and not has_dimensions:
         return 0.0
     return float(item.unpack(elements)[0]) if len(elements) == item.size else None
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """Number, wire type, varint and content of each field; a varint has no content, the other types no varint.
-
-    Raises ValueError or IndexError when the message is cut off.
-    """
-    at = 0
-    end = len(message)
-    while at < end:
-        key, at = _varint(message, at)
-        wire_type = key & 7
-        if wire_type == _VARINT:
-            varint, at = _varint(message, at)
-            yield key >> 3, wire_type, varint, b""
-            continue
-        if wire_type == _BYTES:
-            length, at = _varint(message, at)
-        elif wire_type in _FIXED_BYTES:
-            length = _FIXED_BYTES[wire_type]
-        else:
-            raise ValueError(f"wire type {wire_type} is not in use")
-        if at + length > end:
-            raise ValueError("a field is longer than its message")
-        yield key >> 3, wire_type, 0, message[at : at + length]
-        at += length
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """The number that begins at a byte, and where the next one begins."""
-    number = message[at]
-    if number < 0x80:
-        return number, at + 1
-    number &= 0x7F
-    for shift in range(7, 70, 7):
-        at += 1
-        byte = message[at]
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number & 0xFFFF_FFFF_FFFF_FFFF, at + 1
-    raise ValueError("a number is longer than ten bytes")
-
-
-def _crc32c_table() -> tuple[int, ...]:
-    table = []
-    for byte in range(256):
-        crc = byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-        table.append(crc)
-    return tuple(table)
-
-
-_CRC32C: Final = _crc32c_table()
-
-
-def _masked_crc32c(content: bytes) -> int:
-    """The checksum of TFRecord: CRC-32C (RFC 3720, appendix B.4), rotated right by 15 bits, plus a constant."""
-    table = _CRC32C
-    crc = 0xFFFF_FFFF
-    for byte in content:
-        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
-    crc ^= 0xFFFF_FFFF
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFF_FFFF
-
-
-_length_crc = lru_cache(maxsize=1024)(_masked_crc32c)
-"""Scalars of one metric have records of one length."""
