@@ -2,8 +2,8 @@
 
 import os
 
-pytest_plugins = ["tests.platform"]
-"""Fixtures of a running platform."""
+pytest_plugins = ["tests.platform", "tests.nvml"]
+"""Fixtures of a running platform, and of GPUs that are not there."""
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from finery.core.environment import child_environment
-from finery.core.hooks import Decision, LiveControls
+from finery.core.hooks import Decision, LiveControls, StepHooks
 from finery.core.rundir import ResolvedInput, Run, RunDir, RunSpec
 from finery.core.spec import parse
 from finery.jobs.specs import JobSpec, TrainJob
@@ -71,7 +71,7 @@ class Turn:
             os._exit(0)
 
 
-class TurnHook:
+class TurnHook(StepHooks):
     """Waits after every step of our engine."""
 
     def after_step(self, step: int, values: Mapping[str, float], controls: LiveControls) -> Decision:
@@ -91,13 +91,13 @@ def run_spec(folder: Path, rows: Path, steps: int, loss_on: str, home: Path) -> 
 
 def run_ours(folder: Path, spec: RunSpec) -> None:
     """Our engine as the child runs it, with its output in a file as there."""
-    from finery.runtime.control import ControlHooks  # noqa: PLC0415 - this process is one side only
+    from finery.runtime.rules import attach  # noqa: PLC0415 - this process is one side only
     from finery.training import runner  # noqa: PLC0415
 
     run = Run.open(RunDir.create(folder / "attempt-1", spec).path)
-    run.hooks.append(ControlHooks(run))
-    run.hooks.append(TurnHook())
     task = parse(JobSpec, spec.job)
+    attach(run, task)
+    run.hooks.append(TurnHook())
     assert isinstance(task, TrainJob)
     runner.execute(task.task, run)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finery.core.hooks import Decision, LiveControls
+from finery.core.hooks import Decision, LiveControls, StepHooks
 from finery.core.rundir import ResolvedInput, Run, RunDir, RunSpec
 from finery.core.spec import parse
 from finery.jobs.specs import JobSpec, TrainJob
@@ -34,7 +34,7 @@ class Clock:
         self.logged.append(dict(values))
 
 
-class ClockHook:
+class ClockHook(StepHooks):
     """The clock at our engine."""
 
     def __init__(self, clock: Clock):
@@ -45,8 +45,8 @@ class ClockHook:
         return Decision.CONTINUE
 
 
-def open_run(case: dict[str, Any], folder: Path) -> tuple[Run, Any]:
-    """A run directory as the worker writes it, and its task."""
+def open_run(case: dict[str, Any], folder: Path) -> tuple[Run, TrainJob]:
+    """A run directory as the worker writes it, and its job."""
     model = case["model"]
     job = {
         "name": "training",
@@ -63,19 +63,19 @@ def open_run(case: dict[str, Any], folder: Path) -> tuple[Run, Any]:
         str(rows): ResolvedInput(kind="file", path=str(rows), sha256=loading.checkpoints.file_sha256(rows)),
     }
     written = RunSpec(job_id="1", attempt=1, job=spec.model_dump(mode="json"), inputs=inputs, seed=case["seed"])
-    return Run.open(RunDir.create(folder / "attempt-1", written).path), spec.task
+    return Run.open(RunDir.create(folder / "attempt-1", written).path), spec
 
 
 def run_ours(case: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Our engine as the child runs it."""
-    from finery.runtime.control import ControlHooks  # noqa: PLC0415 - this process is one side only
+    from finery.runtime.rules import attach  # noqa: PLC0415 - this process is one side only
     from finery.training import runner  # noqa: PLC0415
 
-    run, task = open_run(case, folder)
+    run, job = open_run(case, folder)
     clock = Clock()
-    run.hooks.append(ControlHooks(run))
+    attach(run, job)
     run.hooks.append(ClockHook(clock))
-    runner.execute(task, run)
+    runner.execute(job.task, run)
     seen = [0.0, *(values.get("tokens_seen", 0.0) for values in clock.logged)]
     return {
         "seconds": clock.seconds,
@@ -147,7 +147,8 @@ def run_stock_sft(case: dict[str, Any], folder: Path, side: str) -> dict[str, An
         def _get_train_sampler(self, *_: Any) -> Any:
             return torch.utils.data.SequentialSampler(self.train_dataset)
 
-    run, task = open_run(case, folder)
+    run, job = open_run(case, folder)
+    task = job.task
     path = loading.materialize(run.input(case["model"]), case["model"])
     tokenizer = loading.load_tokenizer(path, "chatml")
     examples, _ = data.examples(
@@ -180,7 +181,8 @@ def run_stock_groups(case: dict[str, Any], folder: Path, side: str) -> dict[str,
     from finery.training import rewards  # noqa: PLC0415
     from finery.training.trl import rows as data  # noqa: PLC0415
 
-    run, task = open_run(case, folder)
+    run, job = open_run(case, folder)
+    task = job.task
     path = loading.materialize(run.input(case["model"]), case["model"])
     tokenizer = loading.load_tokenizer(path, "chatml")
     found = data.read_rows(run, task.data.train)
@@ -236,7 +238,8 @@ def run_stock_preference(case: dict[str, Any], folder: Path, side: str) -> dict[
         "orpo": (ORPOTrainer, ORPOConfig),
         "reward": (RewardTrainer, RewardConfig),
     }
-    run, task = open_run(case, folder)
+    run, job = open_run(case, folder)
+    task = job.task
     path = loading.materialize(run.input(case["model"]), case["model"])
     tokenizer = loading.load_tokenizer(path, "chatml")
     found = data.read_rows(run, task.data.train)

@@ -123,6 +123,9 @@ class Server:
 
         return wait_for(f"job {job_id} to be {' or '.join(states)}", reached, seconds)
 
+    def await_attempt(self, job_id: int, number: int) -> None:
+        wait_for(f"attempt {number} of job {job_id}", lambda: self.job(job_id)["attempt"] >= number)
+
     def await_step(self, job_id: int, step: int) -> dict[str, Any]:
         def reached() -> dict[str, Any] | None:
             job = self.job(job_id)

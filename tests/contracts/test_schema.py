@@ -9,7 +9,8 @@ from sqlalchemy import inspect
 import finery.api.tables
 import finery.datasets.tables
 import finery.jobs.tables
-import finery.monitoring.tables  # noqa: F401 - the tables register themselves
+import finery.monitoring.tables
+import finery.notifying.tables  # noqa: F401 - the tables register themselves
 from finery import migrations
 from finery.core.db import Database, Table
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from finery.core import checkpoints, rundir
 from finery.core.events import MetricsEvent, parse_event
+from finery.core.gradients import FIELDS, GradientFile
 from finery.core.rundir import RunDir
 from finery.core.spec import parse
 from finery.jobs.specs import JobSpec
@@ -42,3 +43,19 @@ def test_commands_exit_supervisor_and_manifest_open() -> None:
     assert supervisor.child is not None
     assert manifest is not None
     assert {file.path for file in manifest.files} >= {"model.safetensors", "finery_state.pt", "optimizer.pt"}
+
+
+def test_gradients_open() -> None:
+    found = GradientFile.open(V1.gradients)
+
+    assert found is not None
+    assert found.layout.version == 1
+    assert found.layout.fields == FIELDS
+    assert found.records["step"].tolist() == [1, 10, 20]
+    assert found.layout.names("group") == ["attention", "all"]
+    norms = found.values("norm", "group")
+    assert (norms > 0).all()
+    assert (norms[:, 0] == norms[:, 1]).all()
+    counts = found.histogram(2, found.layout.members("group", "all"))
+    assert counts is not None
+    assert counts.sum() == sum(tensor.num_values for tensor in found.layout.tensors)

@@ -9,7 +9,7 @@ import pytest
 
 from finery.core import checkpoints
 from finery.core.errors import Conflict, InvalidSpec
-from finery.core.hooks import Decision, LiveControls
+from finery.core.hooks import Decision, LiveControls, StepHooks
 from finery.core.rundir import ResolvedInput, Run, RunDir, RunSpec, Stopped
 from finery.evaluation import results, service, statistics
 from finery.evaluation.specs import EvaluateSpec
@@ -79,7 +79,7 @@ class _Oracle:
         return made
 
 
-class _Ask:
+class _Ask(StepHooks):
     """Asks for something after some batch, as a command in control.jsonl would."""
 
     def __init__(self, decision: Decision, after: int):

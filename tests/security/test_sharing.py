@@ -18,7 +18,10 @@ from tests.security.conftest import Live, Offline, begin, finish, knock, operati
 
 READABLE = {
     f"/api/jobs/1{rest}"
-    for rest in ("", "/events", "/metrics", "/series", "/series.csv", "/resources", "/samples", "/logs", "/recipe")
+    for rest in (
+        *("", "/events", "/metrics", "/series", "/series.csv", "/resources", "/samples", "/logs", "/recipe"),
+        *("/gradients", "/gradients/series", "/gradients/histogram"),
+    )
 } | {"/api/evaluations/1/samples", "/api/evaluations/1/policies"}
 OPEN = {("POST", "/api/login"), ("POST", "/api/guests")}
 

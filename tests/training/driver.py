@@ -13,11 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 from finery.core import checkpoints
+from finery.core.carried import Carried
 from finery.core.rundir import Command, ResolvedInput, Run, RunDir, RunSpec, append_line
 from finery.core.spec import parse
 from finery.jobs.specs import JobSpec
 from finery.models import resolving
-from finery.runtime.control import ControlHooks
+from finery.runtime.rules import attach
 
 SFT_ROWS = [
     {"prompt": f"{a}+{b}=", "response": str(a + b)} for a, b in ((1, 2), (3, 9), (40, 8), (7, 7), (95, 9), (6, 0))
@@ -31,6 +32,8 @@ _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.training.preloaded"])
 DATA = "rows"
+FAULTS = Path(__file__).parent.parent / "faults"
+"""What is on PYTHONPATH of processes that are to go wrong."""
 
 
 class Bench:
@@ -52,6 +55,8 @@ class Bench:
         seed: int = 7,
         more_inputs: dict[str, ResolvedInput] | None = None,
         processes: int = 1,
+        number: int = 1,
+        carried: Carried | None = None,
         **monitoring: Any,
     ) -> RunDir:
         """Write the run directory of an attempt.
@@ -65,6 +70,8 @@ class Bench:
             seed: Start of every random stream.
             more_inputs: What other references of the task stand for.
             processes: How many train together.
+            number: Of the attempt.
+            carried: What the attempts before have handed on.
             monitoring: Fields of `monitoring`.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +97,8 @@ class Bench:
         job = parse(JobSpec, raw).model_dump(mode="json")
         spec = RunSpec(
             job_id="1",
-            attempt=1,
+            attempt=number,
+            carried=carried or Carried(),
             job=job,
             inputs=inputs,
             seed=seed,
@@ -99,17 +107,20 @@ class Bench:
         return RunDir.create(self.folder / name, spec)
 
 
-def run_child(run_dir: RunDir, *, program: tuple[str, ...] | None = None) -> int:
+def run_child(run_dir: RunDir, *, program: tuple[str, ...] | None = None, with_faults: bool = False) -> int:
     """Run the attempt in a process of its own, with one thread; returns its exit status, negative for a signal.
 
     Without a `program` the process is forked from one that has only imported the engine, which saves these seconds.
+    With faults, rows that hold `%` give a loss of NaN.
     """
+    if with_faults:
+        program = ("-m", "finery.runtime")
     if program is None:
         return _run_fork(run_dir)
     with open(run_dir.stdout, "ab") as log:
         return subprocess.run(
             [sys.executable, *program, str(run_dir.path)],
-            env={**os.environ, **_ENVIRONMENT},
+            env={**os.environ, **_ENVIRONMENT, **({"PYTHONPATH": str(FAULTS)} if with_faults else {})},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -156,9 +167,10 @@ def run_here(run_dir: RunDir) -> Run:
     from finery.training import runner
 
     run = Run.open(run_dir.path)
-    run.hooks.append(ControlHooks(run))
+    job = parse(JobSpec, run.spec.job)
+    attach(run, job)
     try:
-        runner.execute(parse(JobSpec, run.spec.job).task, run)
+        runner.execute(job.task, run)
     finally:
         run.events.close()
     return run

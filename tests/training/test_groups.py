@@ -124,9 +124,11 @@ def test_the_phases_of_a_step_add_up_to_the_step(bench: Bench, algorithm: str) -
         phases = {name: value for name, value in event["values"].items() if name.startswith("seconds_")}
         total = phases.pop("seconds_per_step")
         assert sum(phases.values()) == pytest.approx(total, abs=1e-3)
-        expected = {"seconds_forward", "seconds_backward", "seconds_optimizer"}
+        expected = {"seconds_data", "seconds_forward", "seconds_backward", "seconds_optimizer"}
         if algorithm == "rloo" and event["step"] % 2:
             expected |= {"seconds_generating", "seconds_rewarding", "seconds_reference"}
+        if event["step"] == 1:
+            expected |= {"seconds_probing"}
         assert set(phases) == expected
         assert min(phases.values()) > 0
 

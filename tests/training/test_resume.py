@@ -51,15 +51,15 @@ KILLED_IN_STEP_7 = """
 import os, signal, sys
 from pathlib import Path
 from finery.core.hooks import Decision
-from finery.runtime import __main__ as child
+from finery.runtime import __main__ as child, rules
 
-class Killer(child.ControlHooks):
+class Killer(rules.ControlHooks):
     def after_step(self, step, values, controls):
         if step == 7:
             os.kill(os.getpid(), signal.SIGKILL)
         return Decision.CONTINUE
 
-child.ControlHooks = Killer
+rules.ControlHooks = Killer
 child.main(Path(sys.argv[1]))
 """
 

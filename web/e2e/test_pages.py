@@ -158,6 +158,7 @@ def test_a_run_shows_its_machine_its_checkpoints_and_its_rollouts(page: Page, se
     page.goto(f"/runs/{seeded.fast}?tab=system")
     expect(page.get_by_test_id("system-memory")).to_be_visible()
     assert int(page.get_by_test_id("system-memory").get_attribute("data-points") or 0) > 0
+    expect(page.get_by_test_id("data-wait")).to_contain_text("of its time for its rows")
 
     page.get_by_test_id("tab-checkpoints").click()
     expect(page.get_by_text(f"job:{seeded.fast}/step:12")).to_be_visible()
@@ -175,7 +176,7 @@ def test_charts_are_filtered_enlarged_zoomed_and_saved(page: Page, seeded: Seede
     page.get_by_text("Tokens", exact=True).click()
     expect(page).to_have_url(re.compile("x=tokens"))
 
-    page.locator("[data-testid=metric-filter] input, input[data-testid=metric-filter]").first.fill("^(loss|grad)")
+    page.locator("[data-testid=metric-filter] input, input[data-testid=metric-filter]").first.fill("^(loss|grad_norm)")
     expect(page.locator("[data-testid^=chart-]")).to_have_count(2)
     chart = page.get_by_test_id("chart-loss")
     chart.focus()
@@ -251,6 +252,7 @@ PAGES = [
     "/runs?group=kind&metric=loss",
     "/runs/{fast}",
     "/runs/{fast}?tab=charts",
+    "/runs/{fast}?tab=gradients&with={slow}&cell=1%400",
     "/runs/{grpo}?tab=samples",
     "/runs/{score}?tab=samples",
     "/runs/{fast}?tab=checkpoints",
@@ -264,6 +266,7 @@ PAGES = [
     "/datasets/problems@1",
     "/evaluate",
     "/chat",
+    "/settings",
 ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from finery.api import failures, live, sharing, static
+from finery.api import failures, live, metrics, sharing, static
 from finery.api.auth import Guard, ensure_token
 from finery.api.feeds import Feeds
 from finery.api.headers import SafeHeaders
@@ -25,8 +25,10 @@ from finery.experiments.routes import router as evaluations
 from finery.jobs.resolving import Resolver
 from finery.jobs.routes import pipelines, recipes
 from finery.jobs.routes import router as jobs
-from finery.monitoring.routes import alerts
+from finery.monitoring.routes import alerts, rules
 from finery.monitoring.routes import router as monitoring
+from finery.notifying.routes import deliveries
+from finery.notifying.routes import router as channels
 
 
 def create_app(
@@ -58,18 +60,27 @@ def create_app(
         recipes,
         monitoring,
         alerts,
+        rules,
         datasets,
         benchmarks,
         evaluations,
         chat,
+        channels,
+        deliveries,
         live.router,
     ):
         app.include_router(router, prefix="/api")
+    app.include_router(metrics.router)
     static.mount(app, web or static.find())
     failures.install(app)
     app.add_middleware(BodyLimit, max_upload_bytes=settings.max_upload_bytes)
     app.add_middleware(
-        Guard, db=app.state.db, settings=settings, clock=app.state.clock, token=ensure_token(settings.token_file)
+        Guard,
+        db=app.state.db,
+        settings=settings,
+        clock=app.state.clock,
+        token=ensure_token(settings.token_file),
+        metrics_token=ensure_token(settings.metrics_token_file),
     )
     app.add_middleware(SafeHeaders)
     return app

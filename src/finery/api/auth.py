@@ -2,7 +2,8 @@
 
 Default deny, as middleware: a route cannot forget it. Everything under /api needs a caller but the login itself and the
 entry of guests, who may read the one run that a link was made for (sharing.py). Outside /api there are only the files
-of the web UI. Host and Origin are checked on every request and on the websocket.
+of the web UI, and /metrics, which a token of its own may read as well. Host and Origin are checked on every request and
+on the websocket.
 """
 
 import hmac
@@ -26,6 +27,7 @@ from finery.core.errors import Unauthorized
 from finery.core.settings import Settings
 
 COOKIE = "finery_session"
+METRICS_PATH = "/metrics"
 CODE_LIFETIME = timedelta(minutes=15)
 SESSION_LIFETIME = timedelta(days=30)
 RECHECK_SECONDS = 2.0
@@ -81,11 +83,12 @@ def end(session: Session, secret: str) -> None:
 class Guard:
     """Middleware that lets in who may."""
 
-    def __init__(self, app: ASGIApp, *, db: Database, settings: Settings, clock: Clock, token: str):
+    def __init__(self, app: ASGIApp, *, db: Database, settings: Settings, clock: Clock, token: str, metrics_token: str):
         self._app = app
         self._db = db
         self._clock = clock
         self._token = token.encode()
+        self._metrics_token = metrics_token.encode()
         extra = {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
         self._hosts = _LOOPBACK | extra | ({settings.host.lower()} - {"0.0.0.0", "::"})
 
@@ -138,7 +141,10 @@ class Guard:
         verb = scope.get("method", "GET")
         path: str = scope["path"]
         if not (path == "/api" or path.startswith("/api/")):
-            return None if verb in ("GET", "HEAD") else (405, "method_not_allowed", "only files are served here")
+            if verb not in ("GET", "HEAD"):
+                return 405, "method_not_allowed", "only files are served here"
+            is_open = path != METRICS_PATH or self._may_scrape(headers)
+            return None if is_open else (401, "unauthorized", "send the token of `finery token metrics`")
         if (verb, path) in _OPEN:
             return None
         caller = self._caller(headers) or self._guest(verb, path, headers)
@@ -147,10 +153,14 @@ class Guard:
         scope.setdefault("state", {})["caller"] = caller
         return None
 
+    def _may_scrape(self, headers: dict[str, str]) -> bool:
+        is_own = hmac.compare_digest(_bearer(headers).encode(), self._metrics_token)
+        return is_own or self._caller(headers) is not None
+
     def _caller(self, headers: dict[str, str]) -> str | None:
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return "token" if hmac.compare_digest(given.strip().encode(), self._token) else None
+        given = _bearer(headers)
+        if given:
+            return "token" if hmac.compare_digest(given.encode(), self._token) else None
         secret = cookies.value(headers.get("cookie", ""), COOKIE)
         if not secret:
             return None
@@ -163,6 +173,11 @@ class Guard:
             return None
         with self._db.read() as session:
             return "guest" if sharing.may_read(session, path, headers, now=self._clock.now()) else None
+
+
+def _bearer(headers: dict[str, str]) -> str:
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else ""
 
 
 def _host(authority: str) -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import socket
-from datetime import timedelta
 from importlib import metadata
 from typing import Annotated
 
@@ -27,10 +26,9 @@ from finery.core import machine
 from finery.core.errors import Unavailable
 from finery.core.secrets import SecretStore
 from finery.core.web import Caller, ClockDep, Db, Objects, SettingsDep
-from finery.jobs.tables import Worker
+from finery.jobs.tables import ALIVE, Worker
 
 router = APIRouter(tags=["server"])
-_ALIVE = timedelta(seconds=10)
 _CHUNK = 1 << 20
 
 
@@ -68,7 +66,7 @@ def login_code(request: Request, db: Db, clock: ClockDep) -> LoginCodeView:
 def server(db: Db, clock: ClockDep, settings: SettingsDep) -> ServerView:
     """What runs here, and whether jobs can run."""
     seen = db.scalars(select(Worker.seen_at).order_by(Worker.seen_at.desc()).limit(1)).first()
-    is_alive = seen is not None and clock.now() - seen < _ALIVE
+    is_alive = seen is not None and clock.now() - seen < ALIVE
     return ServerView(
         version=metadata.version("finery"),
         home=str(settings.home),

@@ -30,7 +30,10 @@ class Commands(LazyGroup):
         "data": ("finery.datasets.commands:app", False),
         "eval": ("finery.experiments.commands:app", False),
         "rewards": ("finery.cli.rewards:app", False),
+        "rules": ("finery.monitoring.commands:app", False),
         "secrets": ("finery.cli.secrets:app", False),
+        "channels": ("finery.notifying.commands:app", False),
+        "token": ("finery.cli.token:app", False),
     }
 
 

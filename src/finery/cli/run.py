@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,8 @@ import typer
 from finery import migrations
 from finery.cli import exits
 from finery.cli.check import ConfigOption, FileArgument, OverridesArgument, SetOption, read
-from finery.core import checkpoints, console, processes, refs
+from finery.core import console, processes, refs
+from finery.core.clock import SystemClock
 from finery.core.console import JsonOption
 from finery.core.db import Database
 from finery.core.errors import Conflict, InvalidSpec, NotFound, Unavailable
@@ -28,11 +29,15 @@ from finery.core.settings import Settings
 from finery.jobs import checking, references, states
 from finery.jobs.resolving import Resolver, hub_tokens, job_secrets
 from finery.jobs.specs import JobSpec, PipelineSpec
-from finery.worker import afterlife, gpus, launch
+from finery.notifying.alone import Teller
+from finery.rules import defaults
+from finery.worker import afterlife, gpus, launch, resuming
 
 _POLL_SECONDS = 0.2
 _LINE_SECONDS = 10.0
 """Between two lines of progress when nobody watches on a terminal."""
+Hear = Callable[[RunSpec, str, Mapping[str, Any]], None]
+"""Is told of each event of a run: its spec, the writer, and the event as plain data."""
 
 ResumeOption = Annotated[
     Path | None, typer.Option("--resume", help="Go on with this run directory from its last good checkpoint.")
@@ -63,22 +68,35 @@ def run(
         console.emit(spec.model_dump(mode="json"))
         return
     _refuse_full_disk(settings.home)
-    try:
-        tokens = hub_tokens(settings) | job_secrets(settings, spec.job, allow_environment=True)
-        launch.start(path, spec, tokens=tokens, parent=os.getpid())
-    except OSError as error:
-        raise Unavailable(f"the run directory {path} could not be made: {error.strerror}") from error
-    follower = Follower(RunDir(path), spec, quiet=quiet or as_json)
-    exit_ = follower.follow()
-    end = states.outcome(
-        exit_, phase=follower.phase, message=follower.message, stop_verb=follower.stop_verb, step=follower.step
-    )
+    teller = Teller(lambda: open_database(settings), settings, SystemClock(), warn=console.warn)
+    while True:
+        follower, exit_ = _attempted(path, spec, settings, quiet=quiet or as_json, hear=teller.hear)
+        end = states.outcome(
+            exit_, phase=follower.phase, message=follower.message, stop_verb=follower.stop_verb, step=follower.step
+        )
+        if end.state != "queued":
+            break
+        path, spec = _resumed(path, settings)
+    teller.end(spec, end.state, end.cause, step=follower.step, was_asked=follower.stop_verb is not None)
     result = {"state": end.state, "cause": end.cause, "run_dir": str(path), "last_values": follower.values}
     if as_json:
         console.emit(result)
     else:
         _tell(result, path)
     raise typer.Exit(_exit_code(end.state, exit_))
+
+
+def _attempted(
+    path: Path, spec: RunSpec, settings: Settings, *, quiet: bool, hear: Hear
+) -> "tuple[Follower, ExitRecord]":
+    """Run one attempt to its end."""
+    try:
+        tokens = hub_tokens(settings) | job_secrets(settings, spec.job, allow_environment=True)
+        launch.start(path, spec, tokens=tokens, parent=os.getpid())
+    except OSError as error:
+        raise Unavailable(f"the run directory {path} could not be made: {error.strerror}") from error
+    follower = Follower(RunDir(path), spec, quiet=quiet, hear=hear)
+    return follower, follower.follow()
 
 
 @dataclass
@@ -88,13 +106,14 @@ class Follower:
     run_dir: RunDir
     spec: RunSpec
     quiet: bool
+    hear: Hear
     phase: str | None = None
     message: str = ""
     step: int | None = None
     total: int | None = None
     stop_verb: str | None = None
     values: dict[str, Any] = field(default_factory=dict)
-    _offset: int = 0
+    _offsets: dict[str, int] = field(default_factory=dict)
     _interrupts: int = 0
 
     def follow(self) -> ExitRecord:
@@ -125,19 +144,22 @@ class Follower:
             time.sleep(_POLL_SECONDS)
 
     def _read(self) -> None:
-        while True:
-            lines, self._offset = read_new_lines(self.run_dir.events / "rank0.jsonl", self._offset)
-            if not lines:
-                return
-            for line in lines:
-                self._take(line)
+        for writer in ("rank0", "supervisor"):
+            stream = self.run_dir.events / f"{writer}.jsonl"
+            while True:
+                lines, self._offsets[writer] = read_new_lines(stream, self._offsets.get(writer, 0))
+                if not lines:
+                    break
+                for line in lines:
+                    self._take(writer, line)
 
-    def _take(self, line: bytes) -> None:
+    def _take(self, writer: str, line: bytes) -> None:
         try:
             event = orjson.loads(line)
             kind = event["type"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
             return
+        self.hear(self.spec, writer, event)
         if kind == "metrics":
             self.step = event["step"]
             self.values.update(event["values"])
@@ -146,6 +168,8 @@ class Follower:
             self.total = event.get("total_steps") or self.total
         elif kind == "alert" and not self.quiet:
             console.warn(event["message"])
+        elif kind == "action" and not self.quiet:
+            console.warn(f"{event['rule']}: {event['action']} {event['outcome']}: {event['message']}")
 
     _shown_at: float = 0.0
     _shown_step: int | None = None
@@ -189,7 +213,7 @@ def _fresh(file: Path | None, config: Path | None, overrides: list[str], setting
     made = RunSpec(
         job_id=job_id,
         attempt=1,
-        job=spec.model_dump(mode="json"),
+        job=defaults.filled(spec.model_dump(mode="json")),
         inputs=inputs,
         seed=spec.seed if spec.seed is not None else int.from_bytes(os.urandom(3)),
         gpus=gpus.first(spec.resources.gpus, gpus.visible(os.environ)),
@@ -213,19 +237,16 @@ def _resumed(path: Path, settings: Settings) -> tuple[Path, RunSpec]:
     if afterlife.examine(tries[-1]) is None and RunDir(tries[-1]).supervisor.exists():
         raise Conflict(f"{tries[-1]} is still running; stop it first")
     before = RunDir(tries[-1]).read_spec()
-    good: Path | None = None
-    for entry in reversed(tries):
-        good, complaints = checkpoints.latest_good(RunDir(entry).checkpoints)
-        for complaint in complaints:
-            console.warn(complaint)
-        if good is not None:
-            break
+    good, carried, complaints = resuming.prepared_locally(tries)
+    for complaint in complaints:
+        console.warn(complaint)
     if good is None:
         console.warn(f"{folder} has no good checkpoint; the run starts from the beginning")
     attempt = before.attempt + 1
     changes = {
         "attempt": attempt,
         "resume_from": str(good) if good else None,
+        "carried": carried,
         "gpus": gpus.first(before.job.get("resources", {}).get("gpus"), gpus.visible(os.environ)),
     }
     made = before.model_copy(update=changes)
@@ -234,10 +255,15 @@ def _resumed(path: Path, settings: Settings) -> tuple[Path, RunSpec]:
 
 def local_resolver(settings: Settings) -> Resolver:
     """Resolves references against this machine's home, whose database is made where there is none."""
+    return Resolver(open_database(settings), ObjectStore(settings.objects), settings)
+
+
+def open_database(settings: Settings) -> Database:
+    """The database of this machine's home, made where there is none."""
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     db = Database(settings.url)
     migrations.upgrade(db, lock=settings.home / "migrate.lock")
-    return Resolver(db, ObjectStore(settings.objects), settings)
+    return db
 
 
 def _with_absolute_paths(spec: JobSpec, base: Path) -> JobSpec:

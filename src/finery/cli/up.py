@@ -51,6 +51,7 @@ class Server:
         self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         migrations.upgrade(Database(self.settings.url), lock=self.settings.home / "migrate.lock")
         ensure_token(self.settings.token_file)
+        ensure_token(self.settings.metrics_token_file)
         for name in ("api", "worker"):
             self._spawn(name)
         self._await_api()

@@ -5,6 +5,7 @@ from finery.core import log
 from finery.core.clock import SystemClock
 from finery.core.db import Database
 from finery.core.settings import Settings
+from finery.notifying.delivering import Deliverer
 from finery.worker.loop import Worker
 
 
@@ -12,5 +13,8 @@ def worker(parent: ParentOption = None) -> None:
     """Run the worker alone."""
     log.configure()
     end_with(parent)
-    settings = Settings()
-    Worker(Database(settings.url), settings, SystemClock()).run()
+    settings, clock = Settings(), SystemClock()
+    db = Database(settings.url)
+    made = Worker(db, settings, clock)
+    Deliverer(db, settings, clock).start()
+    made.run()

@@ -14,7 +14,7 @@ EVENTS_VERSION = 1
 
 NonFinite = Literal["NaN", "Infinity", "-Infinity"]
 MetricValue = float | NonFinite
-Phase = Literal["running", "completed", "paused", "cancelled", "failed"]
+Phase = Literal["running", "completed", "paused", "cancelled", "rolling_back", "failed"]
 
 
 class BaseEvent(BaseModel):
@@ -48,13 +48,14 @@ class MetricsEvent(BaseEvent):
 
 
 class GradientsEvent(BaseEvent):
-    """Per-layer statistics of a step were appended to a file."""
+    """Statistics of a step's gradients were appended to a file under gradients/."""
 
     type: Literal["gradients"]
     step: int
     path: str
+    """Relative to the attempt's directory."""
     offset: int
-    """Byte offset of the step's records in `path`."""
+    """Byte offset of the step's record."""
 
 
 class SampleEvent(BaseEvent):
@@ -87,6 +88,34 @@ class AlertEvent(BaseEvent):
     severity: Literal["info", "warning", "error"]
     message: str
     step: int | None = None
+
+
+class ActionEvent(BaseEvent):
+    """What a rule that fired made happen, or why it could not."""
+
+    type: Literal["action"]
+    rule: str
+    action: str
+    """Its registered name, such as `reduce_lr`."""
+    outcome: Literal["applied", "asked", "refused"]
+    """Done; handed to whoever can do it, such as people to be told or a relaunch; or not possible."""
+    message: str
+    """The story in words; the reason where it was refused."""
+    step: int | None = None
+    before: dict[str, MetricValue | str] = {}
+    """What was in effect, such as `{"learning_rate": 1e-4}`, `{"state": "running"}` or `{"step": 150}`."""
+    after: dict[str, MetricValue | str] = {}
+    channels: tuple[str, ...] = ()
+    """Of `notify`: the channels that are told; none are all that there are."""
+
+
+class ControlsEvent(BaseEvent):
+    """The live settings that are in effect from here on: once before the first step, then after each change."""
+
+    type: Literal["controls"]
+    step: int
+    """Steps done."""
+    values: dict[str, MetricValue]
 
 
 class ControlAckEvent(BaseEvent):
@@ -131,6 +160,8 @@ Event = Annotated[
     | SampleEvent
     | CheckpointEvent
     | AlertEvent
+    | ActionEvent
+    | ControlsEvent
     | ControlAckEvent
     | ResourceEvent
     | ArtifactEvent

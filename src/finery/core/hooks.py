@@ -15,6 +15,8 @@ class Decision(Enum):
     CONTINUE = "continue"
     CHECKPOINT = "checkpoint"
     """Save a checkpoint, then go on."""
+    ROLLBACK = "rollback"
+    """Stop, so that another attempt goes on from an earlier state; this one is saved first where it is finite."""
     PAUSE = "pause"
     """Save a checkpoint, then stop; the job can be resumed."""
     CANCEL = "cancel"
@@ -36,9 +38,30 @@ class LiveControls(Protocol):
         """
         ...
 
+    def scale(self, name: str, factor: float) -> None:
+        """Multiply a setting that follows a schedule, from the next step on; also where it is 0 now.
+
+        Args:
+            name: `learning_rate`.
+            factor: Above 0.
+
+        Raises:
+            ValueError: the setting follows no schedule.
+        """
+        ...
+
 
 class StepHooks(Protocol):
     """Called by the engine in the process and thread that trains."""
+
+    def before_training(self, step: int, controls: LiveControls) -> None:
+        """Called once, before the first step of an attempt.
+
+        Args:
+            step: Steps that the checkpoint has done from which it goes on; 0 for a start from nothing.
+            controls: The engine's live settings, as the checkpoint has restored them.
+        """
+        return
 
     def after_step(self, step: int, values: Mapping[str, float], controls: LiveControls) -> Decision:
         """Called once per optimizer step, when its metrics are known.

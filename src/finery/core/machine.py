@@ -1,30 +1,14 @@
-"""What a machine and the processes of a job use at this moment: processor, memory, disk, network, accelerators.
-
-Through psutil and NVML. Sizes are in bytes, times in seconds; rates are means since the call before.
-"""
+"""How busy a machine is: processor, memory, disk, network, accelerators. Through psutil and NVML; sizes in bytes."""
 
 import os
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
-import pynvml
 
-
-@dataclass(frozen=True)
-class Gpu:
-    """An accelerator as the driver sees it. None where the driver does not say."""
-
-    index: int
-    name: str
-    utilization_percent: float | None
-    memory_used: int
-    memory_total: int
-    temperature_celsius: float | None
-    power_watts: float | None
+from finery.core import nvml
+from finery.core.nvml import Gpu
 
 
 @dataclass(frozen=True)
@@ -66,150 +50,44 @@ def look(folder: Path, *, seconds: float | None = None) -> Machine:
 
 def gpus() -> list[Gpu]:
     """NVIDIA GPUs of this machine; none where there is no driver."""
+    driver = nvml.Driver()
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        return [_gpu(index) for index in range(pynvml.nvmlDeviceGetCount())]
-    except pynvml.NVMLError:  # a GPU that fell off the bus must not take the others' watcher with it
-        return []
+        return driver.gpus()
     finally:
-        pynvml.nvmlShutdown()
+        driver.close()
 
 
-def _gpu(index: int) -> Gpu:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    utilization = _asked(pynvml.nvmlDeviceGetUtilizationRates, handle)
-    power = _asked(pynvml.nvmlDeviceGetPowerUsage, handle)
-    return Gpu(
-        index=index,
-        name=str(pynvml.nvmlDeviceGetName(handle)),
-        utilization_percent=None if utilization is None else float(utilization.gpu),
-        memory_used=int(memory.used),
-        memory_total=int(memory.total),
-        temperature_celsius=_asked(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
-        power_watts=None if power is None else power / 1000,
+@dataclass(frozen=True)
+class Totals:
+    """What a machine has done since it was started: sums that only rise."""
+
+    cpu_seconds: Mapping[str, float]
+    """Mode -> seconds, over all cores: `user`, `system`, `idle`, on Linux also `iowait`: idle while a disk was waited
+    for."""
+    disk_read_bytes: int
+    disk_written_bytes: int
+    network_received_bytes: int
+    """Without what processes of this machine say to each other."""
+    network_sent_bytes: int
+
+    @property
+    def all_cpu_seconds(self) -> float:
+        return sum(self.cpu_seconds.values())
+
+
+def totals() -> Totals:
+    """Sums of the machine; 0 for what it does not tell."""
+    cpu, disk = psutil.cpu_times(), psutil.disk_io_counters()
+    cards = [card for name, card in psutil.net_io_counters(pernic=True).items() if not _is_loopback(name)]
+    modes = [mode for mode in cpu._fields if not mode.startswith("guest")]  # guests are part of `user` already
+    return Totals(
+        cpu_seconds={mode: getattr(cpu, mode) for mode in modes},
+        disk_read_bytes=disk.read_bytes if disk else 0,
+        disk_written_bytes=disk.write_bytes if disk else 0,
+        network_received_bytes=sum(card.bytes_recv for card in cards),
+        network_sent_bytes=sum(card.bytes_sent for card in cards),
     )
 
 
-def _asked(question: Any, *arguments: Any) -> Any:
-    """The driver's answer; None where this device has none."""
-    try:
-        return question(*arguments)
-    except pynvml.NVMLError:
-        return None
-
-
-@dataclass
-class _Counters:
-    """Sums that only rise, and when they were read."""
-
-    time: float
-    cpu_seconds: float
-    read_bytes: int
-    written_bytes: int
-    network_bytes: int
-
-
-@dataclass
-class JobSampler:
-    """Samples what the processes below one process use, and the machine around them.
-
-    A process that came and went between two samples is not seen; the processor time of children that were waited for
-    is counted.
-    """
-
-    pid: int
-    folder: Path
-    visible_gpus: str | None = field(default_factory=lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))
-    _before: _Counters | None = None
-
-    def sample(self) -> dict[str, float]:
-        """Name -> value. Names with `machine/` are of the whole machine, with `gpu0/` of one accelerator.
-
-        `cpu_percent` counts 100 for each core that is busy; `memory_bytes` is the sum of resident memory, so that pages
-        that processes share count for each.
-        """
-        found = self._of_processes()
-        machine = look(self.folder)
-        found |= {
-            "machine/cpu_percent": machine.cpu_percent,
-            "machine/memory_used_bytes": machine.memory_used,
-            "machine/memory_total_bytes": machine.memory_total,
-            "machine/disk_free_bytes": machine.disk_free,
-            "machine/disk_total_bytes": machine.disk_total,
-        }
-        for gpu in machine.gpus:
-            if self.sees_gpu(gpu.index):
-                found |= _of_gpu(gpu)
-        return found
-
-    def _of_processes(self) -> dict[str, float]:
-        memory = threads = 0
-        now = _Counters(time.monotonic(), 0.0, 0, 0, _network_bytes())
-        processes = _tree(self.pid)
-        for process in processes:
-            try:
-                with process.oneshot():
-                    memory += process.memory_info().rss
-                    threads += process.num_threads()
-                    used = process.cpu_times()
-                    now.cpu_seconds += used.user + used.system + used.children_user + used.children_system
-                    if hasattr(process, "io_counters"):
-                        io = process.io_counters()
-                        now.read_bytes += io.read_bytes
-                        now.written_bytes += io.write_bytes
-            except psutil.Error:  # it ended while it was looked at, or belongs to another user
-                continue
-        found: dict[str, float] = {
-            "memory_bytes": memory,
-            "num_processes": len(processes),
-            "num_threads": threads,
-        }
-        return found | self._rates(now)
-
-    def _rates(self, now: _Counters) -> dict[str, float]:
-        before, self._before = self._before, now
-        if before is None or now.time <= before.time:
-            return {}
-        seconds = now.time - before.time
-        # A child that ends takes its sums with it, and a difference below zero says nothing.
-        return {
-            "cpu_percent": max(0.0, 100 * (now.cpu_seconds - before.cpu_seconds) / seconds),
-            "disk_read_bytes_per_second": max(0.0, (now.read_bytes - before.read_bytes) / seconds),
-            "disk_written_bytes_per_second": max(0.0, (now.written_bytes - before.written_bytes) / seconds),
-            "machine/network_bytes_per_second": max(0.0, (now.network_bytes - before.network_bytes) / seconds),
-        }
-
-    def sees_gpu(self, index: int) -> bool:
-        """Whether the job may use an accelerator. Ones that are named by id and not by number are not told apart."""
-        if self.visible_gpus is None:
-            return True
-        wanted = [part.strip() for part in self.visible_gpus.split(",")]
-        return str(index) in wanted or any(not part.isdigit() and part for part in wanted)
-
-
-def _of_gpu(gpu: Gpu) -> dict[str, float]:
-    figures: Mapping[str, float | None] = {
-        "utilization_percent": gpu.utilization_percent,
-        "memory_used_bytes": gpu.memory_used,
-        "memory_total_bytes": gpu.memory_total,
-        "temperature_celsius": gpu.temperature_celsius,
-        "power_watts": gpu.power_watts,
-    }
-    return {f"gpu{gpu.index}/{name}": value for name, value in figures.items() if value is not None}
-
-
-def _tree(pid: int) -> list[psutil.Process]:
-    try:
-        root = psutil.Process(pid)
-        return [root, *root.children(recursive=True)]
-    except psutil.Error:
-        return []
-
-
-def _network_bytes() -> int:
-    counters = psutil.net_io_counters()
-    return 0 if counters is None else counters.bytes_sent + counters.bytes_recv
+def _is_loopback(card: str) -> bool:
+    return card == "lo" or (card.startswith("lo") and card[2:].isdigit())

@@ -6,6 +6,7 @@
       control.jsonl          append-only, written by the platform, read by the child between steps
       samples/ gradients/ checkpoints/ logs/stdout.log
       supervisor.json        who supervises: identity of the supervisor and of the child
+      carried.json           what the next attempt has to know, written by the child
       exit.json              how the child ended: written once, by the supervisor (or by who found it dead)
 
 Owns the layout, the writing and reading of streams and the handle `Run` that job code gets. It never opens a socket
@@ -25,6 +26,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict
 
 from finery.core import checkpoints
+from finery.core.carried import CARRIED, Carried
 from finery.core.errors import Conflict, FineryError
 from finery.core.events import Phase, encode_value
 from finery.core.hooks import Decision, LiveControls, StepHooks
@@ -81,6 +83,8 @@ class RunSpec(BaseModel):
     """Time a child has to save and stop before its process group is killed."""
     code: dict[str, Any] | None = None
     """Git state of the folder from which the job was submitted."""
+    carried: Carried = Carried()
+    """What the attempts before this one have handed on."""
 
 
 class ExitRecord(BaseModel):
@@ -157,6 +161,11 @@ class RunDir:
         return self.path / "samples"
 
     @property
+    def gradients(self) -> Path:
+        """Laid out by `core.gradients`; made when a step has been probed."""
+        return self.path / "gradients"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -171,6 +180,10 @@ class RunDir:
     @property
     def supervisor(self) -> Path:
         return self.path / "supervisor.json"
+
+    @property
+    def carried(self) -> Path:
+        return self.path / CARRIED
 
     @classmethod
     def create(cls, path: Path, spec: RunSpec) -> "RunDir":
@@ -209,6 +222,17 @@ class RunDir:
             return SupervisorRecord.model_validate_json(self.supervisor.read_bytes())
         except FileNotFoundError:
             return None
+
+    def read_carried(self) -> Carried:
+        """What this attempt hands on; what it was handed itself where it has written nothing."""
+        try:
+            return Carried.model_validate_json(self.carried.read_bytes())
+        except FileNotFoundError:
+            return self.read_spec().carried
+
+    def write_carried(self, carried: Carried) -> None:
+        """Replace what this attempt hands on. Raises `OSError`."""
+        checkpoints.write_atomically(self.carried, orjson.dumps(carried.model_dump(mode="json")))
 
     def write_exit(self, record: ExitRecord, *, patience_seconds: float = 600.0) -> None:
         """Write exit.json; waits for a full disk to have room again.
@@ -367,6 +391,10 @@ class Run:
                 return
         self.events.emit("sample", step=step, path=self._relative(path), offset=offset, num_records=len(records))
 
+    def gradients(self, path: Path, offset: int, step: int) -> None:
+        """Point at statistics of gradients that were appended to a file."""
+        self.events.emit("gradients", step=step, path=self._relative(path), offset=offset)
+
     def artifact(self, name: str, path: Path) -> None:
         """Point at a file of this attempt that others may want."""
         self.events.emit("artifact", name=name, path=self._relative(path))
@@ -414,6 +442,11 @@ class Run:
             severity="error",
             step=step,
         )
+
+    def before_training(self, step: int, controls: LiveControls) -> None:
+        """Call every hook before the first step."""
+        for hook in self.hooks:
+            hook.before_training(step, controls)
 
     def after_step(self, step: int, values: Mapping[str, float], controls: LiveControls) -> Decision:
         """Call every hook; the strongest decision wins, and a request to stop outlasts the step it came in."""

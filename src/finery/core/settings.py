@@ -42,6 +42,12 @@ class Settings(BaseSettings):
     allow_code: bool = True
     """Whether jobs may bring code of their own, such as the reward `python_file`. It runs with this user's rights, so
     switch it off where others than the owner of the machine hold the token."""
+    public_url: str = Field("", pattern=r"^(https?://[^\s?#]+)?$")
+    """Where people reach the web UI, such as https://finery.example.org; messages to them link there. Empty links
+    nowhere."""
+    allow_private_addresses: bool = False
+    """Whether messages may be sent to addresses of this machine and its network, such as a mail server within a
+    company."""
     verl_python: str = ""
     """Interpreter of the environment that has verl; empty is `.venv-verl` beside this one."""
 
@@ -61,6 +67,11 @@ class Settings(BaseSettings):
     @property
     def token_file(self) -> Path:
         return self.home / "token"
+
+    @property
+    def metrics_token_file(self) -> Path:
+        """Of the token that reads /metrics and nothing else."""
+        return self.home / "metrics.token"
 
     @property
     def server_file(self) -> Path:

@@ -57,6 +57,9 @@ class _NoControls:
     def set(self, name: str, value: float) -> None:
         raise ValueError(f"an evaluation has no control {name!r}; cancel it and submit a changed one")
 
+    def scale(self, name: str, factor: float) -> None:
+        raise ValueError(f"an evaluation has no control {name!r}")
+
 
 def execute(task: EvaluateSpec, run: Run) -> None:
     """Evaluate.

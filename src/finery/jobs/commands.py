@@ -218,6 +218,18 @@ def set_values(
     _ask(job_id, "set", values=_numbers(values), as_json=as_json)
 
 
+@app.command()
+def rewind(
+    job_id: JobArgument,
+    step: Annotated[int, typer.Argument(help="Step of a checkpoint; `finery jobs show` lists them.", min=0)],
+    attempt: Annotated[int | None, typer.Option(min=1, help="Where several attempts saved one of this step.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on from an earlier checkpoint, as a new attempt. A running job saves one of its present step first."""
+    values = {"step": float(step)} | ({"attempt": float(attempt)} if attempt else {})
+    _ask(job_id, "rewind", values=values, as_json=as_json)
+
+
 def _ask(
     job_id: int,
     verb: str,

@@ -4,7 +4,7 @@ being in `submitting`.
 Services take the session first and flush; they never commit and never call the network.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,14 +12,17 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from finery.core import refs
+from finery.core.carried import Carried
 from finery.core.errors import Conflict, InvalidSpec, NotFound
-from finery.core.events import CheckpointEvent, ControlAckEvent, Event, StatusEvent
+from finery.core.events import CheckpointEvent, ControlAckEvent, ControlsEvent, Event, StatusEvent
 from finery.core.paths import resolve_inside
 from finery.core.rundir import Command, ExitRecord, ResolvedInput, RunSpec
-from finery.jobs import scheduling, states
+from finery.jobs import lineage, scheduling, states
+from finery.jobs.lineage import Saved, Try
 from finery.jobs.scheduling import Free, Waiting
 from finery.jobs.specs import JobEdit, JobState, Verb
 from finery.jobs.tables import Attempt, Checkpoint, ControlRequest, Job, Worker
+from finery.rules import defaults
 
 LEASE = timedelta(seconds=60)
 _COMMAND_PREFIX = "request-"
@@ -82,6 +85,8 @@ def request(session: Session, job_id: int, verb: Verb, *, values: dict[str, floa
         )
     if verb == "set" and not values:
         raise InvalidSpec("set needs values, such as learning_rate=5e-6")
+    if verb == "rewind":
+        rewind_target(session, job_id, values)
     same = select(ControlRequest).where(
         ControlRequest.job_id == job_id, ControlRequest.verb == verb, ControlRequest.outcome == "requested"
     )
@@ -207,6 +212,7 @@ def begin_attempt(
     host: str,
     worker: str,
     now: datetime,
+    carried: Carried | None = None,
     gpus: Sequence[str] | None = None,
 ) -> Attempt:
     """Record an attempt with all that its child will be told, before anything is spawned.
@@ -215,6 +221,7 @@ def begin_attempt(
         runs: Folder of all run directories.
         inputs: What could be resolved only now, such as another job's checkpoint.
         resume_from: Checkpoint to go on from; its files are known to be good.
+        carried: What the attempt before this one hands on.
         gpus: Names of the machine's GPUs; the attempt gets the first that no live attempt on this host holds. None
             assigns none and hides none, as for a job that does not say and a machine without any.
     """
@@ -223,18 +230,19 @@ def begin_attempt(
         num = scheduling.num_gpus(wanted, len(gpus))
         given = scheduling.lowest_free(num, gpus, held_gpus(live_attempts(session, host=host)))
     job.attempt += 1
-    job.ended_at = None
+    job.ended_at = job.rewind_to = None
     job.started_at = job.started_at or now
     spec = RunSpec(
         job_id=str(job.id),
         attempt=job.attempt,
-        job=job.spec,
+        job=defaults.filled(job.spec),
         inputs={ref: ResolvedInput.model_validate(found) for ref, found in job.inputs.items()} | inputs,
         seed=job.seed,
         resume_from=resume_from.path if resume_from else None,
         gpus=given,
         grace_seconds=job.spec["grace_seconds"],
         code=job.code,
+        carried=carried or Carried(),
     )
     made = Attempt(
         job_id=job.id,
@@ -275,9 +283,11 @@ def apply_event(session: Session, job: Job, attempt_: Attempt, event: Event, *, 
             move(job, "running", "", now=now)
     elif isinstance(event, CheckpointEvent):
         _apply_checkpoint(session, job, attempt_, event)
+    elif isinstance(event, ControlsEvent):
+        job.controls = dict(event.values)
     elif isinstance(event, ControlAckEvent) and event.command_id.startswith(_COMMAND_PREFIX):
         wish = session.get(ControlRequest, int(event.command_id.removeprefix(_COMMAND_PREFIX)))
-        if wish is not None and wish.job_id == job.id and wish.verb not in ("pause", "cancel"):
+        if wish is not None and wish.job_id == job.id and wish.verb not in ("pause", "cancel", "rewind"):
             wish.outcome, wish.message = event.outcome, event.message
 
 
@@ -296,7 +306,9 @@ def answer_request(session: Session, wish: ControlRequest, *, now: datetime) -> 
         wish.outcome, wish.message = "rejected", f"the job is {state} by now"
         job.changed_at = now
         return None
-    if verb in ("resume", "retry"):
+    if verb == "rewind":
+        job.rewind_to = rewind_target(session, job.id, wish.values).id
+    if verb in ("resume", "retry", "rewind") and state != "running":
         wish.outcome = "applied"
         move(job, "queued", "", now=now)
         return None
@@ -304,23 +316,40 @@ def answer_request(session: Session, wish: ControlRequest, *, now: datetime) -> 
         wish.outcome = "applied"
         move(job, "cancelled", f"cancelled while {state}", now=now)
         return None
-    if verb in ("pause", "cancel"):
+    if verb in ("pause", "cancel", "rewind"):
         job.stop_verb = verb
-        move(job, "pausing" if verb == "pause" else "cancelling", f"{verb} was asked for", now=now)
+        move(job, "cancelling" if verb == "cancel" else "pausing", f"{verb} was asked for", now=now)
     wish.outcome, wish.attempt = "delivered", job.attempt
     return Command(
         id=f"{_COMMAND_PREFIX}{wish.id}",
         attempt=job.attempt,
         time=now.timestamp(),
-        command=verb,
+        command="pause" if verb == "rewind" else verb,
         values=wish.values,
     )
 
 
 def resume_point(session: Session, job_id: int) -> list[Checkpoint]:
-    """Checkpoints from which a job may go on, the best first: newest attempt, then highest step."""
-    query = select(Checkpoint).where(Checkpoint.job_id == job_id)
-    return list(session.scalars(query.order_by(Checkpoint.attempt.desc(), Checkpoint.step.desc())))
+    """Checkpoints from which a job may go on, the best first: along the way that led to its newest attempt."""
+    rows = {row.path: row for row in checkpoints(session, job_id)}
+    tries = [Try(row.number, row.run_spec["resume_from"]) for row in attempts(session, job_id)]
+    saved = [Saved(row.attempt, row.step, row.path) for row in rows.values()]
+    return [rows[one.path] for one in lineage.surviving(tries, saved)]
+
+
+def rewind_target(session: Session, job_id: int, values: Mapping[str, float]) -> Checkpoint:
+    """The checkpoint that a job is asked to go on from, whichever attempt saved it.
+
+    Raises:
+        InvalidSpec: no step is named. NotFound: the job has no such checkpoint.
+    """
+    if "step" not in values:
+        raise InvalidSpec("rewind needs the step of a checkpoint, such as step=200")
+    step, number = int(values["step"]), values.get("attempt")
+    rows = [row for row in checkpoints(session, job_id) if row.step == step and number in (None, row.attempt)]
+    if not rows:
+        raise NotFound(f"job {job_id} has no checkpoint of step {step}; `finery jobs show {job_id}` lists those it has")
+    return rows[-1]
 
 
 def find_checkpoints(session: Session, ref: refs.CheckpointRef) -> list[Checkpoint]:
@@ -370,22 +399,27 @@ def seen(session: Session, *, worker: str, host: str, pid: int, now: datetime) -
         row.host, row.pid, row.seen_at = host, pid, now
 
 
-def mark_lost(session: Session, *, now: datetime) -> None:
-    """Show attempts whose worker has been silent for longer than a lease as lost, with the last that is known."""
+def mark_lost(session: Session, *, now: datetime) -> list[Job]:
+    """Show attempts whose worker has been silent for longer than a lease as lost, with the last that is known.
+
+    Returns:
+        The jobs that were not lost before.
+    """
     query = (
         select(Job, Worker)
         .join(Attempt, Attempt.job_id == Job.id)
         .join(Worker, Worker.name == Attempt.worker)
         .where(Attempt.is_settled.is_(False), Worker.seen_at < now - LEASE, Job.state != "lost")
     )
-    for job, worker in session.execute(query):
-        if job.state in states.ACTIVE:
-            move(
-                job,
-                "lost",
-                f"no contact with the worker on {worker.host} since {worker.seen_at:%Y-%m-%d %H:%M:%S} UTC",
-                now=now,
-            )
+    found = [(job, worker) for job, worker in session.execute(query) if job.state in states.ACTIVE]
+    for job, worker in found:
+        move(
+            job,
+            "lost",
+            f"no contact with the worker on {worker.host} since {worker.seen_at:%Y-%m-%d %H:%M:%S} UTC",
+            now=now,
+        )
+    return [job for job, _ in found]
 
 
 def _apply_checkpoint(session: Session, job: Job, attempt_: Attempt, event: CheckpointEvent) -> None:

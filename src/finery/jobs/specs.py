@@ -3,13 +3,17 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from finery.core.events import Event
+from finery.core.carried import LiveSet, RolledBack
+from finery.core.events import Event, MetricValue
 from finery.core.rundir import ProcessIdentity
 from finery.core.spec import ADVANCED, Spec, View
 from finery.evaluation.specs import EvaluateSpec
+from finery.exporting import specs as exporting
+from finery.exporting.specs import ExportSpec
 from finery.jobs.resources import ResourceSpec
+from finery.rules.specs import RuleSpec, distinct
 from finery.training.specs import CompareSpec, TrainTask, processes
 
 JobState = Literal[
@@ -25,7 +29,7 @@ JobState = Literal[
     "failed",
     "lost",
 ]
-Verb = Literal["pause", "resume", "cancel", "retry", "checkpoint", "set"]
+Verb = Literal["pause", "resume", "cancel", "retry", "checkpoint", "set", "rewind"]
 
 JOB_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,79}$"
 RecipeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -43,8 +47,29 @@ class MonitoringSpec(Spec):
     """Steps between recorded rollouts."""
     samples_per_step: int = Field(16, ge=0, json_schema_extra=ADVANCED)
     """Rollouts recorded at such a step; whole groups come first."""
+    gradient_interval: int = Field(100, ge=0)
+    """Steps between looks at the gradients, tensor by tensor and layer by layer; the first step is looked at as well.
+    0 looks at none."""
+    activations: bool = Field(False, json_schema_extra=ADVANCED)
+    """Measure how large the activations are at these steps, too."""
     resource_interval: float = Field(10.0, ge=0.5, le=3600, json_schema_extra=ADVANCED)
     """Seconds between two looks at what the run uses: processor, memory, disk, GPUs."""
+    rules: tuple[RuleSpec, ...] | None = Field(None, max_length=50, json_schema_extra=ADVANCED)
+    """Alert rules, in the order of their precedence. None takes the default set; an empty list watches nothing."""
+
+    exports: tuple[ExportSpec, ...] = Field((), json_schema_extra=ADVANCED)
+    """Other trackers that a training job tells of its steps: `[tensorboard, wandb]`. What they write lies in `exports/`
+    of the run directory."""
+
+    @field_validator("exports")
+    @classmethod
+    def _are_named_once(cls, exports: tuple[ExportSpec, ...]) -> tuple[ExportSpec, ...]:
+        return exporting.distinct(exports)
+
+    @field_validator("rules")
+    @classmethod
+    def _have_own_names(cls, rules: tuple[RuleSpec, ...] | None) -> tuple[RuleSpec, ...] | None:
+        return rules and distinct(rules)
 
 
 class JobBase(Spec):
@@ -285,7 +310,8 @@ class RequestSpec(Spec):
     """A wish about a job."""
 
     values: dict[str, float] = {}
-    """For `set`: control name -> value."""
+    """For `set`: control name -> value. For `rewind`: `step` of the checkpoint to go on from, and `attempt` where
+    several attempts have one of this step; the newest by default."""
 
 
 Tag = Annotated[str, Field(pattern=r"^[^\s,\"]{1,40}$")]
@@ -348,6 +374,12 @@ class AttemptView(View):
     cause: str
     resumed_from: str | None
     """Reference of the checkpoint it went on from."""
+    sets: list[LiveSet]
+    """Live settings that it began with otherwise than the job file and its checkpoint say."""
+    skipped_steps: list[int]
+    """Steps whose batch rules have left out; each counts in the order of data that those before it have left."""
+    rollbacks: list[RolledBack]
+    """All that led to this attempt."""
     host: str | None
 
 
@@ -425,6 +457,8 @@ class JobDetail(JobView):
     attempts: list[AttemptView]
     checkpoints: list[CheckpointView]
     """Those whose files are there."""
+    controls: dict[str, MetricValue] | None
+    """Live settings as they are in effect; None before the first step."""
     num_deleted_checkpoints: int
     """Others that were saved: `monitoring.keep_checkpoints` keeps the newest."""
     code: dict[str, Any] | None

@@ -16,14 +16,14 @@ NEXT: Final[dict[JobState, frozenset[JobState]]] = {
     "allocated": frozenset(
         {"running", "pausing", "cancelling", "queued", "completed", "failed", "cancelled", "paused", "lost"}
     ),
-    "running": frozenset({"pausing", "cancelling", "completed", "failed", "paused", "cancelled", "lost"}),
-    "pausing": frozenset({"cancelling", "paused", "completed", "failed", "cancelled", "lost"}),
+    "running": frozenset({"pausing", "cancelling", "queued", "completed", "failed", "paused", "cancelled", "lost"}),
+    "pausing": frozenset({"cancelling", "queued", "paused", "completed", "failed", "cancelled", "lost"}),
     "paused": frozenset({"queued", "cancelled"}),
     "cancelling": frozenset({"cancelled", "completed", "failed", "lost"}),
     "cancelled": frozenset({"queued"}),
     "completed": frozenset(),
     "failed": frozenset({"queued"}),
-    "lost": frozenset({"running", "cancelling", "completed", "failed", "paused", "cancelled"}),
+    "lost": frozenset({"running", "cancelling", "queued", "completed", "failed", "paused", "cancelled"}),
 }
 
 ACTIVE: Final[frozenset[JobState]] = frozenset({"allocated", "running", "pausing", "cancelling", "lost"})
@@ -34,13 +34,13 @@ VERBS: Final[dict[JobState, tuple[Verb, ...]]] = {
     "created": ("cancel",),
     "queued": ("cancel",),
     "allocated": ("cancel",),
-    "running": ("pause", "cancel", "checkpoint", "set"),
+    "running": ("pause", "cancel", "checkpoint", "set", "rewind"),
     "pausing": ("cancel",),
-    "paused": ("resume", "cancel"),
+    "paused": ("resume", "cancel", "rewind"),
     "cancelling": (),
-    "cancelled": ("retry",),
+    "cancelled": ("retry", "rewind"),
     "completed": (),
-    "failed": ("retry",),
+    "failed": ("retry", "rewind"),
     "lost": ("cancel",),
 }
 """What a user may ask for."""
@@ -65,18 +65,16 @@ def outcome(exit_: ExitRecord, *, phase: str | None, message: str, stop_verb: st
     Args:
         exit_: How the process ended.
         phase: The child's newest status event.
-        message: That event's message.
-        stop_verb: `pause` or `cancel` when one was asked for.
+        message: That event's message; of a stop the rule that decided it, and empty for one that was asked for.
+        stop_verb: `pause`, `cancel` or `rewind` when one was asked for.
         step: Steps done.
     """
     at = f" at step {step}" if step else ""
     if phase == "completed" and exit_.code in (0, None) and exit_.signal is None:
         return Outcome("completed", "")
-    if phase in ("paused", "cancelled") and stop_verb:
-        return Outcome("cancelled" if stop_verb == "cancel" else "paused", f"{stop_verb} was asked for; stopped{at}")
-    if stop_verb and exit_.signal:
-        verb: JobState = "cancelled" if stop_verb == "cancel" else "paused"
-        return Outcome(verb, f"did not stop in time after {stop_verb} and was killed{at}")
+    stopped = _stopped(phase, message, stop_verb, at, was_killed=exit_.signal is not None)
+    if stopped is not None:
+        return stopped
     if phase == "paused":
         return Outcome("failed", f"{exit_.cause or 'stopped without being asked'}; a checkpoint was saved{at}")
     if exit_.oom_kills > 0 and exit_.signal == "SIGKILL":
@@ -87,6 +85,22 @@ def outcome(exit_: ExitRecord, *, phase: str | None, message: str, stop_verb: st
     if exit_.signal:
         return Outcome("failed", f"killed by {exit_.signal}{at}")
     return Outcome("failed", f"{exit_.cause or f'ended with exit code {exit_.code}'}{at}")
+
+
+def _stopped(phase: str | None, message: str, stop_verb: str | None, at: str, *, was_killed: bool) -> Outcome | None:
+    """What it means that an attempt was stopped, by a wish or a rule; None where it was not."""
+    has_stopped = phase in ("paused", "cancelled", "rolling_back")
+    if stop_verb and (has_stopped or was_killed):
+        if stop_verb == "rewind":
+            return Outcome("queued", "goes on from another checkpoint")
+        state: JobState = "cancelled" if stop_verb == "cancel" else "paused"
+        killed = f"did not stop in time after {stop_verb} and was killed{at}"
+        return Outcome(state, f"{stop_verb} was asked for; stopped{at}" if has_stopped else killed)
+    if phase == "rolling_back":
+        return Outcome("queued", f"{message}; goes back to a checkpoint")
+    if has_stopped and message:
+        return Outcome("cancelled" if phase == "cancelled" else "paused", f"{message}; stopped{at}")
+    return None
 
 
 def after_dependencies(states: Iterable[tuple[int, JobState]]) -> Outcome | None:

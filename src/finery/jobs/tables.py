@@ -1,7 +1,7 @@
 """Tables of the jobs slice. States and attempts are written by the worker, wishes by the API."""
 
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
@@ -45,7 +45,11 @@ class Job(Table):
     last_values: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     """Newest value of each metric of the newest attempt."""
     stop_verb: Mapped[str | None]
-    """`pause` or `cancel` once that was asked of the present attempt."""
+    """`pause`, `cancel` or `rewind` once that was asked of the present attempt."""
+    rewind_to: Mapped[int | None]
+    """Id of the checkpoint that the next attempt was asked to go on from."""
+    controls: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    """Live settings of the newest attempt, as they are in effect."""
     lease_owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]
     created_at: Mapped[datetime]
@@ -113,6 +117,10 @@ class ControlRequest(Table):
     requested_at: Mapped[datetime]
     outcome: Mapped[str] = mapped_column(default="requested")
     message: Mapped[str] = mapped_column(default="")
+
+
+ALIVE: Final = timedelta(seconds=10)
+"""A worker that was seen within so long is alive."""
 
 
 class Worker(Table):

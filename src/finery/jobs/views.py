@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from finery.core.carried import Carried
 from finery.jobs import states
 from finery.jobs.specs import AttemptView, CheckpointView, JobDetail, JobState, JobView, RequestView
 from finery.jobs.tables import Attempt, Checkpoint, ControlRequest, Job
@@ -64,9 +65,12 @@ def job_detail(
                 signal=row.signal,
                 cause=row.cause,
                 resumed_from=row.resumed_from,
+                sets=list(handed.sets),
+                skipped_steps=list(handed.skipped_steps),
+                rollbacks=list(handed.rollbacks),
                 host=row.host,
             )
-            for row in attempts
+            for row, handed in ((row, Carried.model_validate(row.run_spec.get("carried", {}))) for row in attempts)
         ],
         checkpoints=[
             CheckpointView(
@@ -78,6 +82,7 @@ def job_detail(
             )
             for row in checkpoints
         ],
+        controls=job.controls,
         num_deleted_checkpoints=num_deleted_checkpoints,
         code=job.code,
         provenance=provenance,

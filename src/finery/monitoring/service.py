@@ -1,24 +1,29 @@
 """The verbs of the monitoring slice that read: how far a stream was stored, events, summaries and series."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, bindparam, select
+from sqlalchemy import ColumnElement, bindparam, func, select
 from sqlalchemy.orm import Session
 
-from finery.core.events import AlertEvent, Event, MetricValue, encode_value, validate_event
+from finery.core.errors import Conflict, NotFound
+from finery.core.events import ActionEvent, AlertEvent, Event, MetricValue, encode_value, validate_event
 from finery.core.rundir import RESOURCES
-from finery.jobs.specs import StreamedEvent
+from finery.jobs import service as jobs
+from finery.jobs.specs import StreamedEvent, Verb
 from finery.jobs.tables import Job
 from finery.monitoring import blocks, downsample
 from finery.monitoring.blocks import Floats, Group, Ints, Row
-from finery.monitoring.specs import AlertView, SeriesView
+from finery.monitoring.specs import AlertView, SeriesView, StoryEntry, StoryPage
 from finery.monitoring.specs import MetricSummary as MetricSummaryView
 from finery.monitoring.tables import EventRow, MetricBlock, MetricChunk, MetricSummary, MetricTail, TailOffset
+from finery.rules import undoing
 
 
 def offset(session: Session, job_id: int, attempt: int, writer: str) -> int:
@@ -46,6 +51,38 @@ def events_of_type(session: Session, job_id: int, type_: str, *, attempt: int | 
     if attempt is not None:
         query = query.where(EventRow.attempt == attempt)
     return [(row.attempt, validate_event(row.payload)) for row in session.scalars(query.order_by(EventRow.cursor))]
+
+
+def story(session: Session, job_id: int, *, limit: int) -> StoryPage:
+    """Alerts of a job and what rules did about them, newest first."""
+    mine = (EventRow.job_id == job_id, EventRow.type.in_(("alert", "action")))
+    total = session.scalars(select(func.count()).where(*mine)).one()
+    rows = session.scalars(select(EventRow).where(*mine).order_by(EventRow.cursor.desc()).limit(limit))
+    return StoryPage(entries=[_entry(row) for row in rows], total=total)
+
+
+def undo(session: Session, job_id: int, cursor: int, *, by: str, now: datetime) -> Job:
+    """Ask for what undoes an action of a rule.
+
+    Raises:
+        NotFound: no such action. Conflict: it cannot be undone, or not in the present state of the job.
+    """
+    row = session.scalars(select(EventRow).where(EventRow.job_id == job_id, EventRow.cursor == cursor)).first()
+    event = validate_event(row.payload) if row is not None else None
+    if row is None or not isinstance(event, ActionEvent):
+        raise NotFound(f"job {job_id} has no action {cursor}")
+    wanted = undoing.of(event, row.attempt)
+    return jobs.request(session, job_id, wanted.verb, values=wanted.values, by=by, now=now)
+
+
+def _entry(row: EventRow) -> StoryEntry:
+    event = validate_event(row.payload)
+    assert isinstance(event, AlertEvent | ActionEvent)
+    verb: Verb | None = None
+    if isinstance(event, ActionEvent):
+        with suppress(Conflict):
+            verb = undoing.of(event, row.attempt).verb
+    return StoryEntry(cursor=row.cursor, attempt=row.attempt, event=event, undo=verb)
 
 
 def newest_alerts(session: Session, *, limit: int) -> list[AlertView]:
@@ -104,7 +141,7 @@ def metric_streams(session: Session, job_id: int) -> list[MetricSummary]:
 
 
 def resources(session: Session, job_id: int, *, max_points: int) -> list[SeriesView]:
-    """What each attempt used over time: names as `machine.JobSampler` gives them; steps count samples."""
+    """What each attempt used over time: names as `usage.JobSampler` gives them; steps count samples."""
     streams = [stream for stream in session.scalars(_STREAMS, {"job": job_id}) if stream.writer == RESOURCES]
     return _series_of_streams(session, streams, [], max_points)
 

@@ -1,9 +1,38 @@
 """How metrics and samples look from outside."""
 
-from typing import Any
+from typing import Any, Literal
 
-from finery.core.events import AlertEvent, MetricValue
-from finery.core.spec import View
+from pydantic import Field
+
+from finery.core.events import ActionEvent, AlertEvent, MetricValue
+from finery.core.spec import Spec, View
+from finery.jobs.specs import Verb
+from finery.rules.specs import Severity
+
+GradientBy = Literal["layer", "tensor", "group"]
+GradientMetric = Literal[
+    "norm",
+    "mean",
+    "std",
+    "variance",
+    "min",
+    "p1",
+    "p5",
+    "p25",
+    "p50",
+    "p75",
+    "p95",
+    "p99",
+    "max",
+    "share_non_finite",
+    "weight_norm",
+    "weight_update_ratio",
+    "activation_rms",
+]
+"""Of the gradients before clipping, but for the last three: L2 norm of the weights before the step, L2 norm of their
+change over that, and root mean square of what the modules put out."""
+Combination = Literal["max", "min", "largest"]
+"""What stands for several values: the highest, the lowest, or the one that lies farthest from zero."""
 
 
 class SeriesView(View):
@@ -69,5 +98,138 @@ class AlertView(View):
     alert: AlertEvent
 
 
+class StoryEntry(View):
+    """An alert, or what a rule did about it."""
+
+    cursor: int
+    attempt: int
+    event: AlertEvent | ActionEvent = Field(discriminator="type")
+    undo: Verb | None
+    """What would be asked of the job to undo an action; None where that is not possible."""
+
+
+class StoryPage(View):
+    """Newest first."""
+
+    entries: list[StoryEntry]
+    total: int
+
+
+class RulesText(Spec):
+    """Rules to try."""
+
+    text: str = Field("", max_length=100_000)
+    """YAML or JSON, a list of rules or a job file; empty takes those of the job, or the default set."""
+
+
+class FiringView(View):
+    """A rule would have fired."""
+
+    rule: str
+    severity: Severity
+    attempt: int
+    step: int
+    message: str
+    """What it would have seen."""
+    actions: list[str]
+    is_exhausted: bool
+    """It would have gone back once more than it may, which fails the run."""
+
+
+class RehearsalView(View):
+    """What rules would have done in a run, had nothing been changed by them."""
+
+    firings: list[FiringView]
+    num_steps: int
+    """Steps that were judged."""
+    num_cut: int
+    """Older steps that were left out."""
+    rules: list[str]
+    """Those that were judged."""
+    left_out: list[str]
+    """Rules over silence, states and scores of checkpoints: they are judged from outside, as time goes by."""
+    unknown_metrics: list[str]
+    """Named by a rule, and never measured in this run."""
+
+
+class ActionView(View):
+    """An action that a rule may take."""
+
+    name: str
+    summary: str
+    json_schema: dict[str, Any]
+    """Of its parameters."""
+
+
+class RulesView(View):
+    """What rules are made of."""
+
+    text: str
+    """The default set, as YAML."""
+    actions: list[ActionView]
+
+
 class AlertPage(View):
     alerts: list[AlertView]
+
+
+class GradientRow(View):
+    """A tensor, layer or group; several that follow each other where there are more than rows."""
+
+    first: str
+    last: str
+    num: int
+
+
+class GradientColumn(View):
+    """A probed step; several that follow each other where there are more than columns."""
+
+    first_step: int
+    last_step: int
+    attempt: int
+    """Of the last of these steps."""
+
+
+class GradientWindow(View):
+    """Layers by steps. Only steps that the run stands on: what a resumed attempt did again counts once."""
+
+    metric: GradientMetric
+    by: GradientBy
+    combination: Combination
+    """What stands for the steps of a column and the things of a row."""
+    rows: list[GradientRow]
+    """In the order of the model."""
+    columns: list[GradientColumn]
+    values: list[list[float | None]]
+    """One list for each row. None is what was not measured, or is not finite."""
+    first_step: int | None
+    """First of all probed steps, whatever the window; None where there is none."""
+    last_step: int | None
+    num_steps: int
+    """Probed steps in the window."""
+
+
+class GradientHistogram(View):
+    """The gradient of a tensor, layer or group at one step."""
+
+    by: GradientBy
+    name: str
+    step: int
+    attempt: int
+    exponents: list[int]
+    """Bins: e holds the values whose magnitudes are from 2^e to below 2^(e+1), -127 all that is smaller, zero among it.
+    What is not finite is in none."""
+    negative: list[int]
+    """Number of negative values in each bin."""
+    positive: list[int]
+    statistics: dict[GradientMetric, float | None]
+
+
+class GradientSeries(View):
+    """All statistics of a tensor, layer or group over the steps."""
+
+    by: GradientBy
+    name: str
+    columns: list[GradientColumn]
+    values: dict[GradientMetric, list[float | None]]
+    """One value for each column, combined as in `GradientWindow`."""

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Final
 
 from finery.core.errors import FineryError
+from finery.core.events import Phase
 from finery.core.hooks import Decision
 from finery.core.rundir import Run, RunDir, Stopped
 from finery.core.spec import parse
 from finery.jobs.specs import JobSpec
-from finery.runtime import exits, provenance
-from finery.runtime.control import ControlHooks
+from finery.runtime import exits, exports, provenance
+from finery.runtime.bottleneck import DataWatch
 from finery.runtime.output import PatientOutput
+from finery.runtime.rules import attach
 
 EXECUTORS: Final = {
     "train": "finery.training.runner",
@@ -26,6 +28,11 @@ EXECUTORS: Final = {
 }
 """Closed set: what a job can be. Modules are imported here, in the child, and nowhere else."""
 
+_ENDS: Final[dict[Decision, tuple[Phase, int]]] = {
+    Decision.PAUSE: ("paused", exits.PAUSED),
+    Decision.CANCEL: ("cancelled", exits.CANCELLED),
+    Decision.ROLLBACK: ("rolling_back", exits.ROLLED_BACK),
+}
 _ORPHAN_POLL_SECONDS = 1.0
 
 
@@ -40,7 +47,6 @@ def main(path: Path) -> int:
     signal.signal(signal.SIGTERM, lambda *_: run.request_stop(Decision.PAUSE))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_watch_parent, args=(run, os.getppid()), daemon=True).start()
-    run.hooks.append(ControlHooks(run))
     run.status("running", "starting")
     try:
         return _work(run)
@@ -55,13 +61,19 @@ def main(path: Path) -> int:
 def _work(run: Run) -> int:
     provenance.record(run)
     job = parse(JobSpec, run.spec.job, what="spec.json")
+    rules = attach(run, job)
+    run.hooks.append(DataWatch(run))
     executor = import_module(EXECUTORS[job.kind])
     try:
-        executor.execute(job.task, run)
+        with exports.started(run, job):
+            executor.execute(job.task, run)
     except Stopped as stopped:
-        is_cancel = stopped.decision is Decision.CANCEL
-        run.status("cancelled" if is_cancel else "paused", "stopped on request")
-        return exits.CANCELLED if is_cancel else exits.PAUSED
+        if stopped.decision is Decision.ROLLBACK:
+            rules.confirm_rollback()
+        decided, reason = rules.decided
+        phase, code = _ENDS[stopped.decision]
+        run.status(phase, reason if decided is stopped.decision else "")
+        return code
     run.status("completed")
     return exits.COMPLETED
 

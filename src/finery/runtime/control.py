@@ -2,17 +2,24 @@
 
 from collections.abc import Mapping
 
+from finery.core.carried import LiveSet
 from finery.core.hooks import Decision, LiveControls
 from finery.core.rundir import Command, Run, read_commands
+from finery.runtime.carrying import Carrying
 
 
 class ControlHooks:
     """Reads new commands between two steps, applies them once each and acknowledges."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, carrying: Carrying):
         self._run = run
+        self._carrying = carrying
         self._offset = 0
         self._seen: set[str] = set()
+
+    def before_training(self, step: int, controls: LiveControls) -> None:
+        """Bring back what was set before the run went back."""
+        self._carrying.bring_back(step, controls)
 
     def after_step(self, step: int, values: Mapping[str, float], controls: LiveControls) -> Decision:
         """Apply what arrived since the last step."""
@@ -45,7 +52,10 @@ class ControlHooks:
                 controls.set(name, before[name])
             self._acknowledge(command, "rejected", str(error), step)
             return
-        story = ", ".join(f"{name}: {before.get(name)} -> {value}" for name, value in done.items())
+        by = f"command {command.id}"
+        sets = [LiveSet(step=step, name=name, before=before[name], after=value, by=by) for name, value in done.items()]
+        self._carrying.changed(step, controls, sets)
+        story = ", ".join(f"{name}: {before[name]} -> {value}" for name, value in done.items())
         self._acknowledge(command, "applied", story, step)
 
     def _acknowledge(self, command: Command, outcome: str, message: str, step: int) -> None:

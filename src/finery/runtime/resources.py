@@ -4,8 +4,8 @@ import threading
 from pathlib import Path
 
 from finery.core.events import encode_value
-from finery.core.machine import JobSampler
 from finery.core.rundir import RESOURCES, EventWriter, RunDir
+from finery.core.usage import JobSampler
 
 _FIRST_AFTER_SECONDS = 1.0
 

@@ -28,6 +28,7 @@ from finery.core.rundir import (
     last_event_time,
     read_commands,
 )
+from finery.runtime.outside import Outsider
 from finery.training import memory
 from finery.training.specs.processes import number as processes_of
 
@@ -52,6 +53,7 @@ class Supervisor:
         self._kill_at: float | None = None
         self._why_killed = ""
         self._events = EventWriter(run_dir.events / "supervisor.jsonl")
+        self._outsider = Outsider(run_dir, self._spec, self._events)
 
     def run(self) -> int:
         """Start the child, wait for its end, write exit.json."""
@@ -62,11 +64,13 @@ class Supervisor:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         watch = self._watch_resources(child.pid)
         while child.poll() is None:
+            self._outsider.look()
             self._obey(child)
             time.sleep(_POLL_SECONDS)
         if watch is not None:
             watch.stop()
         _kill_rest(child.pid)
+        self._outsider.conclude(child.returncode)
         self._record(child.returncode, processes.oom_kills() - oom_before)
         return 0
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from finery.core import checkpoints
 from finery.core.clock import Clock
 from finery.core.db import Database
 from finery.core.errors import FineryError, Unavailable
@@ -21,10 +20,11 @@ from finery.jobs import service as jobs
 from finery.jobs.resolving import Resolver, hub_tokens, job_secrets
 from finery.jobs.scheduling import Free
 from finery.jobs.specs import JobSpec
-from finery.jobs.tables import Attempt, Checkpoint, ControlRequest, Job
+from finery.jobs.tables import Attempt, ControlRequest, Job
 from finery.monitoring import ingest, parsing
 from finery.monitoring import service as monitoring
-from finery.worker import afterlife, gpus, launch
+from finery.notifying import hearing
+from finery.worker import afterlife, gpus, launch, resuming
 from finery.worker.transport import LocalTransport
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,8 @@ class Worker:
         with self._db.session() as session:
             jobs.seen(session, worker=self._name, host=self._host, pid=os.getpid(), now=self._clock.now())
             session.flush()
-            jobs.mark_lost(session, now=self._clock.now())
+            for job in jobs.mark_lost(session, now=self._clock.now()):
+                hearing.state(session, job, was_asked=False, now=self._clock.now())
             jobs.requeue_abandoned(session, worker=self._name if self._seen_at == 0 else None, now=self._clock.now())
         self._seen_at = time.monotonic()
 
@@ -156,10 +157,12 @@ class Worker:
             spec = parse(JobSpec, job.spec, what=f"job {job.id}")
             self._resolver.check_code(spec)
             inputs = self._resolver.checkpoint(spec)
-            resume_from = self._resume_point(job.id)
+            resume_from, carried = resuming.prepared(self._db, job.id)
         except FineryError as error:
             with self._db.session() as session:
-                jobs.move(session.get_one(Job, job.id), "failed", str(error), now=self._clock.now())
+                row = session.get_one(Job, job.id)
+                jobs.move(row, "failed", str(error), now=self._clock.now())
+                hearing.state(session, row, was_asked=False, now=self._clock.now())
             return True
         with self._db.session() as session:
             attempt = jobs.begin_attempt(
@@ -168,6 +171,7 @@ class Worker:
                 runs=self._settings.runs,
                 inputs=inputs,
                 resume_from=resume_from,
+                carried=carried,
                 host=self._host,
                 worker=self._name,
                 now=self._clock.now(),
@@ -191,17 +195,6 @@ class Worker:
             self._settle(attempt, _never_started(f"the run directory could not be made: {error}"))
         except FineryError as error:
             self._settle(attempt, _never_started(str(error)))
-
-    def _resume_point(self, job_id: int) -> Checkpoint | None:
-        """The newest checkpoint of the job whose files are good."""
-        with self._db.read() as session:
-            rows = jobs.resume_point(session, job_id)
-        for row in rows:
-            problems = checkpoints.verify(Path(row.path))
-            if not problems:
-                return row
-            log.warning("checkpoint passed over job=%s step=%s problems=%s", job_id, row.step, problems)
-        return None
 
     def _follow(self, attempt: Attempt) -> None:
         """Read what an attempt has written, and settle it once it has ended and everything is read."""
@@ -234,7 +227,9 @@ class Worker:
             job, row = session.get_one(Job, attempt.job_id), session.get_one(Attempt, attempt.id)
             for writer in ingest.writers(session, job.id, row.number):
                 ingest.pack(session, job.id, row.number, writer)
+            was_asked = job.stop_verb is not None
             jobs.settle(session, job, row, exit_, now=self._clock.now())
+            hearing.state(session, job, was_asked=was_asked, now=self._clock.now())
         log.info("job settled id=%s attempt=%s state=%s cause=%s", job.id, row.number, job.state, job.cause)
 
     def _drain(self, attempt: Attempt, path: Path) -> bool:
@@ -252,6 +247,7 @@ class Worker:
             with self._db.session() as session:
                 job, row = session.get_one(Job, attempt.job_id), session.get_one(Attempt, attempt.id)
                 ingest.store(session, job, row, writer, items, end, now=self._clock.now())
+                hearing.events(session, job, row, writer, items, now=self._clock.now())
             time.sleep(_YIELD_SECONDS)
         return is_drained
 

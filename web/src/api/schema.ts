@@ -44,6 +44,94 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/channels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Channels
+         * @description The channels through which people are told, and what came of the last delivery of each.
+         */
+        get: operations["channels_list_channels"];
+        put?: never;
+        /**
+         * Add
+         * @description Set up a channel. Its secrets are stored encrypted and never shown again.
+         */
+        post: operations["channels_add"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/channels/kinds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Kinds
+         * @description Kinds of channels with the parameters of each.
+         */
+        get: operations["channels_list_kinds"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/channels/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Remove
+         * @description Forget a channel and its secrets. What waits for it is not sent.
+         */
+        delete: operations["channels_remove"];
+        options?: never;
+        head?: never;
+        /**
+         * Edit
+         * @description Change a channel, or switch it off and on.
+         */
+        patch: operations["channels_edit"];
+        trace?: never;
+    };
+    "/api/channels/{name}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Test
+         * @description Send a test message now, and say what came of it.
+         */
+        post: operations["channels_test"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/chat": {
         parameters: {
             query?: never;
@@ -196,6 +284,26 @@ export interface paths {
          * @description Some rows of a version.
          */
         get: operations["datasets_head"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/deliveries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Deliveries
+         * @description What was to be told, newest first: to whom, of what, and what came of it.
+         */
+        get: operations["channels_list_deliveries"];
         put?: never;
         post?: never;
         delete?: never;
@@ -500,6 +608,26 @@ export interface paths {
         patch: operations["jobs_edit_job"];
         trace?: never;
     };
+    "/api/jobs/{job_id}/actions/{cursor}/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Undo Action
+         * @description Undo what a rule did: set the value back, resume, or go on from the state before a rollback.
+         */
+        post: operations["monitoring_undo_action"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/jobs/{job_id}/events": {
         parameters: {
             query?: never;
@@ -512,6 +640,66 @@ export interface paths {
          * @description Events and metrics in the order in which they were stored, after a cursor.
          */
         get: operations["monitoring_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/gradients": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Gradient Window
+         * @description Statistics of gradients, layers by probed steps, between two steps, both included, at the size of a screen.
+         */
+        get: operations["monitoring_gradient_window"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/gradients/histogram": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Gradient Histogram
+         * @description The gradient of a tensor, layer or group at a probed step, counted by powers of two.
+         */
+        get: operations["monitoring_gradient_histogram"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/gradients/series": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Gradient Series
+         * @description All statistics of a tensor, layer or group over the probed steps.
+         */
+        get: operations["monitoring_gradient_series"];
         put?: never;
         post?: never;
         delete?: never;
@@ -600,6 +788,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/jobs/{job_id}/rules/dry-run": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Rehearse Rules
+         * @description At which steps rules would have fired in a run, had nothing been changed by them.
+         */
+        post: operations["monitoring_rehearse_rules"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/jobs/{job_id}/samples": {
         parameters: {
             query?: never;
@@ -654,6 +862,26 @@ export interface paths {
          * @description Every point of the named metrics, or of all, as stored: step, time and one column for each line.
          */
         get: operations["monitoring_series_csv"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/story": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Story
+         * @description Alerts of a job and what rules did about them, newest first.
+         */
+        get: operations["monitoring_story"];
         put?: never;
         post?: never;
         delete?: never;
@@ -870,6 +1098,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/rules": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Describe Rules
+         * @description The default rules, and the actions that a rule may take.
+         */
+        get: operations["monitoring_describe_rules"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/secrets": {
         parameters: {
             query?: never;
@@ -1003,6 +1251,104 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * ActionEvent
+         * @description What a rule that fired made happen, or why it could not.
+         */
+        ActionEvent: {
+            /**
+             * Action
+             * @description Its registered name, such as `reduce_lr`.
+             */
+            action: string;
+            /**
+             * After
+             * @default {}
+             */
+            after?: {
+                [key: string]: number | ("NaN" | "Infinity" | "-Infinity") | string;
+            };
+            /**
+             * Before
+             * @description What was in effect, such as `{"learning_rate": 1e-4}`, `{"state": "running"}` or `{"step": 150}`.
+             * @default {}
+             */
+            before?: {
+                [key: string]: number | ("NaN" | "Infinity" | "-Infinity") | string;
+            };
+            /**
+             * Channels
+             * @description Of `notify`: the channels that are told; none are all that there are.
+             * @default []
+             */
+            channels?: string[];
+            /**
+             * Message
+             * @description The story in words; the reason where it was refused.
+             */
+            message: string;
+            /**
+             * Outcome
+             * @description Done; handed to whoever can do it, such as people to be told or a relaunch; or not possible.
+             * @enum {string}
+             */
+            outcome: "applied" | "asked" | "refused";
+            /** Rule */
+            rule: string;
+            /**
+             * Seq
+             * @description Position in the stream of this writer, from 0.
+             */
+            seq: number;
+            /** Step */
+            step?: number | null;
+            /**
+             * Time
+             * @description Seconds since the Unix epoch.
+             */
+            time: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "action";
+        };
+        /**
+         * ActionSpec
+         * @description What a rule does when it fires; in short its name alone.
+         */
+        ActionSpec: {
+            /**
+             * Name
+             * @description A registered action, such as `pause_training` or `reduce_lr`.
+             */
+            name: string;
+            /**
+             * Params
+             * @description The action's own parameters.
+             * @default {}
+             */
+            params?: {
+                [key: string]: unknown;
+            };
+        };
+        /**
+         * ActionView
+         * @description An action that a rule may take.
+         */
+        ActionView: {
+            /**
+             * Json Schema
+             * @description Of its parameters.
+             */
+            json_schema: {
+                [key: string]: unknown;
+            };
+            /** Name */
+            name: string;
+            /** Summary */
+            summary: string;
+        };
+        /**
          * AlertEvent
          * @description Something that a person should know.
          */
@@ -1133,8 +1479,23 @@ export interface components {
              * @description Reference of the checkpoint it went on from.
              */
             resumed_from: string | null;
+            /**
+             * Rollbacks
+             * @description All that led to this attempt.
+             */
+            rollbacks: components["schemas"]["RolledBack"][];
+            /**
+             * Sets
+             * @description Live settings that it began with otherwise than the job file and its checkpoint say.
+             */
+            sets: components["schemas"]["LiveSet"][];
             /** Signal */
             signal: string | null;
+            /**
+             * Skipped Steps
+             * @description Steps whose batch rules have left out; each counts in the order of data that those before it have left.
+             */
+            skipped_steps: number[];
             /** Started At */
             started_at: string | null;
         };
@@ -1199,6 +1560,146 @@ export interface components {
         Body_server_upload: {
             /** File */
             file: string;
+        };
+        /**
+         * ChannelEdit
+         * @description Change a channel. What is not given stays.
+         */
+        ChannelEdit: {
+            /** Events */
+            events?: ("alerts" | "failed" | "lost" | "completed" | "paused")[] | null;
+            /**
+             * Is Enabled
+             * @description Off, it is told nothing more; what waits is still delivered.
+             */
+            is_enabled?: boolean | null;
+            /** Language */
+            language?: ("en" | "zh") | null;
+            /**
+             * Params
+             * @description All that are not secret, anew; of a secret one only where it changes.
+             */
+            params?: {
+                [key: string]: unknown;
+            } | null;
+            /**
+             * Secrets
+             * @description Those that change; null forgets one.
+             * @default {}
+             */
+            secrets?: {
+                [key: string]: string | null;
+            };
+        };
+        /** ChannelKindPage */
+        ChannelKindPage: {
+            /** Kinds */
+            kinds: components["schemas"]["ChannelKindView"][];
+        };
+        /** ChannelKindView */
+        ChannelKindView: {
+            /** Name */
+            name: string;
+            /**
+             * Params Schema
+             * @description JSON Schema; a field with the key `secret` takes a stored secret by name, or its value in `secrets`.
+             */
+            params_schema: {
+                [key: string]: unknown;
+            };
+            /** Summary */
+            summary: string;
+        };
+        /** ChannelPage */
+        ChannelPage: {
+            /** Channels */
+            channels: components["schemas"]["ChannelView"][];
+        };
+        /**
+         * ChannelSpec
+         * @description A way to tell people.
+         */
+        ChannelSpec: {
+            /**
+             * Events
+             * @description What it tells. A rule that names the channel is told in any case.
+             * @default [
+             *       "alerts",
+             *       "failed",
+             *       "lost"
+             *     ]
+             */
+            events?: ("alerts" | "failed" | "lost" | "completed" | "paused")[];
+            /**
+             * Is Enabled
+             * @default true
+             */
+            is_enabled?: boolean;
+            /**
+             * Kind
+             * @description How: `webhook`, `slack`, `dingtalk`, `feishu`, `email`.
+             */
+            kind: string;
+            /**
+             * Language
+             * @description Of its messages.
+             * @default en
+             * @enum {string}
+             */
+            language?: "en" | "zh";
+            /**
+             * Name
+             * @description Small letters, digits, dot, underscore and hyphen, at most 40 characters. Rules name it in `notify`.
+             */
+            name: string;
+            /**
+             * Params
+             * @description The kind's own parameters; of a secret one its name among the stored secrets.
+             * @default {}
+             */
+            params?: {
+                [key: string]: unknown;
+            };
+            /**
+             * Secrets
+             * @description Secret parameters themselves. They are stored encrypted, under names of their own, and shown nowhere.
+             * @default {}
+             */
+            secrets?: {
+                [key: string]: string | null;
+            };
+        };
+        /**
+         * ChannelView
+         * @description A channel. Of its secrets it has the names.
+         */
+        ChannelView: {
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Events */
+            events: ("alerts" | "failed" | "lost" | "completed" | "paused")[];
+            /** Is Enabled */
+            is_enabled: boolean;
+            /** Kind */
+            kind: string;
+            /**
+             * Language
+             * @enum {string}
+             */
+            language: "en" | "zh";
+            /** @description The newest that was sent or has failed. */
+            last: components["schemas"]["DeliveryView"] | null;
+            /** Name */
+            name: string;
+            /** Num Pending */
+            num_pending: number;
+            /** Params */
+            params: {
+                [key: string]: unknown;
+            };
         };
         /**
          * ChatBuiltin
@@ -1523,7 +2024,10 @@ export interface components {
             kind: "compare";
             /**
              * @default {
+             *       "activations": false,
              *       "checkpoint_interval": 500,
+             *       "exports": [],
+             *       "gradient_interval": 100,
              *       "keep_checkpoints": 3,
              *       "resource_interval": 10,
              *       "sample_interval": 1,
@@ -1695,6 +2199,36 @@ export interface components {
              * @enum {string}
              */
             type: "control_ack";
+        };
+        /**
+         * ControlsEvent
+         * @description The live settings that are in effect from here on: once before the first step, then after each change.
+         */
+        ControlsEvent: {
+            /**
+             * Seq
+             * @description Position in the stream of this writer, from 0.
+             */
+            seq: number;
+            /**
+             * Step
+             * @description Steps done.
+             */
+            step: number;
+            /**
+             * Time
+             * @description Seconds since the Unix epoch.
+             */
+            time: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "controls";
+            /** Values */
+            values: {
+                [key: string]: number | ("NaN" | "Infinity" | "-Infinity");
+            };
         };
         /**
          * CriticSpec
@@ -1916,6 +2450,55 @@ export interface components {
             /** Version */
             version: number;
         };
+        /** DeliveryPage */
+        DeliveryPage: {
+            /** Deliveries */
+            deliveries: components["schemas"]["DeliveryView"][];
+        };
+        /**
+         * DeliveryView
+         * @description Something that a channel was to tell.
+         */
+        DeliveryView: {
+            /**
+             * Attempts
+             * @description Times that the message was tried.
+             */
+            attempts: number;
+            /** Channel */
+            channel: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Ended At */
+            ended_at: string | null;
+            /**
+             * Error
+             * @description Why the last try failed.
+             */
+            error: string;
+            /** Id */
+            id: number;
+            /**
+             * Message
+             * @description Key of the message in which it goes, the same for all that were folded into one; None until that is decided.
+             */
+            message: string | null;
+            /**
+             * Next At
+             * Format: date-time
+             * @description When it is tried next, while it is pending.
+             */
+            next_at: string;
+            notice: components["schemas"]["Notice"];
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "pending" | "sent" | "failed";
+        };
         /**
          * DevicesView
          * @description The machine of the server at this moment. Sizes in bytes.
@@ -2116,7 +2699,10 @@ export interface components {
             kind: "evaluate";
             /**
              * @default {
+             *       "activations": false,
              *       "checkpoint_interval": 500,
+             *       "exports": [],
+             *       "gradient_interval": 100,
              *       "keep_checkpoints": 3,
              *       "resource_interval": 10,
              *       "sample_interval": 1,
@@ -2202,6 +2788,25 @@ export interface components {
             next_after: number;
         };
         /**
+         * ExportSpec
+         * @description A tracker that is told too; in short its name alone.
+         */
+        ExportSpec: {
+            /**
+             * Name
+             * @description A registered exporter: `tensorboard` or `wandb`.
+             */
+            name: string;
+            /**
+             * Params
+             * @description The exporter's own parameters.
+             * @default {}
+             */
+            params?: {
+                [key: string]: unknown;
+            };
+        };
+        /**
          * ExternalJob
          * @description A run of a script that reports by itself, or one that was imported. Finery starts nothing.
          */
@@ -2225,7 +2830,10 @@ export interface components {
             kind: "external";
             /**
              * @default {
+             *       "activations": false,
              *       "checkpoint_interval": 500,
+             *       "exports": [],
+             *       "gradient_interval": 100,
              *       "keep_checkpoints": 3,
              *       "resource_interval": 10,
              *       "sample_interval": 1,
@@ -2322,6 +2930,35 @@ export interface components {
             settings: string[];
         };
         /**
+         * FiringView
+         * @description A rule would have fired.
+         */
+        FiringView: {
+            /** Actions */
+            actions: string[];
+            /** Attempt */
+            attempt: number;
+            /**
+             * Is Exhausted
+             * @description It would have gone back once more than it may, which fails the run.
+             */
+            is_exhausted: boolean;
+            /**
+             * Message
+             * @description What it would have seen.
+             */
+            message: string;
+            /** Rule */
+            rule: string;
+            /**
+             * Severity
+             * @enum {string}
+             */
+            severity: "info" | "warning" | "error";
+            /** Step */
+            step: number;
+        };
+        /**
          * GenerateSpec
          * @description Make a dataset version with a generator.
          */
@@ -2382,16 +3019,148 @@ export interface components {
             utilization_percent: number | null;
         };
         /**
+         * GradientColumn
+         * @description A probed step; several that follow each other where there are more than columns.
+         */
+        GradientColumn: {
+            /**
+             * Attempt
+             * @description Of the last of these steps.
+             */
+            attempt: number;
+            /** First Step */
+            first_step: number;
+            /** Last Step */
+            last_step: number;
+        };
+        /**
+         * GradientHistogram
+         * @description The gradient of a tensor, layer or group at one step.
+         */
+        GradientHistogram: {
+            /** Attempt */
+            attempt: number;
+            /**
+             * By
+             * @enum {string}
+             */
+            by: "layer" | "tensor" | "group";
+            /**
+             * Exponents
+             * @description Bins: e holds the values whose magnitudes are from 2^e to below 2^(e+1), -127 all that is smaller, zero among it.
+             *     What is not finite is in none.
+             */
+            exponents: number[];
+            /** Name */
+            name: string;
+            /**
+             * Negative
+             * @description Number of negative values in each bin.
+             */
+            negative: number[];
+            /** Positive */
+            positive: number[];
+            /** Statistics */
+            statistics: {
+                [key: string]: number | null;
+            };
+            /** Step */
+            step: number;
+        };
+        /**
+         * GradientRow
+         * @description A tensor, layer or group; several that follow each other where there are more than rows.
+         */
+        GradientRow: {
+            /** First */
+            first: string;
+            /** Last */
+            last: string;
+            /** Num */
+            num: number;
+        };
+        /**
+         * GradientSeries
+         * @description All statistics of a tensor, layer or group over the steps.
+         */
+        GradientSeries: {
+            /**
+             * By
+             * @enum {string}
+             */
+            by: "layer" | "tensor" | "group";
+            /** Columns */
+            columns: components["schemas"]["GradientColumn"][];
+            /** Name */
+            name: string;
+            /**
+             * Values
+             * @description One value for each column, combined as in `GradientWindow`.
+             */
+            values: {
+                [key: string]: (number | null)[];
+            };
+        };
+        /**
+         * GradientWindow
+         * @description Layers by steps. Only steps that the run stands on: what a resumed attempt did again counts once.
+         */
+        GradientWindow: {
+            /**
+             * By
+             * @enum {string}
+             */
+            by: "layer" | "tensor" | "group";
+            /** Columns */
+            columns: components["schemas"]["GradientColumn"][];
+            /**
+             * Combination
+             * @description What stands for the steps of a column and the things of a row.
+             * @enum {string}
+             */
+            combination: "max" | "min" | "largest";
+            /**
+             * First Step
+             * @description First of all probed steps, whatever the window; None where there is none.
+             */
+            first_step: number | null;
+            /** Last Step */
+            last_step: number | null;
+            /**
+             * Metric
+             * @enum {string}
+             */
+            metric: "norm" | "mean" | "std" | "variance" | "min" | "p1" | "p5" | "p25" | "p50" | "p75" | "p95" | "p99" | "max" | "share_non_finite" | "weight_norm" | "weight_update_ratio" | "activation_rms";
+            /**
+             * Num Steps
+             * @description Probed steps in the window.
+             */
+            num_steps: number;
+            /**
+             * Rows
+             * @description In the order of the model.
+             */
+            rows: components["schemas"]["GradientRow"][];
+            /**
+             * Values
+             * @description One list for each row. None is what was not measured, or is not finite.
+             */
+            values: (number | null)[][];
+        };
+        /**
          * GradientsEvent
-         * @description Per-layer statistics of a step were appended to a file.
+         * @description Statistics of a step's gradients were appended to a file under gradients/.
          */
         GradientsEvent: {
             /**
              * Offset
-             * @description Byte offset of the step's records in `path`.
+             * @description Byte offset of the step's record.
              */
             offset: number;
-            /** Path */
+            /**
+             * Path
+             * @description Relative to the attempt's directory.
+             */
             path: string;
             /**
              * Seq
@@ -2786,6 +3555,13 @@ export interface components {
                 [key: string]: unknown;
             } | null;
             /**
+             * Controls
+             * @description Live settings as they are in effect; None before the first step.
+             */
+            controls: {
+                [key: string]: number | ("NaN" | "Infinity" | "-Infinity");
+            } | null;
+            /**
              * Created At
              * Format: date-time
              */
@@ -2892,7 +3668,7 @@ export interface components {
              * Verbs
              * @description What can be asked for in this state.
              */
-            verbs: ("pause" | "resume" | "cancel" | "retry" | "checkpoint" | "set")[];
+            verbs: ("pause" | "resume" | "cancel" | "retry" | "checkpoint" | "set" | "rewind")[];
         };
         /**
          * JobEdit
@@ -3038,7 +3814,7 @@ export interface components {
              * Verbs
              * @description What can be asked for in this state.
              */
-            verbs: ("pause" | "resume" | "cancel" | "retry" | "checkpoint" | "set")[];
+            verbs: ("pause" | "resume" | "cancel" | "retry" | "checkpoint" | "set" | "rewind")[];
         };
         /**
          * JobsEdit
@@ -3184,6 +3960,28 @@ export interface components {
         LiveMessage: {
             /** Message */
             message: components["schemas"]["LiveEvent"] | components["schemas"]["LiveJob"];
+        };
+        /**
+         * LiveSet
+         * @description A live setting was changed.
+         */
+        LiveSet: {
+            /** After */
+            after: number;
+            /** Before */
+            before: number;
+            /**
+             * By
+             * @description Who did it, such as `rule kl_divergence_high`.
+             */
+            by: string;
+            /** Name */
+            name: string;
+            /**
+             * Step
+             * @description Optimizer steps done by then; a checkpoint of this step or a later one contains the change.
+             */
+            step: number;
         };
         /**
          * LogEvent
@@ -3401,11 +4199,31 @@ export interface components {
          */
         MonitoringSpec: {
             /**
+             * Activations
+             * @description Measure how large the activations are at these steps, too.
+             * @default false
+             */
+            activations?: boolean;
+            /**
              * Checkpoint Interval
              * @description Optimizer steps between checkpoints; one is saved at the end as well.
              * @default 500
              */
             checkpoint_interval?: number;
+            /**
+             * Exports
+             * @description Other trackers that a training job tells of its steps: `[tensorboard, wandb]`. What they write lies in `exports/`
+             *     of the run directory.
+             * @default []
+             */
+            exports?: components["schemas"]["ExportSpec"][];
+            /**
+             * Gradient Interval
+             * @description Steps between looks at the gradients, tensor by tensor and layer by layer; the first step is looked at as well.
+             *     0 looks at none.
+             * @default 100
+             */
+            gradient_interval?: number;
             /**
              * Keep Checkpoints
              * @description Older checkpoints are deleted.
@@ -3418,6 +4236,11 @@ export interface components {
              * @default 10
              */
             resource_interval?: number;
+            /**
+             * Rules
+             * @description Alert rules, in the order of their precedence. None takes the default set; an empty list watches nothing.
+             */
+            rules?: components["schemas"]["RuleSpec"][] | null;
             /**
              * Sample Interval
              * @description Steps between recorded rollouts.
@@ -3452,6 +4275,50 @@ export interface components {
             job_id: number;
             /** Link */
             link: string;
+        };
+        /**
+         * Notice
+         * @description One thing that people are told. Kept with the delivery, and handed to webhooks as it is.
+         */
+        Notice: {
+            /** Attempt */
+            attempt: number;
+            /** Job Id */
+            job_id: number | null;
+            /** Kind */
+            kind: ("alerts" | "failed" | "lost" | "completed" | "paused") | "test";
+            /**
+             * Message
+             * @description What was seen, or the cause.
+             */
+            message: string;
+            /**
+             * Name
+             * @description Of the job.
+             */
+            name: string;
+            /**
+             * Rule
+             * @default
+             */
+            rule?: string;
+            /**
+             * Run
+             * @description The job's number, or the name of a run without a server.
+             */
+            run: string;
+            /**
+             * Severity
+             * @enum {string}
+             */
+            severity: "info" | "warning" | "error";
+            /** Step */
+            step: number | null;
+            /**
+             * Time
+             * @description Seconds since the Unix epoch.
+             */
+            time: number;
         };
         /**
          * OptimSpec
@@ -3994,13 +4861,47 @@ export interface components {
             problem: string;
         };
         /**
+         * RehearsalView
+         * @description What rules would have done in a run, had nothing been changed by them.
+         */
+        RehearsalView: {
+            /** Firings */
+            firings: components["schemas"]["FiringView"][];
+            /**
+             * Left Out
+             * @description Rules over silence, states and scores of checkpoints: they are judged from outside, as time goes by.
+             */
+            left_out: string[];
+            /**
+             * Num Cut
+             * @description Older steps that were left out.
+             */
+            num_cut: number;
+            /**
+             * Num Steps
+             * @description Steps that were judged.
+             */
+            num_steps: number;
+            /**
+             * Rules
+             * @description Those that were judged.
+             */
+            rules: string[];
+            /**
+             * Unknown Metrics
+             * @description Named by a rule, and never measured in this run.
+             */
+            unknown_metrics: string[];
+        };
+        /**
          * RequestSpec
          * @description A wish about a job.
          */
         RequestSpec: {
             /**
              * Values
-             * @description For `set`: control name -> value.
+             * @description For `set`: control name -> value. For `rewind`: `step` of the checkpoint to go on from, and `attempt` where
+             *     several attempts have one of this step; the newest by default.
              * @default {}
              */
             values?: {
@@ -4036,7 +4937,7 @@ export interface components {
              * Verb
              * @enum {string}
              */
-            verb: "pause" | "resume" | "cancel" | "retry" | "checkpoint" | "set";
+            verb: "pause" | "resume" | "cancel" | "retry" | "checkpoint" | "set" | "rewind";
         };
         /**
          * ResolvedView
@@ -4372,6 +5273,44 @@ export interface components {
             sync_ref_model?: boolean;
         };
         /**
+         * RolledBack
+         * @description An attempt ended so that the next goes on from an earlier state.
+         */
+        RolledBack: {
+            /**
+             * Attempt
+             * @description The attempt that ended.
+             */
+            attempt: number;
+            /**
+             * Checkpoint
+             * @description Its absolute path; None for the beginning.
+             */
+            checkpoint: string | null;
+            /**
+             * Message
+             * @description What the rule saw.
+             */
+            message: string;
+            /** Rule */
+            rule: string;
+            /**
+             * Saved
+             * @description Absolute path of the state that was saved before going back; None where it was not finite.
+             */
+            saved: string | null;
+            /**
+             * Step
+             * @description Steps it had done.
+             */
+            step: number;
+            /**
+             * To Step
+             * @description Step of the checkpoint to go on from; 0 is the beginning.
+             */
+            to_step: number;
+        };
+        /**
          * RolloutSpec
          * @description How completions are drawn from the policy.
          */
@@ -4432,6 +5371,71 @@ export interface components {
             line: number;
             /** Message */
             message: string;
+        };
+        /**
+         * RuleSpec
+         * @description Watch metrics and act.
+         */
+        RuleSpec: {
+            /**
+             * Cooldown Steps
+             * @description After it has fired it rests for so many steps, and fires again after them where it still holds.
+             * @default 100
+             */
+            cooldown_steps?: number;
+            /**
+             * Max Count
+             * @description How often it fires in the life of a job, over all attempts.
+             * @default 5
+             */
+            max_count?: number;
+            /**
+             * Name
+             * @description Small letters, digits and underscores.
+             */
+            name: string;
+            /**
+             * Severity
+             * @default warning
+             * @enum {string}
+             */
+            severity?: "info" | "warning" | "error";
+            /**
+             * Then
+             * @description Actions, in this order. Without one the alert is only recorded.
+             * @default []
+             */
+            then?: components["schemas"]["ActionSpec"][];
+            /**
+             * When
+             * @description Condition, such as `grad_norm > 100` or `reward_std < 0.01 for 500 steps`.
+             */
+            when: string;
+        };
+        /**
+         * RulesText
+         * @description Rules to try.
+         */
+        RulesText: {
+            /**
+             * Text
+             * @description YAML or JSON, a list of rules or a job file; empty takes those of the job, or the default set.
+             * @default
+             */
+            text?: string;
+        };
+        /**
+         * RulesView
+         * @description What rules are made of.
+         */
+        RulesView: {
+            /** Actions */
+            actions: components["schemas"]["ActionView"][];
+            /**
+             * Text
+             * @description The default set, as YAML.
+             */
+            text: string;
         };
         /**
          * SampleEvent
@@ -4773,7 +5777,7 @@ export interface components {
              * Status
              * @enum {string}
              */
-            status: "running" | "completed" | "paused" | "cancelled" | "failed";
+            status: "running" | "completed" | "paused" | "cancelled" | "rolling_back" | "failed";
             /** Step */
             step?: number | null;
             /**
@@ -4797,6 +5801,33 @@ export interface components {
             sha256: string;
         };
         /**
+         * StoryEntry
+         * @description An alert, or what a rule did about it.
+         */
+        StoryEntry: {
+            /** Attempt */
+            attempt: number;
+            /** Cursor */
+            cursor: number;
+            /** Event */
+            event: components["schemas"]["AlertEvent"] | components["schemas"]["ActionEvent"];
+            /**
+             * Undo
+             * @description What would be asked of the job to undo an action; None where that is not possible.
+             */
+            undo: ("pause" | "resume" | "cancel" | "retry" | "checkpoint" | "set" | "rewind") | null;
+        };
+        /**
+         * StoryPage
+         * @description Newest first.
+         */
+        StoryPage: {
+            /** Entries */
+            entries: components["schemas"]["StoryEntry"][];
+            /** Total */
+            total: number;
+        };
+        /**
          * StreamedEvent
          * @description An event with its place in the job's history.
          */
@@ -4809,7 +5840,7 @@ export interface components {
              */
             cursor: number;
             /** Event */
-            event: components["schemas"]["StatusEvent"] | components["schemas"]["MetricsEvent"] | components["schemas"]["GradientsEvent"] | components["schemas"]["SampleEvent"] | components["schemas"]["CheckpointEvent"] | components["schemas"]["AlertEvent"] | components["schemas"]["ControlAckEvent"] | components["schemas"]["ResourceEvent"] | components["schemas"]["ArtifactEvent"] | components["schemas"]["LogEvent"];
+            event: components["schemas"]["StatusEvent"] | components["schemas"]["MetricsEvent"] | components["schemas"]["GradientsEvent"] | components["schemas"]["SampleEvent"] | components["schemas"]["CheckpointEvent"] | components["schemas"]["AlertEvent"] | components["schemas"]["ActionEvent"] | components["schemas"]["ControlsEvent"] | components["schemas"]["ControlAckEvent"] | components["schemas"]["ResourceEvent"] | components["schemas"]["ArtifactEvent"] | components["schemas"]["LogEvent"];
             /** Writer */
             writer: string;
         };
@@ -4851,7 +5882,10 @@ export interface components {
             kind: "train";
             /**
              * @default {
+             *       "activations": false,
              *       "checkpoint_interval": 500,
+             *       "exports": [],
+             *       "gradient_interval": 100,
              *       "keep_checkpoints": 3,
              *       "resource_interval": 10,
              *       "sample_interval": 1,
@@ -4925,6 +5959,21 @@ export interface components {
             files: {
                 [key: string]: string;
             };
+        };
+        /**
+         * TrialView
+         * @description What came of a test message.
+         */
+        TrialView: {
+            /**
+             * Answer
+             * @description Why it was not; empty where it was.
+             */
+            answer: string;
+            /** Is Sent */
+            is_sent: boolean;
+            /** Seconds */
+            seconds: number;
         };
         /** WorkerView */
         WorkerView: {
@@ -5061,6 +6110,624 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["BenchmarkPage"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    channels_list_channels: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelPage"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    channels_add: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChannelSpec"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelView"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    channels_list_kinds: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelKindPage"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    channels_remove: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    channels_edit: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChannelEdit"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelView"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    channels_test: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrialView"];
                 };
             };
             /** @description The request cannot be read, or its host is not allowed */
@@ -5901,6 +7568,112 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RowPage"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    channels_list_deliveries: {
+        parameters: {
+            query?: {
+                channel?: string | null;
+                job_id?: number | null;
+                state?: ("pending" | "sent" | "failed") | null;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeliveryPage"];
                 };
             };
             /** @description The request cannot be read, or its host is not allowed */
@@ -7756,6 +9529,110 @@ export interface operations {
             };
         };
     };
+    monitoring_undo_action: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: number;
+                cursor: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobView"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
     monitoring_events: {
         parameters: {
             query?: {
@@ -7777,6 +9654,332 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["EventPage"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    monitoring_gradient_window: {
+        parameters: {
+            query?: {
+                metric?: "norm" | "mean" | "std" | "variance" | "min" | "p1" | "p5" | "p25" | "p50" | "p75" | "p95" | "p99" | "max" | "share_non_finite" | "weight_norm" | "weight_update_ratio" | "activation_rms";
+                by?: "layer" | "tensor" | "group";
+                from_step?: number | null;
+                to_step?: number | null;
+                max_columns?: number;
+                max_rows?: number;
+            };
+            header?: never;
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GradientWindow"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    monitoring_gradient_histogram: {
+        parameters: {
+            query: {
+                name: string;
+                step: number;
+                by?: "layer" | "tensor" | "group";
+            };
+            header?: never;
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GradientHistogram"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    monitoring_gradient_series: {
+        parameters: {
+            query: {
+                name: string;
+                by?: "layer" | "tensor" | "group";
+                from_step?: number | null;
+                to_step?: number | null;
+                max_columns?: number;
+            };
+            header?: never;
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GradientSeries"];
                 };
             };
             /** @description The request cannot be read, or its host is not allowed */
@@ -8280,6 +10483,113 @@ export interface operations {
             };
         };
     };
+    monitoring_rehearse_rules: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RulesText"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RehearsalView"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
     monitoring_samples: {
         parameters: {
             query?: {
@@ -8608,13 +10918,118 @@ export interface operations {
             };
         };
     };
+    monitoring_story: {
+        parameters: {
+            query?: {
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoryPage"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
     jobs_request: {
         parameters: {
             query?: never;
             header?: never;
             path: {
                 job_id: number;
-                verb: "pause" | "resume" | "cancel" | "retry" | "checkpoint" | "set";
+                verb: "pause" | "resume" | "cancel" | "retry" | "checkpoint" | "set" | "rewind";
             };
             cookie?: never;
         };
@@ -9761,6 +12176,107 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    monitoring_describe_rules: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RulesView"];
+                };
             };
             /** @description The request cannot be read, or its host is not allowed */
             400: {

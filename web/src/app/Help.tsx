@@ -11,6 +11,7 @@ const KEYS: [string[], Key][] = [
   [["g", "d"], "help.datasets"],
   [["g", "e"], "help.evaluate"],
   [["g", "c"], "help.chat"],
+  [["g", "s"], "help.settings"],
   [["Esc"], "help.escape"],
   [["?"], "help.help"],
 ];

@@ -12,6 +12,7 @@ const PAGES: [string, Key][] = [
   ["/datasets", "nav.datasets"],
   ["/evaluate", "nav.evaluate"],
   ["/chat", "nav.chat"],
+  ["/settings", "nav.settings"],
   ["/compare", "compare.title"],
 ];
 const MAX_FOUND = 12;

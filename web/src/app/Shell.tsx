@@ -1,4 +1,4 @@
-import { BarChartOutlined, DatabaseOutlined, HomeOutlined, MessageOutlined, RocketOutlined, UnorderedListOutlined } from "@ant-design/icons";
+import { BarChartOutlined, DatabaseOutlined, HomeOutlined, MessageOutlined, RocketOutlined, SettingOutlined, UnorderedListOutlined } from "@ant-design/icons";
 import { useQuery } from "@tanstack/react-query";
 import { Alert, Layout, Menu, Segmented, Select, Skeleton } from "antd";
 import { lazy, Suspense, useEffect, useState } from "react";
@@ -25,6 +25,7 @@ const LaunchPage = lazy(() => import("../modules/launch/LaunchPage"));
 const DatasetsPage = lazy(() => import("../modules/datasets/DatasetsPage"));
 const EvaluatePage = lazy(() => import("../modules/evaluation/EvaluatePage"));
 const ChatPage = lazy(() => import("../modules/chat/ChatPage"));
+const SettingsPage = lazy(() => import("../modules/settings/SettingsPage"));
 
 interface Props {
   language: Language;
@@ -40,6 +41,7 @@ const SECTIONS = [
   { name: "datasets", path: "/datasets", icon: <DatabaseOutlined /> },
   { name: "evaluate", path: "/evaluate", icon: <BarChartOutlined /> },
   { name: "chat", path: "/chat", icon: <MessageOutlined /> },
+  { name: "settings", path: "/settings", icon: <SettingOutlined /> },
 ] as const;
 
 export function Shell(props: Props) {
@@ -55,6 +57,7 @@ export function Shell(props: Props) {
     "g d": () => void navigate("/datasets"),
     "g e": () => void navigate("/evaluate"),
     "g c": () => void navigate("/chat"),
+    "g s": () => void navigate("/settings"),
     "?": () => setHelpOpen(true),
     "mod k": () => setPaletteOpen(true),
     "/": focusSearch,
@@ -130,6 +133,7 @@ function Pages() {
       <Route path="/datasets/:ref" element={<DatasetsPage />} />
       <Route path="/evaluate" element={<EvaluatePage />} />
       <Route path="/chat" element={<ChatPage />} />
+      <Route path="/settings" element={<SettingsPage />} />
       <Route path="*" element={<Navigate to="/" replace />} />
     </Routes>
   );

@@ -47,6 +47,7 @@ export function SchemaControl({ field, value, path }: Props) {
   if (field.kind === "words") return <Words {...common} field={field} />;
   if (field.kind === "number") return <NumberText {...common} />;
   if (field.kind === "free") return <FreeText {...common} />;
+  if (field.schema.secret) return <Secret {...common} />;
   const known = [...suggest(label), ...(field.schema.examples ?? [])];
   return <Text {...common} known={[...new Set(known)]} />;
 }
@@ -63,6 +64,11 @@ function Text({ value, set, fallback, label, known }: ControlProps & { known: st
       options={known.map((name) => ({ value: name }))}
     />
   );
+}
+
+/** What nobody may read over a shoulder; the browser is not to offer or keep it. */
+function Secret({ value, set, fallback, label }: ControlProps) {
+  return <Input.Password size="small" visibilityToggle={false} autoComplete="new-password" placeholder={fallback} aria-label={label} data-testid={`field-${label}`} value={value === undefined ? "" : String(value)} onChange={(event) => set(event.target.value)} />;
 }
 
 /** A number as text, so that 1e-5 stays 1e-5. What is no number is handed on when the field is left, and complained about. */

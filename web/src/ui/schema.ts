@@ -16,6 +16,8 @@ export interface Schema {
   required?: string[];
   discriminator?: { propertyName: string; mapping: Record<string, string> };
   advanced?: boolean;
+  /** It holds a secret: what is typed is not shown, and never comes back. */
+  secret?: string;
   $ref?: string;
   $defs?: Record<string, Schema>;
 }

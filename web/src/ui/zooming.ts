@@ -1,5 +1,4 @@
 /** How a chart is zoomed by hand: dragging, the wheel, keys. */
-import type { EChartsType } from "echarts/core";
 import { moved, scaled, within, type Stretch } from "./stretch";
 
 export interface Zoomed {
@@ -7,6 +6,12 @@ export interface Zoomed {
   stretch: Stretch | null;
   isLogX: boolean;
   zoom: (stretch: Stretch | null) => void;
+}
+
+/** What is drawn, as far as zooming asks it. */
+export interface Drawn {
+  containPixel: (finder: { gridIndex: number }, pixel: number[]) => boolean;
+  convertFromPixel: (finder: { xAxisIndex: number }, pixel: number) => number;
 }
 
 const SHORTEST_DRAG = 5;
@@ -17,7 +22,7 @@ const GRID = { gridIndex: 0 };
 const AXIS = { xAxisIndex: 0 };
 
 /** Listens to the box of a chart, which is drawn some time, until the returned function is called. */
-export function listen(drawn: () => EChartsType | null, box: HTMLElement, now: () => Zoomed | null): () => void {
+export function listen(drawn: () => Drawn | null, box: HTMLElement, now: () => Zoomed | null): () => void {
   const shade = document.createElement("div");
   shade.className = "chart-shade";
   shade.hidden = true;

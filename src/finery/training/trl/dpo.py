@@ -52,7 +52,7 @@ def make_trainer(task: DpoSpec, run: Run, loaded: setup.Loaded) -> FineryDpoTrai
         loaded.model,
         ref_model=preference.reference(loaded, task.native),
         args=setup.with_native(DPOConfig, arguments, task.native, unused=_UNUSED),
-        train_dataset=preference.visited(pairs, run, task.data, num_visits=task.optim.steps * task.batch_size),
+        train_dataset=preference.visited(pairs, run, task.data, num=task.optim.steps, size=task.batch_size),
         processing_class=loaded.tokenizer,
         data_collator=Collator(loaded.tokenizer.pad_token_id),
         peft_config=loaded.lora,

@@ -59,17 +59,18 @@ def execute(task: TrainTask, run: Run) -> None:
         transformers.set_seed(world.seed(run.seed))
     trainer.finery_run = run
     trainer.keep_last = monitoring["keep_checkpoints"]
-    steps = StepCallback(run, monitoring["checkpoint_interval"])
+    trainer.checkpoint_interval = monitoring["checkpoint_interval"]
+    steps = StepCallback(run)
     steps.attach(trainer)
     trainer.remove_callback(transformers.PrinterCallback)
-    trainer.add_callback(GradientGuard(run, task))
+    trainer.add_callback(GradientGuard(run, task, trainer.gate))
     trainer.add_callback(steps)
     with closing(trainer), memory_watched(task, f"training at {largest_pass(task.model_dump(), world.size())}"):
         trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
     if world.rank() == 0:
         remove_native(run)
     is_early = trainer.state.global_step < task.optim.steps
-    if is_early and steps.decision in (Decision.PAUSE, Decision.CANCEL):
+    if steps.decision is Decision.ROLLBACK or (is_early and steps.decision in (Decision.PAUSE, Decision.CANCEL)):
         raise Stopped(steps.decision)
 
 

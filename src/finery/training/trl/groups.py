@@ -10,6 +10,7 @@ holds the rollouts that the next ones use.
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -86,6 +87,9 @@ class GroupTrainer(ExactTrainer):
     scorer: scoring.Scorer
     sample_interval: int
     samples_per_step: int
+    temperature: float
+    next_temperature: float
+    """Of the next completions; those of the present batch are read at the temperature that they were drawn with."""
     _entropy_bonus_enabled = False
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -100,6 +104,7 @@ class GroupTrainer(ExactTrainer):
             "step": self._step,
             "buffered_inputs": self._buffered_inputs,
             "sampler": self.sampler.get_state(),
+            "temperature": self.temperature,
         }
         if self.args.sync_ref_model:
             state["reference"] = self.accelerator.unwrap_model(self.ref_model).state_dict()
@@ -112,6 +117,7 @@ class GroupTrainer(ExactTrainer):
         self._step = state["step"]
         self._buffered_inputs = state["buffered_inputs"]
         self.sampler.set_state(state["sampler"])
+        self.temperature = state.get("temperature", self.temperature)
         if self.args.sync_ref_model:
             self.accelerator.unwrap_model(self.ref_model).load_state_dict(state["reference"])
 
@@ -124,7 +130,7 @@ class GroupTrainer(ExactTrainer):
             completions = generate(
                 self.accelerator.unwrap_model(self.model),
                 [self.prompt_ids[row] for row in rows],
-                self.sampling,
+                replace(self.sampling, temperature=self.temperature),
                 generator=self.sampler,
                 with_logprobs=True,
             )
@@ -153,6 +159,7 @@ class GroupTrainer(ExactTrainer):
         return super(ExactTrainer, self)._get_train_sampler(train_dataset)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self.temperature = self.next_temperature
         everyone = self.draw_batch([int(one["prompt"]) for one in inputs])
         self._rollouts = list(world.own(everyone))
         visited = [{"prompt": str(rollout.row)} for rollout in self._rollouts]
@@ -330,7 +337,14 @@ def make(
     weights = [*(spec.weight for spec in task.rewards), *extra.values()]
     rows = data.read_rows(run, task.data.train)
     num_batches = math.ceil(task.optim.steps / task.steps_per_batch)
-    visits = data.order(len(rows), num_batches * task.prompts_per_step, seed=run.seed, shuffle=task.data.shuffle)
+    visits = data.visits(
+        run,
+        len(rows),
+        num=num_batches,
+        size=task.prompts_per_step,
+        shuffle=task.data.shuffle,
+        steps_per_batch=task.steps_per_batch,
+    )
     unused = UNUSED | {name for name in config.__dataclass_fields__ if name.startswith("vllm_")}
     arguments = {**_arguments(task, run), "reward_weights": weights, **more}
     trainer = kind(
@@ -354,6 +368,7 @@ def make(
         top_p=task.rollout.top_p,
         top_k=task.rollout.top_k,
     )
+    trainer.next_temperature = task.rollout.temperature
     trainer.scorer = scoring.Scorer(task.rewards, run)
     trainer.sampler = torch.Generator(trainer.accelerator.device).manual_seed(world.seed(run.seed))
     monitoring = run.spec.job["monitoring"]

@@ -14,6 +14,7 @@ from finery.core.rundir import Run
 from finery.training import memory
 from finery.training.specs import TrainTask
 from finery.training.trl import world
+from finery.training.trl.gate import FiniteGate
 
 _NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc", "out of memory")
 """What torch's RuntimeErrors say about it, whichever allocator has failed."""
@@ -75,8 +76,9 @@ class GradientGuard(TrainerCallback):
       longer than the optimizer steps on one batch of rollouts, of which the first is never clipped.
     """
 
-    def __init__(self, run: Run, task: TrainTask):
+    def __init__(self, run: Run, task: TrainTask, gate: FiniteGate):
         self._run = run
+        self._gate = gate
         self._patience = _PATIENCE * getattr(task, "steps_per_batch", 1)
         self._steps_in_vain = 0
         self._is_zero = False
@@ -87,6 +89,9 @@ class GradientGuard(TrainerCallback):
     ) -> None:
         if args.deepspeed:
             return  # it keeps gradients elsewhere
+        if self._gate.was_closed:
+            self._is_zero = False
+            return
         trained = [(name, tensor) for name, tensor in kwargs["model"].named_parameters() if tensor.requires_grad]
         missing = [name for name, tensor in trained if tensor.grad is None]
         if len(missing) == len(trained):

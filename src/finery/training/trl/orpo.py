@@ -128,7 +128,7 @@ def make_trainer(task: OrpoSpec, run: Run, loaded: setup.Loaded) -> FineryOrpoTr
     """A trainer that is ready to start or to resume."""
     disable_progress_bars()
     pairs = preference.pairs(run, task.data, loaded.tokenizer)
-    visits = preference.visited(pairs, run, task.data, num_visits=task.optim.steps * task.batch_size)
+    visits = preference.visited(pairs, run, task.data, num=task.optim.steps, size=task.batch_size)
     arguments = {
         **setup.common_arguments(task.optim, task.model, run),
         **setup.batches(task.batch_size, task.micro_batch_size),

@@ -11,7 +11,7 @@ Dimensions: B completions, T tokens, C completion tokens, I iterations.
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import stdev
 from typing import Any
@@ -83,6 +83,8 @@ class FineryPpoTrainer(ExactTrainer):
     reference: Reference | None
     sample_interval: int
     samples_per_step: int
+    next_temperature: float
+    """Of the next completions; those of the present batch are read at the temperature that they were drawn with."""
     beta: float
     """Present coefficient of the divergence, here and below under the names that `steps.Controls` knows."""
     epsilon_low: float
@@ -107,12 +109,14 @@ class FineryPpoTrainer(ExactTrainer):
             "sampler": self.sampler.get_state(),
             "batch": None if self._batch is None else asdict(self._batch),
             "order": self._order_IB,
+            "temperature": self.sampling.temperature,
         }
 
     def restore_exact_state(self, state: Mapping[str, Any]) -> None:
         super().restore_exact_state(state)
         device = self.accelerator.device
         self.sampler.set_state(state["sampler"])
+        self.sampling = replace(self.sampling, temperature=state.get("temperature", self.sampling.temperature))
         if state["batch"] is not None:
             self._batch = Batch(**{name: tensor.to(device) for name, tensor in state["batch"].items()})
             self._order_IB = state["order"].to(device)
@@ -252,6 +256,7 @@ class FineryPpoTrainer(ExactTrainer):
 
     def _draw(self, step: int) -> list[Rollout]:
         """Scored completions for the prompts whose turn it is."""
+        self.sampling = replace(self.sampling, temperature=self.next_temperature)
         num = self.task.prompts_per_batch
         start = step // self.task.steps_per_batch * num
         group = self.task.rollout.completions_per_prompt
@@ -391,8 +396,13 @@ def make_trainer(task: PpoSpec, run: Run, loaded: setup.Loaded) -> FineryPpoTrai
     trainer.prompt_ids = data.prompts(
         rows, loaded.tokenizer, max_tokens=task.data.max_prompt_tokens, ref=task.data.train
     )
-    trainer.visits = data.order(
-        len(rows), num_batches * task.prompts_per_batch, seed=run.seed, shuffle=task.data.shuffle
+    trainer.visits = data.visits(
+        run,
+        len(rows),
+        num=num_batches,
+        size=task.prompts_per_batch,
+        shuffle=task.data.shuffle,
+        steps_per_batch=task.steps_per_batch,
     )
     trainer.sampling = Sampling(
         max_new_tokens=task.rollout.max_new_tokens,
@@ -401,6 +411,7 @@ def make_trainer(task: PpoSpec, run: Run, loaded: setup.Loaded) -> FineryPpoTrai
         top_p=task.rollout.top_p,
         top_k=task.rollout.top_k,
     )
+    trainer.next_temperature = task.rollout.temperature
     trainer.scorer = scoring.Scorer(task.rewards, run)
     trainer.sampler = torch.Generator(trainer.accelerator.device).manual_seed(world.seed(run.seed))
     trainer.reference = Reference(model) if task.kl_coef > 0 else None

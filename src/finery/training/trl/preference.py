@@ -116,9 +116,9 @@ def labelled(run: Run, spec: DataSpec, tokenizer: PreTrainedTokenizerBase) -> li
     return _told(made, len(rows), run, spec)
 
 
-def visited(rows: list[dict[str, Any]], run: Run, spec: DataSpec, *, num_visits: int) -> Dataset:
-    """Rows in the order in which they are visited."""
-    return Dataset.from_list(rows).select(data.order(len(rows), num_visits, seed=run.seed, shuffle=spec.shuffle))
+def visited(rows: list[dict[str, Any]], run: Run, spec: DataSpec, *, num: int, size: int) -> Dataset:
+    """Rows in the order in which they are visited, in `num` batches of `size`."""
+    return Dataset.from_list(rows).select(data.visits(run, len(rows), num=num, size=size, shuffle=spec.shuffle))
 
 
 def padded(rows: list[list[int]], value: int) -> Tensor:

@@ -85,7 +85,7 @@ def make_trainer(task: RewardModelSpec, run: Run, loaded: setup.Loaded) -> Finer
     return FineryRewardTrainer(
         loaded.model,
         args=setup.with_native(RewardConfig, arguments, task.native, unused=_UNUSED),
-        train_dataset=preference.visited(pairs, run, task.data, num_visits=task.optim.steps * task.batch_size),
+        train_dataset=preference.visited(pairs, run, task.data, num=task.optim.steps, size=task.batch_size),
         processing_class=loaded.tokenizer,
         data_collator=_Collator(loaded.tokenizer.pad_token_id, has_margin=has_margin),
         peft_config=loaded.lora,

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from transformers import PreTrainedTokenizerBase
 
+from finery.core.carried import without_batches
 from finery.core.checkpoints import file_sha256
 from finery.core.errors import Conflict, InvalidSpec
 from finery.core.rundir import Run
@@ -62,6 +63,19 @@ def order(num_rows: int, num_visits: int, *, seed: int, shuffle: bool) -> list[i
             stream.shuffle(one_pass)
         visits += one_pass
     return visits[:num_visits]
+
+
+def visits(run: Run, num_rows: int, *, num: int, size: int, shuffle: bool, steps_per_batch: int = 1) -> list[int]:
+    """Row numbers in the order of visits, without the batches that rules have left out.
+
+    Args:
+        num: Batches.
+        size: Rows in one.
+        steps_per_batch: Optimizer steps that are made with one.
+    """
+    skipped = run.spec.carried.skipped_steps
+    found = order(num_rows, (num + len(skipped)) * size, seed=run.seed, shuffle=shuffle)
+    return without_batches(found, skipped, size=size, steps_per_batch=steps_per_batch)[: num * size]
 
 
 def examples(

@@ -7,11 +7,12 @@ the first saves what they share, and each its random streams and a `finery_state
 
 import contextlib
 import functools
+import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -19,14 +20,28 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer import TRAINER_STATE_NAME
 
 from finery.core import checkpoints
-from finery.core.hooks import Decision
+from finery.core.hooks import Decision, LiveControls
 from finery.core.rundir import Run
 from finery.training.scoring import Scorer
 from finery.training.trl import metrics, world
+from finery.training.trl.gate import FiniteGate
 from finery.training.trl.phases import Phases
+from finery.training.trl.probe import Probe
 
-_LIVE = {"entropy_coef": "entropy_coef", "kl_coef": "beta", "clip_low": "epsilon_low", "clip_high": "epsilon_high"}
+T = TypeVar("T")
+
+_ALWAYS_LIVE = {"checkpoint_interval": "checkpoint_interval"}
+_LIVE = {
+    "entropy_coef": "entropy_coef",
+    "kl_coef": "beta",
+    "clip_low": "epsilon_low",
+    "clip_high": "epsilon_high",
+    "temperature": "next_temperature",
+}
 """Live settings that are plain attributes of the trainer; the learning rate lives in optimizer and scheduler."""
+_WHOLE = frozenset(_ALWAYS_LIVE)
+"""Live settings that are whole numbers."""
+_NOT_ZERO = frozenset({"learning_rate", "temperature", *_WHOLE})
 _SHOWN = (
     *("loss", "reward_mean", "preference_accuracy", "reward_margin", "kl_divergence", "entropy", "token_accuracy"),
     *("grad_norm", "learning_rate", "seconds_per_step"),
@@ -49,14 +64,32 @@ class ExactTrainer(Trainer):
     """Parts of the exact state that are the same in all processes."""
     finery_run: Run
     keep_last: int
+    checkpoint_interval: int
     scorer: Scorer | None = None
     """The rewards, where the algorithm has any."""
+    is_going_back = False
+    """This attempt ends so that the next goes on from an earlier state."""
     step_began = 0.0
     """`time.perf_counter` at the beginning of the present step."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         self.phases = Phases()
+        self.gate = FiniteGate()
         super().__init__(*args, **kwargs)
+
+    @functools.cached_property
+    def probe(self) -> Probe:
+        """What looks at gradients; made with the first step, when there is an optimizer."""
+        monitoring = self.finery_run.spec.job["monitoring"]
+        optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+        return Probe(
+            self.model,
+            optimizer if isinstance(optimizer, torch.optim.Optimizer) else None,
+            self.finery_run,
+            # An attempt of a job that was submitted before there was a probe has neither.
+            interval=monitoring.get("gradient_interval", 0),
+            with_activations=monitoring.get("activations", False),
+        )
 
     def create_accelerator_and_postprocess(self) -> None:
         """As for one process: gradients are averaged here, so the model is not wrapped for it."""
@@ -65,33 +98,54 @@ class ExactTrainer(Trainer):
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """The micro batches of a step, which begins with them."""
+        self.probe.begin(self.state.global_step + 1)
         self.step_began = time.perf_counter()
+        self.phases.enter("data")
+        found = super().get_batch_samples(*args, **kwargs)
         self.phases.enter("forward")
-        return super().get_batch_samples(*args, **kwargs)
+        return found
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Forward and backward pass of a micro batch; what follows it is the optimizer's time."""
         self.phases.enter("forward")
         loss: torch.Tensor = super().training_step(*args, **kwargs)
+        self.gate.see_loss(loss)
         self.phases.enter("optimizer")
         return loss
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> torch.Tensor:
         self._share_gradients(model)
+        self._look_at_gradients()
         norm: torch.Tensor = super()._clip_grad_norm(model)
         return norm
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: torch.Tensor | None = None) -> torch.Tensor | float:
         if grad_norm is None:
             self._share_gradients(model)
+            self._look_at_gradients()
         norm: torch.Tensor | float = super()._get_grad_norm(model, grad_norm=grad_norm)
+        if self.gate.closes(norm):
+            self.model.zero_grad(set_to_none=True)
         return norm
+
+    def _maybe_log_save_evaluate(self, tr_loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        super()._maybe_log_save_evaluate(tr_loss, *args, **kwargs)
+        if not tr_loss.isfinite():  # Trainer subtracts the sum from itself, which never ends for NaN
+            tr_loss.zero_()
 
     def _share_gradients(self, model: torch.nn.Module) -> None:
         """Average the gradients of the step over all processes, before anything looks at them."""
         if world.size() > 1:
+            self.gate.poison(model.parameters())
             with self.phases.during("sharing"):
                 world.average_gradients(model.parameters())
+
+    def _look_at_gradients(self) -> None:
+        """Take their statistics where it is their turn, before they are clipped."""
+        step = self.state.global_step + 1
+        if self.probe.is_due(step):
+            with self.phases.during("probing"):
+                self.probe.look(step)
 
     def compute_loss_context_manager(self) -> contextlib.ExitStack:
         """Around the loss, and only there: where it is left the backward pass begins."""
@@ -100,7 +154,8 @@ class ExactTrainer(Trainer):
         return stack
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Log what the trainer knows of a step, and where its time went."""
+        """Log what the trainer knows of a step, what was seen of its gradients, and where its time went."""
+        logs.update(self.probe.finish(self.state.global_step))
         logs.update({f"seconds_{name}": seconds for name, seconds in self.phases.take().items()})
         super().log(logs, *args, **kwargs)
 
@@ -111,7 +166,7 @@ class ExactTrainer(Trainer):
 
     def exact_state(self) -> dict[str, Any]:
         """What a subclass needs besides the weights, optimizer, scheduler and global RNG."""
-        live = {name: vars(self)[name] for name in self.live_names.values() if name in vars(self)}
+        live = {name: vars(self)[name] for name in live_attributes(self).values()}
         return {"total_train_tokens": self._total_train_tokens, "live": live}
 
     def restore_exact_state(self, state: Mapping[str, Any]) -> None:
@@ -146,7 +201,8 @@ class ExactTrainer(Trainer):
             format="hf-trainer",
             kind=self.checkpoint_kind,
             step=step,
-            keep_last=self.keep_last,
+            # The state before going back must not push out the one that is gone back to.
+            keep_last=self.keep_last + self.is_going_back,
             world_size=world.size(),
         )
 
@@ -176,6 +232,12 @@ class ExactTrainer(Trainer):
             self.restore_exact_state({**states[0], **states[-1]})
 
 
+def live_attributes(trainer: ExactTrainer) -> dict[str, str]:
+    """Live setting -> attribute, of those that this trainer has."""
+    names = {**trainer.live_names, **_ALWAYS_LIVE}
+    return {name: attribute for name, attribute in names.items() if attribute in vars(trainer)}
+
+
 class Controls:
     """Live settings of a trainer."""
 
@@ -185,33 +247,37 @@ class Controls:
     def get(self) -> dict[str, float]:
         """Name -> value in effect."""
         found = {"learning_rate": float(self._trainer.optimizer.param_groups[0]["lr"])}
-        for name, attribute in self._trainer.live_names.items():
-            if attribute in vars(self._trainer):
-                found[name] = float(vars(self._trainer)[attribute])
+        for name, attribute in live_attributes(self._trainer).items():
+            found[name] = float(vars(self._trainer)[attribute])
         return found
 
     def set(self, name: str, value: float) -> None:
-        """Apply a change from the next step on."""
+        """Apply a change from the next step on; of the temperature, from the next completions on."""
         if name not in self.get():
             raise ValueError(f"{name} cannot be changed here; live are {', '.join(self.get())}")
-        if value < 0 or (name == "learning_rate" and value == 0):
+        if not math.isfinite(value) or value < 0 or (value == 0 and name in _NOT_ZERO):
             raise ValueError(f"{name} must be positive, but it is {value}")
+        if name in _WHOLE and value != int(value):
+            raise ValueError(f"{name} is a number of steps, but it is {value}")
         if name == "learning_rate":
-            self._set_learning_rate(value)
+            present = self.get()[name]
+            if present == 0:
+                raise ValueError(
+                    "learning_rate cannot be changed now: the schedule is at 0, and it is scaled as a whole"
+                )
+            self.scale(name, value / present)
             return
         if name == "kl_coef" and self.get()["kl_coef"] == 0:
             raise ValueError("kl_coef was 0 at the start, so no reference model is loaded")
-        setattr(self._trainer, self._trainer.live_names[name], value)
+        setattr(self._trainer, live_attributes(self._trainer)[name], int(value) if name in _WHOLE else value)
         if name == "entropy_coef":
             self._trainer._entropy_bonus_enabled = value > 0
 
-    def _set_learning_rate(self, value: float) -> None:
-        """Scale the whole schedule so that the present step has this rate."""
+    def scale(self, name: str, factor: float) -> None:
+        """Multiply the whole schedule of the learning rate."""
+        if name != "learning_rate":
+            raise ValueError(f"{name} follows no schedule")
         optimizer, scheduler = self._trainer.optimizer, self._trainer.lr_scheduler
-        present = optimizer.param_groups[0]["lr"]
-        if present == 0:
-            raise ValueError("learning_rate cannot be changed now: the schedule is at 0, and it is scaled as a whole")
-        factor = value / present
         scheduler.base_lrs = [rate * factor for rate in scheduler.base_lrs]
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * factor
@@ -220,9 +286,9 @@ class Controls:
 
 
 class _Noted:
-    """Live settings whose changes are written down."""
+    """Live settings whose changes are written down, to be repeated in other processes."""
 
-    def __init__(self, controls: Controls, changes: list[tuple[str, float]]):
+    def __init__(self, controls: Controls, changes: list[tuple[str, str, float]]):
         self._controls = controls
         self._changes = changes
 
@@ -231,15 +297,18 @@ class _Noted:
 
     def set(self, name: str, value: float) -> None:
         self._controls.set(name, value)
-        self._changes.append((name, value))
+        self._changes.append(("set", name, value))
+
+    def scale(self, name: str, factor: float) -> None:
+        self._controls.scale(name, factor)
+        self._changes.append(("scale", name, factor))
 
 
 class StepCallback(TrainerCallback):
     """Reports each step and carries out what the hooks decide."""
 
-    def __init__(self, run: Run, interval: int):
+    def __init__(self, run: Run):
         self._run = run
-        self._interval = interval
         self._controls: Controls | None = None
         self._trainer: ExactTrainer | None = None
         self._tokens_seen = 0.0
@@ -253,6 +322,7 @@ class StepCallback(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._run.status("running", step=state.global_step, total=args.max_steps)
+        self._tell_all(lambda controls: self._run.before_training(state.global_step, controls))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         assert self._trainer is not None
@@ -269,34 +339,51 @@ class StepCallback(TrainerCallback):
     ) -> None:
         if not logs or "train_runtime" in logs:
             return
-        assert self._controls is not None
+        assert self._trainer is not None
         values = {**metrics.ours(logs), "seconds_per_step": self._seconds}
+        if self._trainer.gate.was_closed:
+            values["updates_skipped"] = 1.0
+            self._run.note(f"step {state.global_step} changed nothing: its loss or gradients are not finite", "warning")
         seen = values.get("tokens_seen", self._tokens_seen)
         if seen > self._tokens_seen and (self._tokens_seen or state.global_step == 1):
             values["tokens_per_second"] = (seen - self._tokens_seen) / self._seconds
         self._tokens_seen = seen
         self.decision = self._decided(state.global_step, args.max_steps, values)
         is_last = state.global_step >= args.max_steps
-        is_due = state.global_step % self._interval == 0
+        is_due = state.global_step % self._trainer.checkpoint_interval == 0
         if is_last or is_due or self.decision is not Decision.CONTINUE:
             control.should_save = True
-        if self.decision in (Decision.PAUSE, Decision.CANCEL):
+        if self.decision in (Decision.PAUSE, Decision.CANCEL, Decision.ROLLBACK):
             control.should_training_stop = True
+        if self.decision is Decision.ROLLBACK:
+            self._trainer.is_going_back = True
+            control.should_save = _is_finite(self._trainer.model)
 
     def _decided(self, step: int, total: int, values: Mapping[str, float]) -> Decision:
         """Report the step and ask the hooks, in process 0; the others follow it, live settings included."""
-        assert self._controls is not None
-        changes: list[tuple[str, float]] = []
-        decision = Decision.CONTINUE
-        if world.rank() == 0:
+
+        def ask(controls: LiveControls) -> Decision:
             self._run.log(values, step)
             print(_line(step, total, values), flush=True)  # noqa: T201 - the attempt's own log
-            decision = self._run.after_step(step, values, _Noted(self._controls, changes))
-        decision, changes = world.told((decision, changes))
+            return self._run.after_step(step, values, controls)
+
+        return self._tell_all(ask)
+
+    def _tell_all(self, ask: Callable[[LiveControls], T]) -> T:
+        """What process 0 answers; the live settings that it changes are changed in all."""
+        assert self._controls is not None
+        changes: list[tuple[str, str, float]] = []
+        answer = ask(_Noted(self._controls, changes)) if world.rank() == 0 else None
+        told: tuple[Any, list[tuple[str, str, float]]] = world.told((answer, changes))
         if world.rank() > 0:
-            for name, value in changes:
-                self._controls.set(name, value)
-        return decision
+            for verb, name, value in told[1]:
+                getattr(self._controls, verb)(name, value)
+        found: T = told[0]
+        return found
+
+
+def _is_finite(model: torch.nn.Module) -> bool:
+    return all(bool(parameter.isfinite().all()) for parameter in model.parameters())
 
 
 def _state_file(rank: int) -> str:

@@ -4,7 +4,7 @@ import { useT } from "../../app/i18n";
 import { EmptyState } from "../../ui/EmptyState";
 import { dimensionOptions } from "./dimensionOptions";
 import { defaultAxes, dimensions, parallelAxes, type Known } from "./logic";
-import { Plot } from "./Plot";
+import { Plot } from "../../ui/Plot";
 import { parallelOption } from "./plotOptions";
 import { PointsTable } from "./PointsTable";
 import { useView } from "../../app/useView";

@@ -4,7 +4,7 @@ import { useT } from "../../app/i18n";
 import { EmptyState } from "../../ui/EmptyState";
 import { dimensionOptions } from "./dimensionOptions";
 import { defaultPair, dimensions, type Dimension, type Known } from "./logic";
-import { Plot } from "./Plot";
+import { Plot } from "../../ui/Plot";
 import { placed, scatterOption } from "./plotOptions";
 import { PointsTable } from "./PointsTable";
 import { useView } from "../../app/useView";

@@ -7,6 +7,7 @@ import { useTitle } from "../../app/title";
 import { ErrorCard } from "../../ui/ErrorCard";
 import { AnswersTab } from "../monitoring/AnswersTab";
 import { ChartsTab } from "../monitoring/ChartsTab";
+import { GradientsTab } from "../monitoring/GradientsTab";
 import { RolloutsTab } from "../monitoring/RolloutsTab";
 import { SystemTab } from "../monitoring/SystemTab";
 import { useSeries } from "../monitoring/useSeries";
@@ -17,7 +18,7 @@ import { RunHeader } from "./RunHeader";
 import { useLive, useRun } from "./useRun";
 import { useStory } from "./useStory";
 
-const TABS = ["overview", "charts", "samples", "checkpoints", "system", "logs"] as const;
+const TABS = ["overview", "charts", "gradients", "samples", "checkpoints", "system", "logs"] as const;
 
 /** One run. The tab and its settings live in the address. */
 export default function RunPage() {
@@ -34,18 +35,21 @@ function Run({ job }: { job: JobDetail }) {
   const series = useSeries(job.id);
   const tell = useStory(job.id);
   const [newestSample, setNewestSample] = useState(0);
+  const [newestProbe, setNewestProbe] = useState(0);
   const { append } = series;
   const takeEvent = useCallback(
     (streamed: Streamed) => {
       append(streamed);
       if (streamed.event.type === "sample") setNewestSample(streamed.cursor);
+      if (streamed.event.type === "gradients") setNewestProbe(streamed.cursor);
       tell(streamed.event);
     },
     [append, tell],
   );
   useLive(job.id, series.cursor, takeEvent);
   useTitle(`${job.name} #${job.id}`);
-  const tab = TABS.find((name) => name === view.get("tab")) ?? "overview";
+  const tabs = TABS.filter((name) => name !== "gradients" || job.kind === "train");
+  const tab = tabs.find((name) => name === view.get("tab")) ?? "overview";
   const select = (key: string) =>
     setView(
       (before) => {
@@ -57,9 +61,10 @@ function Run({ job }: { job: JobDetail }) {
   const contents = {
     overview: <OverviewTab job={job} />,
     charts: <ChartsTab job={job} lines={series.lines} error={series.error} isLoading={series.isLoading} />,
+    gradients: <GradientsTab job={job} newest={newestProbe} />,
     samples: job.kind === "evaluate" ? <AnswersTab job={job} newest={newestSample} /> : <RolloutsTab job={job} newest={newestSample} />,
     checkpoints: <CheckpointsTab job={job} />,
-    system: <SystemTab job={job} />,
+    system: <SystemTab job={job} metrics={series.lines} />,
     logs: <LogsTab job={job} />,
   };
   return (
@@ -68,7 +73,7 @@ function Run({ job }: { job: JobDetail }) {
       <Tabs
         activeKey={tab}
         onChange={select}
-        items={TABS.map((name) => ({ key: name, label: <span data-testid={`tab-${name}`}>{t(`tab.${name}`)}</span>, children: contents[name] }))}
+        items={tabs.map((name) => ({ key: name, label: <span data-testid={`tab-${name}`}>{t(`tab.${name}`)}</span>, children: contents[name] }))}
         destroyOnHidden
       />
     </div>

@@ -22,12 +22,14 @@ export function VerbButtons({ job }: { job: JobDetail }) {
     onSuccess: (row) => queries.setQueryData<JobDetail>(["job", job.id], (before) => (before ? { ...before, ...row } : before)),
     onError: (error) => notification.error({ title: t("error.title"), description: error.message || t("error.unreachable") }),
   });
+  // Where to go on from is chosen beside the checkpoint or the rollback, not here.
+  const verbs = job.verbs.filter((verb) => verb !== "rewind");
   return (
     <Space wrap className="verbs">
       {job.requests.map((wish) => (
         <Tag key={wish.id} color="processing" data-testid={`wish-${wish.verb}`}>{t("verb.requested", { verb: t(`verb.${wish.verb}`) })}</Tag>
       ))}
-      {job.verbs.map((verb) => (
+      {verbs.map((verb) => (
         <Tooltip key={verb} title={t(`verb.${verb}.why`)}>
           <Button
             data-testid={`verb-${verb}`}

@@ -9,14 +9,16 @@ import type { ChartLine } from "../../ui/chartOptions";
 import { paletteColour } from "../../ui/colours";
 import { EmptyState } from "../../ui/EmptyState";
 import { ErrorCard } from "../../ui/ErrorCard";
-import { peak, resourceCharts, type ResourceChart } from "./resources";
+import { DataWait } from "./DataWait";
+import { peak, resourceCharts, shortName, type ResourceChart } from "./resources";
+import type { Lines } from "./series";
 
 const POLL_MS = 5000;
 const HEIGHT = 170;
 const LIVE: JobDetail["state"][] = ["running", "pausing", "cancelling"];
 
-/** What the run's processes and its machine used over time. */
-export function SystemTab({ job }: { job: JobDetail }) {
+/** What the run's processes and its machine used over time, and whether its steps wait for data. */
+export function SystemTab({ job, metrics }: { job: JobDetail; metrics: Lines }) {
   const t = useT();
   const found = useQuery({
     queryKey: ["resources", job.id, job.attempt],
@@ -29,9 +31,12 @@ export function SystemTab({ job }: { job: JobDetail }) {
   if (found.isLoading) return <Skeleton active />;
   if (charts.length === 0) return <EmptyState text={t("system.empty")} />;
   return (
-    <div className="charts system-charts">
-      {charts.map((chart) => <ResourceCard key={chart.key} chart={chart} jobId={job.id} numAttempts={job.attempt} />)}
-    </div>
+    <>
+      <DataWait metrics={metrics} attempt={job.attempt} />
+      <div className="charts system-charts">
+        {charts.map((chart) => <ResourceCard key={chart.key} chart={chart} jobId={job.id} numAttempts={job.attempt} />)}
+      </div>
+    </>
   );
 }
 
@@ -69,7 +74,7 @@ function LegendItem({ name, colour, chart }: { name: string; colour: string; cha
   const peaks = own.map(peak).filter((value) => value !== null);
   return (
     <li>
-      <span className="run-dot" style={{ background: colour }} aria-hidden /> {name.replace(/_bytes(_per_second)?$|_percent$|_celsius$|_watts$/, "")}{" "}
+      <span className="run-dot" style={{ background: colour }} aria-hidden /> {shortName(name)}{" "}
       <span className="quiet">{number(own.at(-1)?.values.at(-1), 3)} · {t("system.peak")} {peaks.length > 0 ? number(Math.max(...peaks), 3) : "–"}</span>
     </li>
   );

@@ -4,7 +4,7 @@ import { init, use as register, type EChartsCoreOption, type EChartsType } from 
 import { LabelLayout } from "echarts/features";
 import { CanvasRenderer } from "echarts/renderers";
 import { useEffect, useRef } from "react";
-import { useDark } from "../../app/theme";
+import { useDark } from "../app/theme";
 
 register([ScatterChart, ParallelChart, GridComponent, ParallelComponent, TooltipComponent, LabelLayout, CanvasRenderer]);
 

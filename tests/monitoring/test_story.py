@@ -1,0 +1,144 @@
+"""What rules did is shown and can be undone, and rules can be tried on what a run has measured."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from finery.core.db import Database
+from finery.core.errors import Conflict, InvalidSpec, NotFound
+from finery.core.events import ActionEvent
+from finery.jobs import service as jobs
+from finery.jobs.tables import ControlRequest, Job
+from finery.monitoring import rehearsing, service
+from finery.rules import reading, undoing
+from tests.jobs.test_service import begin, submit
+from tests.monitoring.test_service import metrics, take
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ACTION: dict[str, Any] = {"type": "action", "time": 1.0, "rule": "drift", "action": "reduce_lr", "message": "cut"}
+CUT = {**ACTION, "outcome": "applied", "step": 5, "before": {"learning_rate": 0.2}, "after": {"learning_rate": 0.1}}
+
+
+@pytest.fixture
+def attempt(db: Database, tmp_path: Path) -> tuple[int, int]:
+    submit(db)
+    return begin(db, tmp_path)
+
+
+def test_alerts_and_actions_of_a_job_are_listed_newest_first(db: Database, attempt: tuple[int, int]) -> None:
+    alert = {"type": "alert", "seq": 1, "time": 1.0, "rule": "drift", "severity": "warning", "message": "kl > 0.2"}
+    take(db, attempt, [metrics(0, loss=1.0), orjson.dumps(alert), orjson.dumps({**CUT, "seq": 2})], 9)
+
+    with db.read() as session:
+        page = service.story(session, attempt[0], limit=10)
+        shortened = service.story(session, attempt[0], limit=1)
+
+    assert [(entry.event.type, entry.undo) for entry in page.entries] == [("action", "set"), ("alert", None)]
+    assert (len(shortened.entries), shortened.total) == (1, 2)
+
+
+def test_undoing_a_change_asks_for_the_value_before(db: Database, attempt: tuple[int, int]) -> None:
+    take(db, attempt, [orjson.dumps({**CUT, "seq": 0})], 9)
+    with db.session() as session:
+        [entry] = service.story(session, attempt[0], limit=10).entries
+        session.get_one(Job, attempt[0]).state = "running"
+        service.undo(session, attempt[0], entry.cursor, by="me", now=NOW)
+
+    with db.read() as session:
+        [wish] = jobs.open_requests(session, [attempt[0]])[attempt[0]]
+        assert (wish.verb, wish.values, wish.by) == ("set", {"learning_rate": 0.2}, "me")
+
+
+def test_what_is_no_action_cannot_be_undone(db: Database, attempt: tuple[int, int]) -> None:
+    take(db, attempt, [orjson.dumps({**CUT, "seq": 0, "outcome": "refused"})], 9)
+
+    with db.session() as session:
+        [entry] = service.story(session, attempt[0], limit=10).entries
+        assert entry.undo is None
+        with pytest.raises(Conflict, match="refused"):
+            service.undo(session, attempt[0], entry.cursor, by="me", now=NOW)
+        with pytest.raises(NotFound):
+            service.undo(session, attempt[0], 10_000, by="me", now=NOW)
+        assert session.query(ControlRequest).count() == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "verb", "values"),
+    [
+        ({"before": {"state": "running"}, "after": {"state": "paused"}, "action": "pause_training"}, "resume", {}),
+        ({"before": {"state": "running"}, "after": {"state": "cancelled"}, "action": "stop"}, "retry", {}),
+        (
+            {"before": {"step": 9}, "after": {"step": 4}, "action": "rollback_checkpoint", "outcome": "asked"},
+            "rewind",
+            {"attempt": 3, "step": 9},
+        ),
+        (
+            {"before": {"step": 9}, "after": {"step": 4}, "action": "rollback_checkpoint"},
+            "rewind",
+            {"attempt": 2, "step": 9},
+        ),
+    ],
+)
+def test_each_action_has_its_way_back(fields: dict[str, Any], verb: str, values: dict[str, float]) -> None:
+    event = ActionEvent(**{**ACTION, "seq": 0, "outcome": "applied", **fields})
+
+    assert undoing.of(event, 3) == (verb, values)
+
+
+def test_a_notification_cannot_be_taken_back() -> None:
+    event = ActionEvent(**{**ACTION, "seq": 0, "outcome": "asked", "action": "notify"})
+
+    with pytest.raises(Conflict, match="notify cannot be undone"):
+        undoing.of(event, 1)
+
+
+RULES = """
+- name: high
+  when: loss > 5 for 2 steps
+  then: [pause_training]
+  cooldown_steps: 3
+- {name: broken, when: isnan(loss), then: [rollback_checkpoint], max_count: 1, cooldown_steps: 1}
+- {name: typing, when: los > 5}
+- {name: quiet, when: stale for 10m, then: [notify]}
+"""
+
+
+def test_rules_are_tried_on_a_run_that_is_over(db: Database, attempt: tuple[int, int]) -> None:
+    losses: list[float | str] = [1.0, 6.0, 6.0, 6.0, "NaN", 7.0, 7.0, "NaN"]
+    take(db, attempt, [metrics(seq, loss=loss, other=1.0) for seq, loss in enumerate(losses)], 9)
+
+    with db.read() as session:
+        found = rehearsing.rehearse(session, attempt[0], reading.read(RULES))
+
+    assert [(one.rule, one.step, one.is_exhausted) for one in found.firings] == [
+        ("high", 3, False),
+        ("broken", 5, False),
+        ("high", 7, False),
+        ("broken", 8, True),
+    ]
+    assert (found.num_steps, found.num_cut, found.rules) == (8, 0, ["high", "broken", "typing"])
+    assert (found.unknown_metrics, found.left_out) == (["los"], ["quiet"])
+    assert found.firings[0].message == "loss > 5 for 2 steps (loss = 6)"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: x", "holds no list of rules"),
+        ("- {name: x, when: loss >}", "line 1"),
+        ("- {name: x, when: loss > 1, then: [fly]}", "unknown action 'fly'"),
+        ("- {name: x, when: loss > 1}\n- {name: x, when: loss > 2}", "each rule needs a name of its own"),
+    ],
+)
+def test_rules_that_cannot_be_read_are_named(text: str, message: str) -> None:
+    with pytest.raises(InvalidSpec, match=message.replace("[", r"\[")):
+        reading.read(text)
+
+
+def test_a_job_file_is_read_for_its_rules() -> None:
+    rules = reading.read("kind: train\nmonitoring:\n  rules:\n  - {name: x, when: kl > 1}\n")
+
+    assert [(rule.name, rule.when) for rule in rules] == [("x", "kl > 1")]
