@@ -35,11 +35,10 @@ JOB: dict[str, Any] = {
 }
 GRPO: dict[str, Any] = {
     "algorithm": "grpo",
-    "optim": {"learning_rate": 3e-3, "steps": 40},
+    "optim": {"learning_rate": 1e-2, "steps": 40},
     "prompts_per_step": 4,
     "rollout": {"completions_per_prompt": 8, "max_new_tokens": 6},
-    "rewards": [{"name": "format", "params": {"pattern": "[0-3]+.*"}}],
-    "kl_coef": 0.01,
+    "rewards": [{"name": "format", "params": {"pattern": "[0-9].*"}}],
 }
 PROMPTS = [{"prompt": row["prompt"], "answer": row["response"]} for row in ROWS]
 
@@ -155,12 +154,12 @@ def test_a_learning_rate_that_explodes_is_paused_by_the_default_rules(bench: Ben
 
 
 def test_an_entropy_that_collapses_recovers_after_its_coefficient_was_raised(bench: Bench) -> None:
-    params = {"start": 0.03, "factor": 2, "cap": 0.5}
+    params = {"start": 0.05, "factor": 2, "cap": 1}
     rule = {
         "name": "entropy_collapse",
         "when": "entropy < 2",
         "then": [{"name": "increase_entropy_coef", "params": params}],
-        "cooldown_steps": 4,
+        "cooldown_steps": 2,
     }
     watched = bench.attempt(GRPO, PROMPTS, name="watched", rules=[rule])
     alone = bench.attempt(GRPO, PROMPTS, name="alone", rules=[])
@@ -170,17 +169,17 @@ def test_an_entropy_that_collapses_recovers_after_its_coefficient_was_raised(ben
 
     entropies = [values["entropy"] for values in driver.metrics(watched).values()]
     actions = driver.events(watched, "action")
-    assert [action["before"]["entropy_coef"] for action in actions][:2] == [0, 0.03]
+    assert [action["before"]["entropy_coef"] for action in actions][:2] == [0, 0.05]
     assert min(entropies) < 2 < entropies[-1]
     assert driver.metrics(alone)[40]["entropy"] < 2
 
 
 def test_a_drift_from_the_reference_is_slowed_down(bench: Bench) -> None:
-    task = {**GRPO, "optim": {**GRPO["optim"], "steps": 20}}
+    task = {**GRPO, "optim": {"learning_rate": 5e-3, "steps": 20}, "kl_coef": 0.01}
     rule = {
         "name": "drift",
         "when": "kl > 0.2",
-        "then": [{"name": "reduce_lr", "params": {"factor": 0.3}}],
+        "then": [{"name": "reduce_lr", "params": {"factor": 0.1}}],
         "cooldown_steps": 4,
     }
     watched = bench.attempt(task, PROMPTS, name="watched", rules=[rule])
@@ -191,8 +190,8 @@ def test_a_drift_from_the_reference_is_slowed_down(bench: Bench) -> None:
 
     first = driver.events(watched, "action")[0]
     steps = driver.metrics(watched)
-    assert steps[first["step"]]["learning_rate"] == pytest.approx(3e-3)
-    assert steps[first["step"] + 1]["learning_rate"] == pytest.approx(0.9e-3)
+    assert steps[first["step"]]["learning_rate"] == pytest.approx(5e-3)
+    assert steps[first["step"] + 1]["learning_rate"] == pytest.approx(0.5e-3)
     assert steps[20]["kl_divergence"] < driver.metrics(alone)[20]["kl_divergence"] / 2
 
 
