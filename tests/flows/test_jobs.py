@@ -63,6 +63,32 @@ def test_a_pipeline_runs_from_sft_over_grpo_to_a_score(shared: Server) -> None:
     assert (found["improved"], found["regressed"], found["p_value"]) == (0, 0, 1.0)
 
 
+def test_the_average_of_a_jobs_weights_is_scored_beside_its_last(shared: Server) -> None:
+    shared.generate("sums", num_rows=100, format="sft")
+    shared.generate("problems", num_rows=50)
+    first, _, score = pipeline()["jobs"]
+    first["task"]["optim"]["ema_decay"] = 0.999
+    last, average = (
+        {**score, "after": [], "task": {**score["task"], "model": {"base": f"job:warm-up/last{part}"}}, "name": name}
+        for part, name in (("", "last"), ("/ema", "average"))
+    )
+
+    made = shared.client.post(
+        "/pipelines", {"spec": {"kind": "pipeline", "name": "both", "jobs": [first, last, average]}}
+    )["jobs"]
+    paths = [shared.attempt(shared.await_state(job["id"], "completed")["id"]).read_spec().inputs for job in made[1:]]
+
+    warm_up = f"job:{made[0]['id']}/last"
+    assert Path(paths[0][warm_up].path).name == "step-20"
+    assert Path(paths[1][f"{warm_up}/ema"].path).name == "ema"
+    without = shared.submit(sft_job(steps=2))
+    shared.await_state(without, "completed")
+    refused = shared.submit(
+        {**score, "after": [], "task": {**score["task"], "model": {"base": f"job:{without}/last/ema"}}}
+    )
+    assert "optim.ema_decay" in shared.await_state(refused, "failed")["cause"]
+
+
 def test_a_running_job_obeys_pauses_resumes_and_holds_no_secret(shared: Server) -> None:
     shared.generate("sums", num_rows=200, format="sft")
     job_id = shared.submit(sft_job(steps=400))

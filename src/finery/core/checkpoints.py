@@ -1,6 +1,7 @@
 """Checkpoints on disk. A checkpoint exists when its MANIFEST.json does, and is good when each hash matches.
 
-Layout: `<attempt>/checkpoints/step-<n>/...engine's own files... MANIFEST.json`. The manifest is written last, after an
+Layout: `<attempt>/checkpoints/step-<n>/...engine's own files... MANIFEST.json`, and `ema/` with a manifest of its own
+where averages of the weights are kept. The manifest is written last, after an
 fsync of every file, by rename. A directory without one is debris of a crash and may be deleted.
 """
 
@@ -55,6 +56,11 @@ class Manifest(BaseModel):
 def directory(checkpoints: Path, step: int) -> Path:
     """Where the checkpoint of a step lies."""
     return checkpoints / f"{_PREFIX}{step}"
+
+
+def averaged(path: Path) -> Path:
+    """Where, in the checkpoint at `path`, the averages of its weights lie, if it has them: a checkpoint, too."""
+    return path / "ema"
 
 
 def seal(

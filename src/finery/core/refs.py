@@ -3,7 +3,7 @@
 arithmetic@3            dataset version         job:41/step:200   checkpoint of a job
 arithmetic              its newest version      job:41/last       its newest checkpoint
 object:<sha256>         an uploaded file        job:warm-up/last  the same, by name within one pipeline
-tree:<sha256>           an uploaded folder
+tree:<sha256>           an uploaded folder      job:41/last/ema   the averages of its weights
 """
 
 import re
@@ -14,7 +14,7 @@ from finery.core.errors import InvalidSpec
 
 _ID = re.compile(r"[0-9]{1,9}")
 """Longer ones would be beyond what a database counts to."""
-_CHECKPOINT = re.compile(r"job:(?P<job>[^/]+)/(?:step:(?P<step>[0-9]{1,9})|(?P<last>last))")
+_CHECKPOINT = re.compile(r"job:(?P<job>[^/]+)/(?:step:(?P<step>[0-9]{1,9})|(?P<last>last))(?P<ema>/ema)?")
 _OBJECT = re.compile(r"(?P<kind>object|tree):(?P<sha256>[0-9a-f]{64})")
 _DATASET = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]{0,63})(?:@(?P<version>[1-9][0-9]{0,8}))?")
 
@@ -42,6 +42,8 @@ class CheckpointRef:
     """Id, or a name within one pipeline."""
     step: int | None
     """None is the newest one."""
+    is_average: bool = False
+    """Not the weights, but their moving averages."""
 
     @property
     def job_id(self) -> int | None:
@@ -49,7 +51,8 @@ class CheckpointRef:
         return job_id(self.job)
 
     def __str__(self) -> str:
-        return f"job:{self.job}/{'last' if self.step is None else f'step:{self.step}'}"
+        step = "last" if self.step is None else f"step:{self.step}"
+        return f"job:{self.job}/{step}{'/ema' if self.is_average else ''}"
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,10 @@ def checkpoint(text: str) -> CheckpointRef | None:
     """
     found = _CHECKPOINT.fullmatch(text)
     if found:
-        return CheckpointRef(found["job"], int(found["step"]) if found["step"] else None)
+        step = int(found["step"]) if found["step"] else None
+        return CheckpointRef(found["job"], step, is_average=found["ema"] is not None)
     if text.startswith("job:"):
-        raise InvalidSpec(f"{text!r} is no checkpoint reference; write job:41/step:200 or job:41/last")
+        raise InvalidSpec(f"{text!r} is no checkpoint reference; write job:41/step:200, job:41/last or job:41/last/ema")
     return None
 
 

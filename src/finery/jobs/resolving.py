@@ -22,6 +22,7 @@ from finery.jobs import references
 from finery.jobs import service as jobs
 from finery.jobs.references import Reference
 from finery.jobs.specs import JobSpec, TrainJob
+from finery.jobs.tables import Checkpoint
 from finery.models import resolving as models
 from finery.training import rewards
 from finery.training.rewards.code_tests import CodeTestsParams
@@ -148,7 +149,7 @@ class Resolver:
             raise InvalidSpec(f"{ref}: a job is named by its number here, as in job:41/last")
         with self._db.read() as session:
             jobs.get(session, found.job_id)
-            paths = [Path(row.path) for row in jobs.find_checkpoints(session, found)]
+            paths = [_place(row, found) for row in jobs.find_checkpoints(session, found)]
         path = next((path for path in paths if checkpoints.is_sealed(path)), None)
         if path is None:
             raise NotFound(f"{ref} has been deleted; `finery jobs show {found.job}` lists those that are there")
@@ -171,7 +172,7 @@ class Resolver:
 
     def _checkpoint(self, text: str, ref: refs.CheckpointRef) -> ResolvedInput:
         with self._db.read() as session:
-            candidates = [Path(row.path) for row in jobs.find_checkpoints(session, ref)]
+            candidates = [_place(row, ref) for row in jobs.find_checkpoints(session, ref)]
         complaints: list[str] = []
         for path in candidates:
             problems = checkpoints.verify(path)
@@ -222,6 +223,22 @@ class Resolver:
             return datasets.canonical_file(path, formats=formats, objects=self._objects)
         with self._db.read() as session:
             return datasets.resolve(session, ref, formats=formats, objects=self._objects)
+
+
+def _place(row: Checkpoint, ref: refs.CheckpointRef) -> Path:
+    """Where what a reference means lies.
+
+    Raises:
+        NotFound: the checkpoint is there and has no averages.
+    """
+    path = Path(row.path)
+    if not ref.is_average:
+        return path
+    if checkpoints.is_sealed(path) and not checkpoints.is_sealed(checkpoints.averaged(path)):
+        raise NotFound(
+            f"{ref}: that checkpoint holds no averages of its weights; a job keeps them with optim.ema_decay"
+        )
+    return checkpoints.averaged(path)
 
 
 def data_formats(spec: JobSpec) -> tuple[str, ...]:

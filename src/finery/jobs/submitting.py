@@ -5,6 +5,7 @@ As in `service`: the session comes first, and nothing commits or calls the netwo
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -144,7 +145,7 @@ def _with_ids(spec: JobSpec, ids: dict[str, int], *, recipe: str | None) -> JobS
 
     def by_id(found: references.Reference) -> str:
         ref = refs.checkpoint(found.text) if found.kind == "model" else None
-        return found.text if ref is None or ref.job not in ids else str(refs.CheckpointRef(str(ids[ref.job]), ref.step))
+        return found.text if ref is None or ref.job not in ids else str(replace(ref, job=str(ids[ref.job])))
 
     raw = references.replaced(spec.model_dump(mode="json"), by_id)
     raw["recipe"] = raw["recipe"] or recipe

@@ -29,7 +29,8 @@ class ModelSpec(Spec):
     base: str = Field(min_length=1, max_length=500)
     """A built-in name (`smollm2-135m-instruct`, `tiny-char`), a Hugging Face id (`Qwen/Qwen2.5-0.5B-Instruct`, pinned
     with `@revision`), a ModelScope id (`modelscope:Qwen/Qwen2.5-0.5B`), a local folder with safetensors (`./my-model`),
-    or a checkpoint of another job (`job:41/step:200`, `job:41/last`, `job:warm-up/last` within one pipeline)."""
+    or a checkpoint of another job (`job:41/step:200`, `job:41/last`, `job:warm-up/last` within one pipeline), with
+    `/ema` behind it the moving averages of its weights."""
     lora: LoraSpec | None = None
     """Train small update matrices instead of all weights."""
     quantize: Literal["none", "nf4", "int8"] = Field("none", json_schema_extra=ADVANCED)

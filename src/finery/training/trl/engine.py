@@ -60,6 +60,7 @@ def execute(task: TrainTask, run: Run) -> None:
     trainer.finery_run = run
     trainer.keep_last = monitoring["keep_checkpoints"]
     trainer.checkpoint_interval = monitoring["checkpoint_interval"]
+    trainer.ema_decay = task.optim.ema_decay
     steps = StepCallback(run)
     steps.attach(trainer)
     trainer.remove_callback(transformers.PrinterCallback)

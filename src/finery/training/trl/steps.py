@@ -24,6 +24,7 @@ from finery.core.hooks import Decision, LiveControls
 from finery.core.rundir import Run
 from finery.training.scoring import Scorer
 from finery.training.trl import metrics, world
+from finery.training.trl.ema import WeightAverage
 from finery.training.trl.gate import FiniteGate
 from finery.training.trl.phases import Phases
 from finery.training.trl.probe import Probe
@@ -67,6 +68,8 @@ class ExactTrainer(Trainer):
     checkpoint_interval: int
     scorer: Scorer | None = None
     """The rewards, where the algorithm has any."""
+    ema_decay = 0.0
+    """Of the average of the trained weights; 0 keeps none."""
     is_going_back = False
     """This attempt ends so that the next goes on from an earlier state."""
     step_began = 0.0
@@ -90,6 +93,13 @@ class ExactTrainer(Trainer):
             interval=monitoring.get("gradient_interval", 0),
             with_activations=monitoring.get("activations", False),
         )
+
+    @functools.cached_property
+    def average(self) -> WeightAverage | None:
+        """Of the trained weights, which are the same in all processes: the first one keeps it."""
+        if self.ema_decay == 0 or world.rank() > 0:
+            return None
+        return WeightAverage((one for one in self.model.parameters() if one.requires_grad), self.ema_decay)
 
     def create_accelerator_and_postprocess(self) -> None:
         """As for one process: gradients are averaged here, so the model is not wrapped for it."""
@@ -167,7 +177,8 @@ class ExactTrainer(Trainer):
     def exact_state(self) -> dict[str, Any]:
         """What a subclass needs besides the weights, optimizer, scheduler and global RNG."""
         live = {name: vars(self)[name] for name in live_attributes(self).values()}
-        return {"total_train_tokens": self._total_train_tokens, "live": live}
+        state = {"total_train_tokens": self._total_train_tokens, "live": live}
+        return state if self.average is None else {**state, "average": self.average.state()}
 
     def restore_exact_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `exact_state`."""
@@ -176,6 +187,8 @@ class ExactTrainer(Trainer):
             setattr(self, name, value)
         if state["live"].get("entropy_coef", 0) > 0:
             self._entropy_bonus_enabled = True
+        if self.average is not None:
+            self.average.restore(state["average"])
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return torch.utils.data.SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
@@ -222,6 +235,25 @@ class ExactTrainer(Trainer):
         self._save_rng_state(str(path))
         self.state.save_to_json(str(path / TRAINER_STATE_NAME))
         torch.save(state, path / _state_file(0))
+        if self.average is not None:
+            with self.average.in_place_of_weights():
+                self._save_average(checkpoints.averaged(path))
+
+    def _save_average(self, path: Path) -> None:
+        """A checkpoint within the checkpoint: what evaluation and chat load, without what training goes on from."""
+        path.mkdir()
+        self.save_model(str(path), _internal_call=True)
+        self.processing_class.save_pretrained(path)
+        checkpoints.seal(
+            path,
+            engine="trl",
+            format="hf-model",
+            kind=self.checkpoint_kind,
+            step=self.state.global_step,
+            attempt=self.finery_run.spec.attempt,
+            world_size=1,
+            now=time.time(),
+        )
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -322,11 +354,15 @@ class StepCallback(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._run.status("running", step=state.global_step, total=args.max_steps)
+        assert self._trainer is not None
+        _ = self._trainer.average  # begins here, at the start or at what a checkpoint has
         self._tell_all(lambda controls: self._run.before_training(state.global_step, controls))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         assert self._trainer is not None
         self._trainer.phases.enter(None)
+        if self._trainer.average is not None and not self._trainer.gate.was_closed:
+            self._trainer.average.update(state.global_step)
         self._seconds = time.perf_counter() - self._trainer.step_began
 
     def on_log(
