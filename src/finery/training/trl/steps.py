@@ -70,6 +70,7 @@ class ExactTrainer(Trainer):
     """The rewards, where the algorithm has any."""
     ema_decay = 0.0
     """Of the average of the trained weights; 0 keeps none."""
+    average: WeightAverage | None = None
     is_going_back = False
     """This attempt ends so that the next goes on from an earlier state."""
     step_began = 0.0
@@ -94,12 +95,11 @@ class ExactTrainer(Trainer):
             with_activations=monitoring.get("activations", False),
         )
 
-    @functools.cached_property
-    def average(self) -> WeightAverage | None:
-        """Of the trained weights, which are the same in all processes: the first one keeps it."""
-        if self.ema_decay == 0 or world.rank() > 0:
-            return None
-        return WeightAverage((one for one in self.model.parameters() if one.requires_grad), self.ema_decay)
+    def begin_average(self) -> None:
+        """Average the trained weights from here on. They are the same in all processes: the first one does it."""
+        if self.ema_decay > 0 and world.rank() == 0 and self.average is None:
+            trained = (parameter for parameter in self.model.parameters() if parameter.requires_grad)
+            self.average = WeightAverage(trained, self.ema_decay)
 
     def create_accelerator_and_postprocess(self) -> None:
         """As for one process: gradients are averaged here, so the model is not wrapped for it."""
@@ -177,7 +177,7 @@ class ExactTrainer(Trainer):
     def exact_state(self) -> dict[str, Any]:
         """What a subclass needs besides the weights, optimizer, scheduler and global RNG."""
         live = {name: vars(self)[name] for name in live_attributes(self).values()}
-        state = {"total_train_tokens": self._total_train_tokens, "live": live}
+        state: dict[str, Any] = {"total_train_tokens": self._total_train_tokens, "live": live}
         return state if self.average is None else {**state, "average": self.average.state()}
 
     def restore_exact_state(self, state: Mapping[str, Any]) -> None:
@@ -187,6 +187,7 @@ class ExactTrainer(Trainer):
             setattr(self, name, value)
         if state["live"].get("entropy_coef", 0) > 0:
             self._entropy_bonus_enabled = True
+        self.begin_average()
         if self.average is not None:
             self.average.restore(state["average"])
 
@@ -355,7 +356,7 @@ class StepCallback(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._run.status("running", step=state.global_step, total=args.max_steps)
         assert self._trainer is not None
-        _ = self._trainer.average  # begins here, at the start or at what a checkpoint has
+        self._trainer.begin_average()
         self._tell_all(lambda controls: self._run.before_training(state.global_step, controls))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
