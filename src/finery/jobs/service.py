@@ -26,6 +26,7 @@ from finery.rules import defaults
 
 LEASE = timedelta(seconds=60)
 _COMMAND_PREFIX = "request-"
+_RULE_PREFIX = "rule "
 
 
 def get(session: Session, job_id: int) -> Job:
@@ -69,8 +70,43 @@ def changed_since(session: Session, moment: datetime, *, limit: int = 500) -> li
     return list(session.scalars(select(Job).where(Job.changed_at >= moment).order_by(Job.changed_at).limit(limit)))
 
 
-def request(session: Session, job_id: int, verb: Verb, *, values: dict[str, float], by: str, now: datetime) -> Job:
-    """Record what a user asks of a job. Asking again for what is already asked for changes nothing.
+def by_rule(name: str) -> str:
+    """Who asks, where that is a rule."""
+    return f"{_RULE_PREFIX}{name}"
+
+
+def rule_of(wish: ControlRequest | None) -> str | None:
+    """The rule that has asked; None where a person has."""
+    is_of_rule = wish is not None and wish.by.startswith(_RULE_PREFIX)
+    return wish.by.removeprefix(_RULE_PREFIX) if wish is not None and is_of_rule else None
+
+
+def newest_request(session: Session, job_id: int, verb: str) -> ControlRequest | None:
+    """What was last asked of a job with this verb."""
+    query = select(ControlRequest).where(ControlRequest.job_id == job_id, ControlRequest.verb == verb)
+    return session.scalars(query.order_by(ControlRequest.id.desc())).first()
+
+
+def request(
+    session: Session,
+    job_id: int,
+    verb: Verb,
+    *,
+    values: dict[str, float],
+    by: str,
+    now: datetime,
+    reason: str = "",
+) -> Job:
+    """Record what a user or a rule asks of a job. Asking again for what is already asked for changes nothing.
+
+    Args:
+        session: Its own.
+        job_id: The job.
+        verb: What is asked.
+        values: Of `set` and `rewind`.
+        by: A user, or `by_rule`.
+        now: The moment.
+        reason: What a rule has seen.
 
     Raises:
         NotFound: no such job.
@@ -91,7 +127,7 @@ def request(session: Session, job_id: int, verb: Verb, *, values: dict[str, floa
         ControlRequest.job_id == job_id, ControlRequest.verb == verb, ControlRequest.outcome == "requested"
     )
     if verb == "set" or session.scalars(same).first() is None:
-        session.add(ControlRequest(job_id=job_id, verb=verb, values=values, by=by, requested_at=now))
+        session.add(ControlRequest(job_id=job_id, verb=verb, values=values, by=by, requested_at=now, message=reason))
         job.changed_at = now
         session.flush()
     return job
@@ -375,8 +411,14 @@ def newest_checkpoints(session: Session, *, limit: int) -> list[tuple[Checkpoint
 
 def settle(session: Session, job: Job, attempt_: Attempt, exit_: ExitRecord, *, now: datetime) -> None:
     """Close an attempt whose process has ended and whose events are all ingested."""
+    wish = newest_request(session, job.id, job.stop_verb) if job.stop_verb else None
     end = states.outcome(
-        exit_, phase=attempt_.phase, message=attempt_.phase_message, stop_verb=job.stop_verb, step=job.step
+        exit_,
+        phase=attempt_.phase,
+        message=attempt_.phase_message,
+        stop_verb=job.stop_verb,
+        asked_by=f"{wish.by}: {wish.message}" if wish is not None and rule_of(wish) else "",
+        step=job.step,
     )
     attempt_.is_settled = True
     attempt_.ended_at = now
@@ -388,6 +430,11 @@ def settle(session: Session, job: Job, attempt_: Attempt, exit_: ExitRecord, *, 
         row.outcome = "applied" if row.verb == job.stop_verb else "rejected"
         row.message = row.message or f"the attempt ended: {end.state}"
     move(job, end.state, end.cause, now=now)
+
+
+def was_asked(session: Session, job: Job) -> bool:
+    """Whether a person, not a rule, has asked for the stop that is under way."""
+    return job.stop_verb is not None and rule_of(newest_request(session, job.id, job.stop_verb)) is None
 
 
 def seen(session: Session, *, worker: str, host: str, pid: int, now: datetime) -> None:

@@ -59,7 +59,9 @@ def verbs(kind: str, state: JobState) -> tuple[Verb, ...]:
     return () if kind == "external" else VERBS[state]
 
 
-def outcome(exit_: ExitRecord, *, phase: str | None, message: str, stop_verb: str | None, step: int | None) -> Outcome:
+def outcome(
+    exit_: ExitRecord, *, phase: str | None, message: str, stop_verb: str | None, step: int | None, asked_by: str = ""
+) -> Outcome:
     """What the end of an attempt means for its job.
 
     Args:
@@ -68,11 +70,12 @@ def outcome(exit_: ExitRecord, *, phase: str | None, message: str, stop_verb: st
         message: That event's message; of a stop the rule that decided it, and empty for one that was asked for.
         stop_verb: `pause`, `cancel` or `rewind` when one was asked for.
         step: Steps done.
+        asked_by: The rule that asked for it, and what it saw; empty for a person.
     """
     at = f" at step {step}" if step else ""
     if phase == "completed" and exit_.code in (0, None) and exit_.signal is None:
         return Outcome("completed", "")
-    stopped = _stopped(phase, message, stop_verb, at, was_killed=exit_.signal is not None)
+    stopped = _stopped(phase, message, stop_verb, at, asked_by, was_killed=exit_.signal is not None)
     if stopped is not None:
         return stopped
     if phase == "paused":
@@ -87,15 +90,17 @@ def outcome(exit_: ExitRecord, *, phase: str | None, message: str, stop_verb: st
     return Outcome("failed", f"{exit_.cause or f'ended with exit code {exit_.code}'}{at}")
 
 
-def _stopped(phase: str | None, message: str, stop_verb: str | None, at: str, *, was_killed: bool) -> Outcome | None:
+def _stopped(
+    phase: str | None, message: str, stop_verb: str | None, at: str, asked_by: str, *, was_killed: bool
+) -> Outcome | None:
     """What it means that an attempt was stopped, by a wish or a rule; None where it was not."""
     has_stopped = phase in ("paused", "cancelled", "rolling_back")
     if stop_verb and (has_stopped or was_killed):
         if stop_verb == "rewind":
-            return Outcome("queued", "goes on from another checkpoint")
+            return Outcome("queued", f"{asked_by and f'{asked_by}; '}goes on from another checkpoint")
         state: JobState = "cancelled" if stop_verb == "cancel" else "paused"
         killed = f"did not stop in time after {stop_verb} and was killed{at}"
-        return Outcome(state, f"{stop_verb} was asked for; stopped{at}" if has_stopped else killed)
+        return Outcome(state, f"{asked_by or f'{stop_verb} was asked for'}; stopped{at}" if has_stopped else killed)
     if phase == "rolling_back":
         return Outcome("queued", f"{message}; goes back to a checkpoint")
     if has_stopped and message:

@@ -50,6 +50,8 @@ class Job(Table):
     """Id of the checkpoint that the next attempt was asked to go on from."""
     controls: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     """Live settings of the newest attempt, as they are in effect."""
+    outside_rules: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    """What rules over scores and states remember (`finery.rules.watch.Watch.dump`)."""
     lease_owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]
     created_at: Mapped[datetime]

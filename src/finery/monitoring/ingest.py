@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import orjson
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
@@ -13,10 +14,13 @@ from finery.core.events import encode_value
 from finery.core.rundir import RESOURCES
 from finery.jobs import service as jobs
 from finery.jobs.tables import Attempt, Job
-from finery.monitoring import blocks
+from finery.monitoring import blocks, parsing
 from finery.monitoring.blocks import Axes, Group
 from finery.monitoring.parsing import Item, ParsedEvent
 from finery.monitoring.tables import EventRow, MetricBlock, MetricChunk, MetricSummary, MetricTail, TailOffset
+
+PLATFORM = "worker"
+"""Stream of a job's events that none of its processes write: what rules over its scores and states do."""
 
 _Key = dict[str, Any]
 """job_id, attempt and writer of a stream."""
@@ -52,6 +56,30 @@ def store(
         job.changed_at = now
 
 
+def add(
+    session: Session, job: Job, attempt: Attempt, writer: str, told: Sequence[dict[str, Any]], *, now: datetime
+) -> list[Item]:
+    """Store events of a stream that has no file, numbered after those that it has.
+
+    Args:
+        session: The one in which they happened.
+        job: Theirs.
+        attempt: Theirs.
+        writer: Of the stream.
+        told: Events as plain data, without `seq` and `time`.
+        now: When they happened.
+
+    Returns:
+        What was stored.
+    """
+    tail = session.get(TailOffset, (job.id, attempt.number, writer))
+    first = 0 if tail is None else tail.last_seq + 1
+    lines = [orjson.dumps({**one, "seq": seq, "time": now.timestamp()}) for seq, one in enumerate(told, start=first)]
+    items = parsing.parse(lines, writer=writer)
+    store(session, job, attempt, writer, items, 0, now=now)
+    return items
+
+
 def pack(session: Session, job_id: int, attempt: int, writer: str) -> None:
     """Move all fresh metric rows of a stream into packed blocks; the last may be a short one."""
     key = {"job_id": job_id, "attempt": attempt, "writer": writer}
@@ -78,15 +106,21 @@ def _take_metrics(job: Job, attempt: Attempt, tail: TailOffset, group: Group) ->
     cursors = np.arange(job.cursor + 1, job.cursor + 1 + len(group), dtype=np.int64)
     tail.last_seq = int(axes.seqs[-1])
     job.cursor = int(cursors[-1])
-    if tail.writer != RESOURCES:  # what the supervisor measures says nothing of whether the child still works
-        _show(job, attempt, group)
+    if tail.writer != RESOURCES:
+        _show(job, attempt, group, is_of_run=is_of_run(tail.writer))
     return [Group(group.names, Axes(cursors, axes.seqs, axes.steps, axes.times), group.values_RM)]
 
 
-def _show(job: Job, attempt: Attempt, group: Group) -> None:
+def is_of_run(writer: str) -> bool:
+    """Whether a stream shows that the child works: what is measured or judged of it from outside does not."""
+    return writer not in (RESOURCES, PLATFORM)
+
+
+def _show(job: Job, attempt: Attempt, group: Group, *, is_of_run: bool) -> None:
     axes = group.axes
-    job.step = int(axes.steps[-1])
-    job.last_heard_at = datetime.fromtimestamp(float(axes.times[-1]), UTC)
+    if is_of_run:
+        job.step = int(axes.steps[-1])
+        job.last_heard_at = datetime.fromtimestamp(float(axes.times[-1]), UTC)
     if "seconds_per_step" in group.names:
         for value in group.values_RM[:, group.names.index("seconds_per_step")].tolist():
             job.seconds_per_step = _running_mean(value, job.seconds_per_step)
@@ -108,7 +142,8 @@ def _take_event(
     if event.seq <= tail.last_seq:
         return
     tail.last_seq = event.seq
-    job.last_heard_at = datetime.fromtimestamp(event.time, UTC)
+    if is_of_run(tail.writer):
+        job.last_heard_at = datetime.fromtimestamp(event.time, UTC)
     _add_event(session, job, attempt.number, tail.writer, event.seq, parsed.raw)
     jobs.apply_event(session, job, attempt, event, now=now)
 

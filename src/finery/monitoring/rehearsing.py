@@ -19,9 +19,9 @@ MAX_STEPS = 200_000
 def rehearse(session: Session, job_id: int, rules: Sequence[RuleSpec]) -> RehearsalView:
     """Judge rules over the metrics of a job, had nothing been changed by them.
 
-    Rules that look at silence, at states or at scores of checkpoints are not judged: they are named as left out.
+    Rules that look at silence or at states are not judged: they are named as left out.
     """
-    judged = [rule for rule in rules if watch.is_of_steps(rule)]
+    judged = [rule for rule in rules if watch.is_of_metrics(rule)]
     names = {name for rule in judged for name in conditions.metrics(conditions.parse(rule.when))}
     known = {name for stream in service.metric_streams(session, job_id) for name in stream.metrics}
     steps: list[tuple[int, dict[str, float]]] = []
@@ -50,7 +50,7 @@ def rehearse(session: Session, job_id: int, rules: Sequence[RuleSpec]) -> Rehear
         num_steps=len(steps),
         num_cut=num_cut,
         rules=[rule.name for rule in judged],
-        left_out=[rule.name for rule in rules if not watch.is_of_steps(rule)],
+        left_out=[rule.name for rule in rules if not watch.is_of_metrics(rule)],
         unknown_metrics=sorted(names - known),
     )
 

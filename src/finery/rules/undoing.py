@@ -28,6 +28,8 @@ def of(event: ActionEvent, attempt: int) -> Undo:
     if event.outcome == "refused":
         raise Conflict(f"{event.action} was refused, so there is nothing to undo")
     if event.action == "rollback_checkpoint":
+        if not event.before:
+            raise Conflict("the run has not gone back yet; undo it where it says that it went back")
         # The attempt that goes back asks for it; the one that went back says that it was done.
         number = attempt if event.outcome == "asked" else attempt - 1
         return Undo("rewind", {"attempt": number, "step": float(event.before["step"])})

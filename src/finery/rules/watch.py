@@ -163,6 +163,13 @@ def is_of_steps(rule: RuleSpec) -> bool:
     return not is_silent and not any(name.startswith(OUTSIDE) for name in conditions.metrics(condition))
 
 
+def is_of_metrics(rule: RuleSpec) -> bool:
+    """Whether stored metrics say all that it looks at: those of the run, and scores of its checkpoints."""
+    condition = conditions.parse(rule.when)
+    is_silent = any(isinstance(node, Stale) for node in conditions.walk(condition))
+    return not is_silent and not any(name.startswith("job/") for name in conditions.metrics(condition))
+
+
 def goes_back(rule: RuleSpec) -> bool:
     """Whether it asks for a rollback."""
     return any(action.name == "rollback_checkpoint" for action in rule.then)

@@ -24,7 +24,7 @@ from finery.jobs.tables import Attempt, ControlRequest, Job
 from finery.monitoring import ingest, parsing
 from finery.monitoring import service as monitoring
 from finery.notifying import hearing
-from finery.worker import afterlife, gpus, launch, resuming
+from finery.worker import afterlife, gpus, judging, launch, resuming
 from finery.worker.transport import LocalTransport
 
 log = logging.getLogger(__name__)
@@ -109,6 +109,7 @@ class Worker:
             session.flush()
             for job in jobs.mark_lost(session, now=self._clock.now()):
                 hearing.state(session, job, was_asked=False, now=self._clock.now())
+                judging.moved(session, job, now=self._clock.now())
             jobs.requeue_abandoned(session, worker=self._name if self._seen_at == 0 else None, now=self._clock.now())
         self._seen_at = time.monotonic()
 
@@ -163,6 +164,7 @@ class Worker:
                 row = session.get_one(Job, job.id)
                 jobs.move(row, "failed", str(error), now=self._clock.now())
                 hearing.state(session, row, was_asked=False, now=self._clock.now())
+                judging.moved(session, row, now=self._clock.now())
             return True
         with self._db.session() as session:
             attempt = jobs.begin_attempt(
@@ -227,9 +229,10 @@ class Worker:
             job, row = session.get_one(Job, attempt.job_id), session.get_one(Attempt, attempt.id)
             for writer in ingest.writers(session, job.id, row.number):
                 ingest.pack(session, job.id, row.number, writer)
-            was_asked = job.stop_verb is not None
+            was_asked = jobs.was_asked(session, job)
             jobs.settle(session, job, row, exit_, now=self._clock.now())
             hearing.state(session, job, was_asked=was_asked, now=self._clock.now())
+            judging.moved(session, job, now=self._clock.now())
         log.info("job settled id=%s attempt=%s state=%s cause=%s", job.id, row.number, job.state, job.cause)
 
     def _drain(self, attempt: Attempt, path: Path) -> bool:
