@@ -104,6 +104,45 @@ def test_an_alert_arrives_once_though_the_worker_is_killed_before_and_after(serv
     assert [p for p in psutil.process_iter(["cmdline"]) if TOKEN in " ".join(p.info["cmdline"] or ())] == []
 
 
+def test_a_reward_that_collapses_is_told_once_of_a_run_that_goes_on(server: Server, receiver: Receiver) -> None:
+    """A reward that is easily had: soon all completions have it, and a group has nothing left to compare."""
+    finery(server, "channels", "add", "team", "webhook", "--events", "alerts", lines=f"{receiver.url}\n")
+    server.generate("problems", num_rows=50)
+    when = "reward_std < 0.01 for 5 steps and reward_mean > 0.9"
+    rule = {"name": "reward_collapse", "when": when, "then": ["notify"], "cooldown_steps": 1, "max_count": 1}
+    job_id = server.submit(
+        {
+            "name": "greedy",
+            "kind": "train",
+            "task": {
+                "algorithm": "grpo",
+                "model": {"base": "tiny-char"},
+                "data": {"train": "problems"},
+                "optim": {"learning_rate": 1e-2, "steps": 60},
+                "prompts_per_step": 4,
+                "rollout": {"completions_per_prompt": 8, "max_new_tokens": 6},
+                "rewards": [{"name": "format", "params": {"pattern": "[0-9].*"}}],
+            },
+            "monitoring": {"rules": [rule]},
+            "resources": {"cpu_threads": 1},
+        }
+    )
+
+    server.await_state(job_id, "completed")
+    wait_for("the message", lambda: receiver.taken)
+    time.sleep(1.5)  # several turns of who delivers
+
+    [taken] = receiver.taken
+    assert taken.json["title"] == "Finery · greedy: reward_collapse"
+    [alert] = [
+        one["event"] for one in server.client.get(f"/jobs/{job_id}/story")["entries"] if one["event"]["type"] == "alert"
+    ]
+    assert 5 < alert["step"] < 60
+    spread = server.client.get(f"/jobs/{job_id}/series", names="reward_std")["series"][0]["values"]
+    assert max(spread[: alert["step"] - 5]) > 0.1
+    assert max(spread[alert["step"] - 5 : alert["step"]]) < 0.01
+
+
 def test_a_worker_that_is_killed_while_it_sends_is_followed_by_one_that_sends_the_same(
     server: Server, receiver: Receiver
 ) -> None:

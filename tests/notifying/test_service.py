@@ -45,7 +45,7 @@ def test_a_channel_shows_the_names_of_its_secrets_alone(db: Database, settings: 
     found = look(db, "team")
     assert (found.kind, found.events, found.language, found.is_enabled) == (
         "slack",
-        ["alerts", "failed", "lost"],
+        ["alerts", "failed", "lost", "paused"],
         "en",
         True,
     )

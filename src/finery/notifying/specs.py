@@ -15,7 +15,7 @@ ChannelEvent = Literal["alerts", "failed", "lost", "completed", "paused"]
 checkpoint that was not saved. `lost`: no contact with where it runs. `paused`: paused or stopped, and no person asked
 for it."""
 DeliveryState = Literal["pending", "sent", "failed"]
-DEFAULT_EVENTS: Final[tuple[ChannelEvent, ...]] = ("alerts", "failed", "lost")
+DEFAULT_EVENTS: Final[tuple[ChannelEvent, ...]] = ("alerts", "failed", "lost", "paused")
 
 SecretValues = dict[str, SecretStr | None]
 

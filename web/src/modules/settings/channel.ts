@@ -8,7 +8,7 @@ export type ChannelEvent = Channel["events"][number];
 export type MessageLanguage = Channel["language"];
 
 export const EVENTS: ChannelEvent[] = ["alerts", "failed", "lost", "completed", "paused"];
-export const DEFAULT_EVENTS: ChannelEvent[] = ["alerts", "failed", "lost"];
+export const DEFAULT_EVENTS: ChannelEvent[] = ["alerts", "failed", "lost", "paused"];
 
 /** The parameters that are no secrets, and the secrets that were typed. */
 export function divided(schema: Schema, values: Values): { params: Values; secrets: Record<string, string> } {
