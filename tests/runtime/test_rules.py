@@ -301,3 +301,10 @@ def test_batches_are_left_out_one_after_the_other() -> None:
     # The second counts in what the first has left: the same step again is the batch that came in its place.
     assert without_batches(visits, (2, 2), size=2, steps_per_batch=1) == [0, 1, 6, 7, 8, 9, 10, 11]
     assert without_batches(visits, (5,), size=2, steps_per_batch=4) == [0, 1, 4, 5, 6, 7, 8, 9, 10, 11]
+
+
+def test_rows_that_were_left_out_do_not_come_again_in_later_passes() -> None:
+    visits = [0, 1, 2, 3, 3, 1, 0, 2]
+
+    assert without_batches(visits, (2,), size=2, steps_per_batch=1) == [0, 1, 1, 0]
+    assert without_batches(visits, (1, 1), size=2, steps_per_batch=1) == [3, 2]  # else nothing would be left

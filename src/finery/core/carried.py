@@ -55,8 +55,8 @@ class Carried(BaseModel):
     sets: tuple[LiveSet, ...] = ()
     """In the order in which they were made."""
     skipped_steps: tuple[int, ...] = ()
-    """Steps whose batch of data is left out, in the order in which that was decided. Each counts in the order of data
-    that those before it have left."""
+    """Steps whose rows of data are left out from there on, in the order in which that was decided. Each counts in the
+    order of data that those before it have left."""
     rollbacks: tuple[RolledBack, ...] = ()
 
 
@@ -68,16 +68,22 @@ def to_apply(sets: Sequence[LiveSet], step: int) -> list[LiveSet]:
 def without_batches(
     visits: Sequence[int], skipped_steps: Sequence[int], *, size: int, steps_per_batch: int
 ) -> list[int]:
-    """An order of rows without the batches that are left out.
+    """An order of rows without the batches that are left out, and without later visits of their rows.
+
+    Where no other row would be left, as with data of a single batch, its rows do come again in the next pass.
 
     Args:
-        visits: Rows in the order in which they are visited.
+        visits: Rows in the order in which they are visited, each of them at least once.
         skipped_steps: As in `Carried`, from 1.
         size: Rows in a batch.
         steps_per_batch: Optimizer steps that are made with one batch.
     """
-    left = list(visits)
+    left, rows = list(visits), set(visits)
     for step in skipped_steps:
         start = (step - 1) // steps_per_batch * size
-        del left[start : start + size]
+        bad, later = set(left[start : start + size]), left[start + size :]
+        if rows - bad:
+            rows -= bad
+            later = [row for row in later if row not in bad]
+        left[start:] = later
     return left

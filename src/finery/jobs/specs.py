@@ -377,7 +377,7 @@ class AttemptView(View):
     sets: list[LiveSet]
     """Live settings that it began with otherwise than the job file and its checkpoint say."""
     skipped_steps: list[int]
-    """Steps whose batch rules have left out; each counts in the order of data that those before it have left."""
+    """Steps whose rows rules have left out; each counts in the order of data that those before it have left."""
     rollbacks: list[RolledBack]
     """All that led to this attempt."""
     host: str | None

@@ -173,7 +173,7 @@ class RuleHooks:
             # Holds from the next attempt on: the state that is saved now does not contain it.
             turn.sets.append(LiveSet(step=step + 1, name="learning_rate", before=rate, after=cut, by=f"rule {rule}"))
         target = f"the checkpoint of step {to_step}" if path else "the beginning, since there is no good checkpoint"
-        skipping = "; the batch of this step is left out" if effect.skip_data else ""
+        skipping = "; the rows of this step are left out" if effect.skip_data else ""
         change = {"before": {"step": step}, "after": {"step": to_step}}
         self._tell(rule, action, "asked", f"goes back to {target}{skipping}", step, **change)
 

@@ -28,7 +28,7 @@ class Rollback:
     """Go on from the last good checkpoint before the alert."""
 
     skip_data: bool
-    """Leave out the batch that was being learned."""
+    """Leave out the rows of the batch that was being learned."""
     learning_rate_factor: float
     """What the learning rate is multiplied with from there on."""
 

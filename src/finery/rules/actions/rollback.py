@@ -10,7 +10,7 @@ from finery.rules.actions import Rollback, registry
 
 class RollbackParams(Spec):
     skip_data: bool = True
-    """Leave out the batch in which the rule fired, on the way that is taken then."""
+    """Leave out the rows of the batch in which the rule fired, for the rest of the run."""
     learning_rate_factor: float = Field(1.0, gt=0, le=1)
     """What the learning rate is multiplied with from there on."""
 

@@ -66,7 +66,7 @@ def order(num_rows: int, num_visits: int, *, seed: int, shuffle: bool) -> list[i
 
 
 def visits(run: Run, num_rows: int, *, num: int, size: int, shuffle: bool, steps_per_batch: int = 1) -> list[int]:
-    """Row numbers in the order of visits, without the batches that rules have left out.
+    """Row numbers in the order of visits, without the rows of batches that rules have left out.
 
     Args:
         num: Batches.
@@ -74,8 +74,14 @@ def visits(run: Run, num_rows: int, *, num: int, size: int, shuffle: bool, steps
         steps_per_batch: Optimizer steps that are made with one.
     """
     skipped = run.spec.carried.skipped_steps
-    found = order(num_rows, (num + len(skipped)) * size, seed=run.seed, shuffle=shuffle)
-    return without_batches(found, skipped, size=size, steps_per_batch=steps_per_batch)[: num * size]
+    wanted = num * size
+    drawn = max(num_rows, wanted + len(skipped) * size)
+    while True:
+        found = order(num_rows, drawn, seed=run.seed, shuffle=shuffle)
+        left = without_batches(found, skipped, size=size, steps_per_batch=steps_per_batch)
+        if len(left) >= wanted:
+            return left[:wanted]
+        drawn *= 2
 
 
 def examples(
