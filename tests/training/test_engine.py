@@ -42,7 +42,7 @@ def _assert_same_training(
     assert any(values["grad_norm"] > 0 for values in expected.values())
     for step, values in expected.items():
         for name in ("loss", "grad_norm"):
-            assert found[step][name] == pytest.approx(values[name], rel=1e-5, abs=1e-6), (step, name)
+            assert found[step][name] == pytest.approx(values[name], rel=1e-4, abs=1e-5), (step, name)
     before, after = (driver.weights(run_dir, 4) for run_dir in runs)
     for name, tensor in before.items():
         torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-5)

@@ -98,7 +98,7 @@ def test_every_metric_of_the_policy_is_there_at_its_step(bench: Bench, talkative
         *("rollout_logprob_gap_mean", "rollout_logprob_gap_max"),
     }
     learned = {
-        *("policy_loss", "entropy", "approx_kl", "clip_fraction", "ratio_mean", "ratio_max"),
+        *("policy_loss", "entropy_loss", "entropy", "approx_kl", "clip_fraction", "ratio_mean", "ratio_max"),
         *("seconds_forward", "seconds_backward", "seconds_optimizer", "seconds_per_step", "kl_divergence"),
     }
     assert drawn | learned <= set(steps[1])
@@ -110,6 +110,17 @@ def test_every_metric_of_the_policy_is_there_at_its_step(bench: Bench, talkative
     assert steps[2]["ratio_max"] > 1
     assert steps[1]["rollout_logprob_gap_max"] < 1e-4
     assert "rollout_logprob_gap_max" not in steps[2]
+
+
+def test_the_bonus_of_entropy_is_the_part_of_the_loss_that_it_is_said_to_be(bench: Bench) -> None:
+    run_dir = bench.attempt({"algorithm": "grpo", **TASK, "entropy_coef": 0.02}, GRPO_ROWS)
+
+    driver.run_here(run_dir)
+
+    for values in driver.metrics(run_dir).values():
+        assert values["loss"] == pytest.approx(values["policy_loss"] + values["entropy_loss"], abs=1e-6)
+        assert values["entropy_loss"] == pytest.approx(-0.02 * values["entropy"], rel=0.05)
+        assert values["entropy_loss"] < 0
 
 
 @pytest.mark.parametrize("algorithm", ["sft", "rloo"])

@@ -32,7 +32,6 @@ MAX_STEPS: Final = 1_000_000
 ALIASES: Final = {
     "kl": "kl_divergence",
     "lr": "learning_rate",
-    "entropy_loss": "entropy",
     "generation_speed": "generation_tokens_per_second",
     "response_length": "response_length_mean",
 }

@@ -245,9 +245,9 @@ class GroupTrainer(ExactTrainer):
         num_tokens = mask_BC.sum().item()
         if not self.loss_is_scaled_for_ga:
             loss /= num_parts
-        if self._entropy_bonus_enabled:
-            loss += self.entropy_coef * self._bonus_entropy(mask_BC) / num_parts
-        self.tally.add("policy_loss", loss, 1 / num_parts)
+        bonus = self.entropy_coef * self._bonus_entropy(mask_BC) / num_parts if self._entropy_bonus_enabled else 0.0
+        self.tally.add("policy_loss", loss + bonus, 1 / num_parts)
+        self.tally.add("entropy_loss", 0.0 - bonus, 1 / num_parts)
         self.tally.add("entropy", entropy, num_tokens)
         old_BC = inputs.get("old_per_token_logps", self._logprobs)
         ratio_BX, ratio_mask_BX = self.ratios(self._logprobs - old_BC, mask_BC)

@@ -37,7 +37,7 @@ _OWN: Final = re.compile(
     r"^(seconds_|advantage_|generation_|diversity_|reward/|response_|ratio_|clip_fraction|rollout_|value_"
     r"|(approx_kl|groups_resampled|reward_min|reward_max|reward_per_length|reward_errors|reward_model_bytes"
     r"|reward_mean|drawn_reward_mean|kl_divergence|kl_coef|explained_variance"
-    r"|grad_var|weight_norm|weight_update_ratio)$)"
+    r"|entropy_loss|grad_var|weight_norm|weight_update_ratio)$)"
 )
 _REWARD: Final = re.compile(r"^rewards/(.+)/(mean|std)$")
 _DROPPED: Final = frozenset({"epoch", "total_flos", "step_time", "train_loss", "train_runtime"})

@@ -193,6 +193,7 @@ class FineryPpoTrainer(ExactTrainer):
         sums = {name: part_BC[is_counted_BC].sum() for name, part_BC in parts.items()}
         for name, total in sums.items():
             self.tally.add(name, total.item(), is_counted_BC.sum().item())
+        self.tally.add("entropy_loss", 0.0 - self.entropy_coef * sums["entropy"].item(), is_counted_BC.sum().item())
         self._note_policy(logprobs_BC.detach(), batch)
         loss = sums["policy_loss"] + self.task.value_coef * sums["value_loss"]
         if self.entropy_coef > 0:

@@ -10,6 +10,7 @@ const MEANINGS: Record<string, Record<Language, string>> = {
   value_clip_fraction: { en: "Share of values where clipping stops the gradient", zh: "价值被裁剪、没有梯度的比例" },
   explained_variance: { en: "Share of the returns' variance that the critic foresees; 1 is all, 0 none", zh: "评论家预见到的回报方差的比例；1 为全部，0 为没有" },
   kl_coef: { en: "Reward that a nat of distance from the reference model costs", zh: "与参考模型每奈特距离所扣的奖励" },
+  entropy_loss: { en: "Part of the loss that rewards entropy: minus the entropy coefficient times the entropy", zh: "损失中鼓励熵的部分：负的熵系数乘以熵" },
   entropy: { en: "Mean entropy of the next token, in nats", zh: "下一个词元的平均熵（奈特）" },
   kl_divergence: { en: "Distance from the reference model, per token in nats", zh: "与参考模型的距离，每词元（奈特）" },
   approx_kl: { en: "Distance from the policy that drew the completions, per token in nats", zh: "与采样时策略的距离，每词元（奈特）" },
