@@ -20,7 +20,7 @@ READABLE = {
     f"/api/jobs/1{rest}"
     for rest in (
         *("", "/events", "/metrics", "/series", "/series.csv", "/resources", "/samples", "/logs", "/recipe"),
-        *("/gradients", "/gradients/series", "/gradients/histogram"),
+        *("/gradients", "/gradients/series", "/gradients/histogram", "/story", "/rules"),
     )
 } | {"/api/evaluations/1/samples", "/api/evaluations/1/policies"}
 OPEN = {("POST", "/api/login"), ("POST", "/api/guests")}

@@ -150,7 +150,7 @@ def test_going_back_from_a_score_takes_the_checkpoint_before_it_and_can_be_undon
     assert wishes(db, attempt)[0][0] == "rewind"
     assert isinstance(asked, ActionEvent)
     with pytest.raises(Conflict, match="not gone back yet"):
-        undoing.of(asked, 1)
+        undoing.of(asked, 1, newest=1)
 
     _obey(db, attempt)
     point, carried = resuming.prepared(db, attempt.job_id)

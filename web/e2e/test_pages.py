@@ -256,6 +256,8 @@ PAGES = [
     "/runs/{grpo}?tab=samples",
     "/runs/{score}?tab=samples",
     "/runs/{fast}?tab=checkpoints",
+    "/runs/{fast}?tab=alerts",
+    "/runs/{fast}?tab=alerts&alerts=try",
     "/runs/{fast}?tab=system",
     "/runs/{fast}?tab=logs",
     "/compare?runs={slow},{fast}",

@@ -26,7 +26,7 @@ COOKIE = "finery_share"
 MAX_DAYS = 90
 
 _READABLE = re.compile(
-    r"/api/(?:jobs/(\d{1,9})(?:/(?:events|metrics|series|series\.csv|resources|samples|logs|recipe|live"
+    r"/api/(?:jobs/(\d{1,9})(?:/(?:events|metrics|series|series\.csv|resources|samples|logs|recipe|live|story|rules"
     r"|gradients(?:/(?:series|histogram))?))?"
     r"|evaluations/(\d{1,9})/(?:samples|policies))"
 )

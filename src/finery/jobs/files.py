@@ -1,12 +1,15 @@
 """Reads what lies in a run directory of this machine: output, provenance. No session."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from finery.core.carried import Carried, LiveSet
 from finery.core.rundir import RunDir
 from finery.jobs.specs import LogPage
+from finery.jobs.tables import Attempt
 
 _PROVENANCE = "provenance.json"
 
@@ -40,6 +43,14 @@ def read_provenance(run_dir: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, orjson.JSONDecodeError):
         return None
     return found
+
+
+def read_sets(attempt: Attempt) -> Sequence[LiveSet]:
+    """Changes of live settings that hold in an attempt; those that it began with where its files are gone."""
+    try:
+        return RunDir(Path(attempt.run_dir)).read_carried().sets
+    except (OSError, ValueError):
+        return Carried.model_validate(attempt.run_spec.get("carried", {})).sets
 
 
 def _whole_characters(chunk: bytes) -> bytes:

@@ -14,7 +14,7 @@ from finery.core.errors import Conflict
 from finery.core.rundir import RunDir, RunSpec, SupervisorRecord
 from finery.core.web import Caller, ClockDep, DatabaseDep, Db, Objects, SettingsDep
 from finery.jobs import checking, forms, listing, rehearsing, service, submitting, views
-from finery.jobs.files import read_log, read_provenance
+from finery.jobs.files import read_log, read_provenance, read_sets
 from finery.jobs.recipes import RecipeBook
 from finery.jobs.resolving import Resolver
 from finery.jobs.specs import (
@@ -193,6 +193,8 @@ def get(job_id: JobId, db: Db) -> JobDetail:
         checkpoints=kept,
         num_deleted_checkpoints=len(saved) - len(kept),
         provenance=read_provenance(service.run_dir(tries[-1])) if tries else None,
+        answered=service.answered_requests(db, job_id),
+        sets=read_sets(tries[-1]) if tries else (),
     )
 
 

@@ -96,6 +96,7 @@ def request(
     by: str,
     now: datetime,
     reason: str = "",
+    undoes: int | None = None,
 ) -> Job:
     """Record what a user or a rule asks of a job. Asking again for what is already asked for changes nothing.
 
@@ -107,6 +108,7 @@ def request(
         by: A user, or `by_rule`.
         now: The moment.
         reason: What a rule has seen.
+        undoes: Cursor of the action of a rule that this takes back.
 
     Raises:
         NotFound: no such job.
@@ -127,7 +129,9 @@ def request(
         ControlRequest.job_id == job_id, ControlRequest.verb == verb, ControlRequest.outcome == "requested"
     )
     if verb == "set" or session.scalars(same).first() is None:
-        session.add(ControlRequest(job_id=job_id, verb=verb, values=values, by=by, requested_at=now, message=reason))
+        wish = ControlRequest(job_id=job_id, verb=verb, values=values, by=by, requested_at=now)
+        wish.message, wish.undoes = reason, undoes
+        session.add(wish)
         job.changed_at = now
         session.flush()
     return job
@@ -142,6 +146,24 @@ def open_requests(session: Session, job_ids: Sequence[int]) -> dict[int, list[Co
     for row in session.scalars(query.order_by(ControlRequest.id)):
         found.setdefault(row.job_id, []).append(row)
     return found
+
+
+_ANSWERED = 50
+"""Wishes with their answers that the page of a job gets."""
+
+
+def answered_requests(session: Session, job_id: int) -> list[ControlRequest]:
+    """The newest wishes that have come to an end, newest first."""
+    query = select(ControlRequest).where(
+        ControlRequest.job_id == job_id, ControlRequest.outcome.in_(("applied", "rejected"))
+    )
+    return list(session.scalars(query.order_by(ControlRequest.id.desc()).limit(_ANSWERED)))
+
+
+def undoing_requests(session: Session, job_id: int) -> list[ControlRequest]:
+    """Wishes that take back what a rule did, oldest first."""
+    query = select(ControlRequest).where(ControlRequest.job_id == job_id, ControlRequest.undoes.is_not(None))
+    return list(session.scalars(query.order_by(ControlRequest.id)))
 
 
 def attempts(session: Session, job_id: int) -> list[Attempt]:

@@ -393,6 +393,37 @@ class RequestView(View):
     requested_at: datetime
     outcome: Literal["requested", "delivered", "applied", "rejected"]
     message: str
+    undoes: int | None
+    """Cursor of the action of a rule that it takes back."""
+
+
+class ChangeView(View):
+    """A live setting was changed."""
+
+    attempt: int
+    """In which it was changed first; later ones have taken it over."""
+    step: int
+    before: float
+    after: float
+    rule: str | None
+    """That changed it; None where a person did."""
+    by: str | None
+    """Who else changed it: as of a wish, or `outside-1` and so on for the supervisor."""
+    is_undo: bool
+    """It took back what a rule did."""
+
+
+class DeviationView(View):
+    """A setting that is in effect otherwise than the job file says."""
+
+    name: str
+    """Of the live setting, such as `learning_rate`."""
+    requested: float | None
+    """In the job file; None where it does not name it."""
+    effective: float
+    """Of the learning rate that at the peak of its schedule."""
+    changes: list[ChangeView]
+    """Of this setting, oldest first; none where the algorithm moves it by itself."""
 
 
 class CheckpointView(View):
@@ -459,6 +490,10 @@ class JobDetail(JobView):
     """Those whose files are there."""
     controls: dict[str, MetricValue] | None
     """Live settings as they are in effect; None before the first step."""
+    answered: list[RequestView]
+    """Wishes that have come to an end, the newest 50, newest first."""
+    deviations: list[DeviationView]
+    """Settings that are in effect otherwise than the job file says: changed live, in this attempt or before."""
     num_deleted_checkpoints: int
     """Others that were saved: `monitoring.keep_checkpoints` keeps the newest."""
     code: dict[str, Any] | None

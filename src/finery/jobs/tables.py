@@ -119,6 +119,8 @@ class ControlRequest(Table):
     requested_at: Mapped[datetime]
     outcome: Mapped[str] = mapped_column(default="requested")
     message: Mapped[str] = mapped_column(default="")
+    undoes: Mapped[int | None]
+    """Cursor of the action of a rule that it takes back."""
 
 
 ALIVE: Final = timedelta(seconds=10)

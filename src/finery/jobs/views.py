@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from finery.core.carried import Carried
-from finery.jobs import states
+from finery.core.carried import Carried, LiveSet
+from finery.jobs import effective, states
 from finery.jobs.specs import AttemptView, CheckpointView, JobDetail, JobState, JobView, RequestView
 from finery.jobs.tables import Attempt, Checkpoint, ControlRequest, Job
 
@@ -50,8 +50,17 @@ def job_detail(
     checkpoints: Sequence[Checkpoint],
     num_deleted_checkpoints: int,
     provenance: dict[str, Any] | None,
+    answered: Sequence[ControlRequest],
+    sets: Sequence[LiveSet],
 ) -> JobDetail:
-    """What the page of one job shows."""
+    """What the page of one job shows.
+
+    Args:
+        answered: Wishes that have come to an end, newest first.
+        sets: Changes of live settings that hold in the newest attempt.
+    """
+    tries = [(row, Carried.model_validate(row.run_spec.get("carried", {}))) for row in attempts]
+    made = effective.traced([(row.number, handed.sets) for row, handed in tries], sets)
     return JobDetail(
         **_fields(job, wishes),
         spec=job.spec,
@@ -70,7 +79,7 @@ def job_detail(
                 rollbacks=list(handed.rollbacks),
                 host=row.host,
             )
-            for row, handed in ((row, Carried.model_validate(row.run_spec.get("carried", {}))) for row in attempts)
+            for row, handed in tries
         ],
         checkpoints=[
             CheckpointView(
@@ -83,6 +92,10 @@ def job_detail(
             for row in checkpoints
         ],
         controls=job.controls,
+        answered=[request_view(wish) for wish in answered],
+        deviations=effective.deviations(
+            job.spec, job.controls or {}, made, {wish.id: wish for wish in (*answered, *wishes)}
+        ),
         num_deleted_checkpoints=num_deleted_checkpoints,
         code=job.code,
         provenance=provenance,
@@ -119,13 +132,14 @@ def _fields(job: Job, wishes: Sequence[ControlRequest]) -> dict[str, Any]:
         "ended_at": job.ended_at,
         "last_heard_at": job.last_heard_at,
         "verbs": list(states.verbs(job.kind, state)),
-        "requests": [_request(wish) for wish in wishes],
+        "requests": [request_view(wish) for wish in wishes],
         "last_values": job.last_values,
         "settings": {},
     }
 
 
-def _request(wish: ControlRequest) -> RequestView:
+def request_view(wish: ControlRequest) -> RequestView:
+    """A wish and what became of it."""
     return RequestView(
         id=wish.id,
         verb=wish.verb,
@@ -134,4 +148,5 @@ def _request(wish: ControlRequest) -> RequestView:
         requested_at=wish.requested_at,
         outcome=wish.outcome,
         message=wish.message,
+        undoes=wish.undoes,
     )

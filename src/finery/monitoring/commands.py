@@ -75,6 +75,8 @@ def log(
         event = entry["event"]
         is_action = event["type"] == "action"
         what = f"{event['action']} {event['outcome']}" if is_action else event["severity"]
+        if entry["undone"]:
+            what += f", undo {entry['undone']['outcome']}"
         undo = f"finery rules undo {job_id} {entry['cursor']}" if entry["undo"] else ""
         rows.append((entry["attempt"], event["step"] or "", event["rule"], what, event["message"], undo))
     console.table(("attempt", "step", "rule", "", "story", "undo with"), rows)

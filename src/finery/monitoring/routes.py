@@ -21,6 +21,7 @@ from finery.monitoring.specs import (
     GradientMetric,
     GradientSeries,
     GradientWindow,
+    JobRulesView,
     MetricPage,
     RehearsalView,
     RulesText,
@@ -66,8 +67,13 @@ def describe_rules() -> RulesView:
 @router.get("/story")
 def story(job_id: JobId, db: Db, limit: Annotated[int, Query(ge=1, le=1000)] = 200) -> StoryPage:
     """Alerts of a job and what rules did about them, newest first."""
-    jobs.get(db, job_id)
     return service.story(db, job_id, limit=limit)
+
+
+@router.get("/rules")
+def job_rules(job_id: JobId, db: Db) -> JobRulesView:
+    """The rules that watch a job, and how often each has fired."""
+    return service.rules(db, job_id)
 
 
 @router.post("/actions/{cursor}/undo")

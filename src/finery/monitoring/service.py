@@ -1,6 +1,6 @@
 """The verbs of the monitoring slice that read: how far a stream was stored, events, summaries and series."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,15 +15,19 @@ from sqlalchemy.orm import Session
 from finery.core.errors import Conflict, NotFound
 from finery.core.events import ActionEvent, AlertEvent, Event, MetricValue, encode_value, validate_event
 from finery.core.rundir import RESOURCES
+from finery.core.spec import parse
 from finery.jobs import service as jobs
-from finery.jobs.specs import StreamedEvent, Verb
-from finery.jobs.tables import Job
+from finery.jobs import views
+from finery.jobs.specs import StreamedEvent
+from finery.jobs.tables import Attempt, ControlRequest, Job
 from finery.monitoring import blocks, downsample
 from finery.monitoring.blocks import Floats, Group, Ints, Row
-from finery.monitoring.specs import AlertView, SeriesView, StoryEntry, StoryPage
+from finery.monitoring.specs import AlertView, JobRulesView, RuleActionView, RuleView, SeriesView, StoryEntry, StoryPage
 from finery.monitoring.specs import MetricSummary as MetricSummaryView
 from finery.monitoring.tables import EventRow, MetricBlock, MetricChunk, MetricSummary, MetricTail, TailOffset
-from finery.rules import undoing
+from finery.rules import defaults, undoing, watch
+from finery.rules.specs import RuleSpec
+from finery.rules.undoing import Undo
 
 
 def offset(session: Session, job_id: int, attempt: int, writer: str) -> int:
@@ -55,34 +59,117 @@ def events_of_type(session: Session, job_id: int, type_: str, *, attempt: int | 
 
 def story(session: Session, job_id: int, *, limit: int) -> StoryPage:
     """Alerts of a job and what rules did about them, newest first."""
+    job = jobs.get(session, job_id)
     mine = (EventRow.job_id == job_id, EventRow.type.in_(("alert", "action")))
-    total = session.scalars(select(func.count()).where(*mine)).one()
+    counts = select(EventRow.type, func.count()).where(*mine).group_by(EventRow.type)
+    num = dict(session.execute(counts).all())
     rows = session.scalars(select(EventRow).where(*mine).order_by(EventRow.cursor.desc()).limit(limit))
-    return StoryPage(entries=[_entry(row) for row in rows], total=total)
+    wishes = jobs.undoing_requests(session, job_id)
+    entries = [_entry(row, job, wishes) for row in rows]
+    return StoryPage(entries=entries, total=sum(num.values()), num_alerts=num.get("alert", 0))
+
+
+def rules(session: Session, job_id: int) -> JobRulesView:
+    """The rules of a job, as its newest attempt was given them, and how often each has fired."""
+    job = jobs.get(session, job_id)
+    newest = session.scalars(
+        select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number.desc()).limit(1)
+    ).first()
+    given = newest.run_spec["job"] if newest is not None else defaults.filled(job.spec)
+    found = parse(tuple[RuleSpec, ...], given["monitoring"].get("rules") or [], what=f"job {job_id}")
+    kept = newest.run_spec.get("carried", {}).get("rules", {}) if newest is not None else {}
+    name = EventRow.payload["rule"].as_string()
+    alerts = select(name, func.count()).where(EventRow.job_id == job_id, EventRow.type == "alert").group_by(name)
+    num_fired: dict[str, int] = dict(session.execute(alerts).all())
+    return JobRulesView(
+        rules=[
+            RuleView(
+                name=rule.name,
+                when=rule.when,
+                actions=[RuleActionView(name=action.name, params=action.params) for action in rule.then],
+                severity=rule.severity,
+                cooldown_steps=rule.cooldown_steps,
+                max_count=rule.max_count,
+                # A rule that can go back no more says so once, which counts as an alert and not as another time.
+                num_fired=min(num_fired.get(rule.name, 0), rule.max_count),
+                is_muted=kept.get(rule.name, {}).get("is_muted", False),
+                is_of_steps=watch.is_of_steps(rule),
+                spec=rule.model_dump(mode="json", exclude_defaults=True),
+            )
+            for rule in found
+        ],
+        is_default=job.kind == "train" and job.spec["monitoring"].get("rules") is None,
+    )
 
 
 def undo(session: Session, job_id: int, cursor: int, *, by: str, now: datetime) -> Job:
     """Ask for what undoes an action of a rule.
 
     Raises:
-        NotFound: no such action. Conflict: it cannot be undone, or not in the present state of the job.
+        NotFound: no such action.
+        Conflict: it cannot be undone, was undone already, or not in the present state of the job.
     """
     row = session.scalars(select(EventRow).where(EventRow.job_id == job_id, EventRow.cursor == cursor)).first()
     event = validate_event(row.payload) if row is not None else None
     if row is None or not isinstance(event, ActionEvent):
         raise NotFound(f"job {job_id} has no action {cursor}")
-    wanted = undoing.of(event, row.attempt)
-    return jobs.request(session, job_id, wanted.verb, values=wanted.values, by=by, now=now)
+    job = jobs.get(session, job_id)
+    wanted = _way_back(event, row.attempt, job)
+    earlier = _undone(cursor, wanted, jobs.undoing_requests(session, job_id))
+    if earlier is not None and earlier.outcome != "rejected":
+        raise Conflict(f"action {cursor} of job {job_id} was undone already, by {earlier.by}")
+    return jobs.request(session, job_id, wanted.verb, values=wanted.values, by=by, now=now, undoes=cursor)
 
 
-def _entry(row: EventRow) -> StoryEntry:
+def _way_back(event: ActionEvent, attempt: int, job: Job) -> Undo:
+    """What undoes an action now: of a learning rate that follows a schedule, the change is taken out of the schedule.
+
+    Raises:
+        Conflict: there is nothing to undo, or no way.
+    """
+    wanted = undoing.of(event, attempt, newest=job.attempt)
+    if wanted.verb != "set" or "learning_rate" not in wanted.values or not _follows_schedule(job.spec):
+        return wanted
+    # Metrics of the step in which the rule fired still tell the rate before it.
+    is_told = job.step is not None and event.step is not None and job.step > event.step
+    after = float(event.after.get("learning_rate", 0.0))
+    if not is_told or after == 0 or "learning_rate" not in job.last_values:
+        return wanted
+    factor = wanted.values["learning_rate"] / after
+    return Undo("set", {**wanted.values, "learning_rate": factor * float(job.last_values["learning_rate"])})
+
+
+def _follows_schedule(spec: Mapping[str, Any]) -> bool:
+    optim = spec["task"].get("optim", {})
+    return bool(optim.get("schedule") != "constant" or optim.get("warmup_steps", 0) > 0)
+
+
+def _entry(row: EventRow, job: Job, wishes: Sequence[ControlRequest]) -> StoryEntry:
     event = validate_event(row.payload)
     assert isinstance(event, AlertEvent | ActionEvent)
-    verb: Verb | None = None
+    wanted: Undo | None = None
     if isinstance(event, ActionEvent):
         with suppress(Conflict):
-            verb = undoing.of(event, row.attempt).verb
-    return StoryEntry(cursor=row.cursor, attempt=row.attempt, event=event, undo=verb)
+            wanted = _way_back(event, row.attempt, job)
+    undone = _undone(row.cursor, wanted, wishes)
+    is_open = undone is None or undone.outcome == "rejected"
+    return StoryEntry(
+        cursor=row.cursor,
+        attempt=row.attempt,
+        event=event,
+        undo=wanted.verb if wanted is not None and is_open else None,
+        undo_values=wanted.values if wanted is not None and is_open else {},
+        undone=views.request_view(undone) if undone is not None else None,
+    )
+
+
+def _undone(cursor: int, wanted: Undo | None, wishes: Sequence[ControlRequest]) -> ControlRequest | None:
+    """The newest wish to undo an action. The two actions that tell of one rollback are undone together."""
+    for wish in reversed(wishes):
+        is_same_rollback = wish.verb == "rewind" and wanted == ("rewind", wish.values)
+        if wish.undoes == cursor or is_same_rollback:
+            return wish
+    return None
 
 
 def newest_alerts(session: Session, *, limit: int) -> list[AlertView]:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from finery.core.events import ActionEvent, AlertEvent, MetricValue
 from finery.core.spec import Spec, View
-from finery.jobs.specs import Verb
+from finery.jobs.specs import RequestView, Verb
 from finery.rules.specs import Severity
 
 GradientBy = Literal["layer", "tensor", "group"]
@@ -105,7 +105,11 @@ class StoryEntry(View):
     attempt: int
     event: AlertEvent | ActionEvent = Field(discriminator="type")
     undo: Verb | None
-    """What would be asked of the job to undo an action; None where that is not possible."""
+    """What would be asked of the job to undo an action; None where there is no way, or it was asked for already."""
+    undo_values: dict[str, float]
+    """With which values: the settings as they were, or the attempt and step to go on from."""
+    undone: RequestView | None
+    """The newest wish to undo it, and what became of that."""
 
 
 class StoryPage(View):
@@ -113,6 +117,45 @@ class StoryPage(View):
 
     entries: list[StoryEntry]
     total: int
+    num_alerts: int
+    """Of all, also those that are not here."""
+
+
+class RuleActionView(View):
+    """What a rule asks for."""
+
+    name: str
+    params: dict[str, Any]
+    """Those that the rule names."""
+
+
+class RuleView(View):
+    """A rule that watches a run."""
+
+    name: str
+    when: str
+    """Its condition."""
+    actions: list[RuleActionView]
+    severity: Severity
+    cooldown_steps: int
+    max_count: int
+    num_fired: int
+    """In the life of the job."""
+    is_muted: bool
+    """A person has taken back where it went to: it keeps quiet for the rest of the job."""
+    is_of_steps: bool
+    """Judged in the run, over its metrics; else from outside, as time goes by."""
+    spec: dict[str, Any]
+    """As in a job file, without what is as by default."""
+
+
+class JobRulesView(View):
+    """What watches a run."""
+
+    rules: list[RuleView]
+    """In the order of their precedence."""
+    is_default: bool
+    """The job file names none, so it is the default set."""
 
 
 class RulesText(Spec):

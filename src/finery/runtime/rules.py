@@ -167,8 +167,8 @@ class RuleHooks:
             saved=None,
         )
         self._pending = (story, step if effect.skip_data else None)
-        if effect.learning_rate_factor != 1:
-            rate = turn.controls.get()["learning_rate"]
+        rate = turn.controls.get()["learning_rate"]
+        if effect.learning_rate_factor != 1 and rate > 0:  # at 0 nothing says how high the schedule is
             cut = rate * effect.learning_rate_factor
             # Holds from the next attempt on: the state that is saved now does not contain it.
             turn.sets.append(LiveSet(step=step + 1, name="learning_rate", before=rate, after=cut, by=f"rule {rule}"))

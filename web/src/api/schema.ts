@@ -788,6 +788,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/jobs/{job_id}/rules": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Job Rules
+         * @description The rules that watch a job, and how often each has fired.
+         */
+        get: operations["monitoring_job_rules"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/jobs/{job_id}/rules/dry-run": {
         parameters: {
             query?: never;
@@ -1560,6 +1580,38 @@ export interface components {
         Body_server_upload: {
             /** File */
             file: string;
+        };
+        /**
+         * ChangeView
+         * @description A live setting was changed.
+         */
+        ChangeView: {
+            /** After */
+            after: number;
+            /**
+             * Attempt
+             * @description In which it was changed first; later ones have taken it over.
+             */
+            attempt: number;
+            /** Before */
+            before: number;
+            /**
+             * By
+             * @description Who else changed it: as of a wish, or `outside-1` and so on for the supervisor.
+             */
+            by: string | null;
+            /**
+             * Is Undo
+             * @description It took back what a rule did.
+             */
+            is_undo: boolean;
+            /**
+             * Rule
+             * @description That changed it; None where a person did.
+             */
+            rule: string | null;
+            /** Step */
+            step: number;
         };
         /**
          * ChannelEdit
@@ -2500,6 +2552,32 @@ export interface components {
              * @enum {string}
              */
             state: "pending" | "sent" | "failed";
+        };
+        /**
+         * DeviationView
+         * @description A setting that is in effect otherwise than the job file says.
+         */
+        DeviationView: {
+            /**
+             * Changes
+             * @description Of this setting, oldest first; none where the algorithm moves it by itself.
+             */
+            changes: components["schemas"]["ChangeView"][];
+            /**
+             * Effective
+             * @description Of the learning rate that at the peak of its schedule.
+             */
+            effective: number;
+            /**
+             * Name
+             * @description Of the live setting, such as `learning_rate`.
+             */
+            name: string;
+            /**
+             * Requested
+             * @description In the job file; None where it does not name it.
+             */
+            requested: number | null;
         };
         /**
          * DevicesView
@@ -3539,6 +3617,11 @@ export interface components {
             /** Algorithm */
             algorithm: string | null;
             /**
+             * Answered
+             * @description Wishes that have come to an end, the newest 50, newest first.
+             */
+            answered: components["schemas"]["RequestView"][];
+            /**
              * Attempt
              * @description Number of the newest attempt; 0 before the first.
              */
@@ -3573,6 +3656,11 @@ export interface components {
             created_at: string;
             /** Data */
             data: string | null;
+            /**
+             * Deviations
+             * @description Settings that are in effect otherwise than the job file says: changed live, in this attempt or before.
+             */
+            deviations: components["schemas"]["DeviationView"][];
             /** Ended At */
             ended_at: string | null;
             /** Id */
@@ -3715,6 +3803,22 @@ export interface components {
             jobs: components["schemas"]["JobView"][];
             /** Total */
             total: number;
+        };
+        /**
+         * JobRulesView
+         * @description What watches a run.
+         */
+        JobRulesView: {
+            /**
+             * Is Default
+             * @description The job file names none, so it is the default set.
+             */
+            is_default: boolean;
+            /**
+             * Rules
+             * @description In the order of their precedence.
+             */
+            rules: components["schemas"]["RuleView"][];
         };
         /**
          * JobView
@@ -4946,6 +5050,11 @@ export interface components {
              * Format: date-time
              */
             requested_at: string;
+            /**
+             * Undoes
+             * @description Cursor of the action of a rule that it takes back.
+             */
+            undoes: number | null;
             /** Values */
             values: {
                 [key: string]: number;
@@ -5392,6 +5501,21 @@ export interface components {
             message: string;
         };
         /**
+         * RuleActionView
+         * @description What a rule asks for.
+         */
+        RuleActionView: {
+            /** Name */
+            name: string;
+            /**
+             * Params
+             * @description Those that the rule names.
+             */
+            params: {
+                [key: string]: unknown;
+            };
+        };
+        /**
          * RuleSpec
          * @description Watch metrics and act.
          */
@@ -5428,6 +5552,52 @@ export interface components {
             /**
              * When
              * @description Condition, such as `grad_norm > 100` or `reward_std < 0.01 for 500 steps`.
+             */
+            when: string;
+        };
+        /**
+         * RuleView
+         * @description A rule that watches a run.
+         */
+        RuleView: {
+            /** Actions */
+            actions: components["schemas"]["RuleActionView"][];
+            /** Cooldown Steps */
+            cooldown_steps: number;
+            /**
+             * Is Muted
+             * @description A person has taken back where it went to: it keeps quiet for the rest of the job.
+             */
+            is_muted: boolean;
+            /**
+             * Is Of Steps
+             * @description Judged in the run, over its metrics; else from outside, as time goes by.
+             */
+            is_of_steps: boolean;
+            /** Max Count */
+            max_count: number;
+            /** Name */
+            name: string;
+            /**
+             * Num Fired
+             * @description In the life of the job.
+             */
+            num_fired: number;
+            /**
+             * Severity
+             * @enum {string}
+             */
+            severity: "info" | "warning" | "error";
+            /**
+             * Spec
+             * @description As in a job file, without what is as by default.
+             */
+            spec: {
+                [key: string]: unknown;
+            };
+            /**
+             * When
+             * @description Its condition.
              */
             when: string;
         };
@@ -5833,9 +6003,18 @@ export interface components {
             event: components["schemas"]["AlertEvent"] | components["schemas"]["ActionEvent"];
             /**
              * Undo
-             * @description What would be asked of the job to undo an action; None where that is not possible.
+             * @description What would be asked of the job to undo an action; None where there is no way, or it was asked for already.
              */
             undo: ("pause" | "resume" | "cancel" | "retry" | "checkpoint" | "set" | "rewind") | null;
+            /**
+             * Undo Values
+             * @description With which values: the settings as they were, or the attempt and step to go on from.
+             */
+            undo_values: {
+                [key: string]: number;
+            };
+            /** @description The newest wish to undo it, and what became of that. */
+            undone: components["schemas"]["RequestView"] | null;
         };
         /**
          * StoryPage
@@ -5844,6 +6023,11 @@ export interface components {
         StoryPage: {
             /** Entries */
             entries: components["schemas"]["StoryEntry"][];
+            /**
+             * Num Alerts
+             * @description Of all, also those that are not here.
+             */
+            num_alerts: number;
             /** Total */
             total: number;
         };
@@ -10418,6 +10602,109 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SeriesPage"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    monitoring_job_rules: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobRulesView"];
                 };
             };
             /** @description The request cannot be read, or its host is not allowed */

@@ -5,8 +5,10 @@ import { number, specYaml } from "../../app/format";
 import { useT } from "../../app/i18n";
 import { RelativeTime } from "../../ui/RelativeTime";
 import { CodeCard } from "./CodeCard";
+import { EffectiveCard } from "./EffectiveCard";
 import { EnvironmentCard } from "./EnvironmentCard";
 import { FailureCard } from "./FailureCard";
+import { LiveSettings } from "./LiveSettings";
 import { NotesCard } from "./NotesCard";
 import { PolicyTable } from "./PolicyTable";
 import { otherValues } from "./progress";
@@ -25,6 +27,8 @@ export function OverviewTab({ job }: { job: JobDetail }) {
           <pre data-testid="spec">{spec}</pre>
         </Card>
         <div className="stack">
+          {job.state === "running" && job.controls && <LiveSettings job={job} controls={job.controls} />}
+          <EffectiveCard job={job} />
           <NotesCard job={job} />
           <RecipeCard job={job} />
           {Object.keys(job.last_values).length > 0 && <ValuesCard job={job} />}

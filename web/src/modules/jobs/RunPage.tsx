@@ -5,6 +5,7 @@ import type { JobDetail, Streamed } from "../../api/client";
 import { useT } from "../../app/i18n";
 import { useTitle } from "../../app/title";
 import { ErrorCard } from "../../ui/ErrorCard";
+import { AlertsLabel, AlertsTab } from "../monitoring/AlertsTab";
 import { AnswersTab } from "../monitoring/AnswersTab";
 import { ChartsTab } from "../monitoring/ChartsTab";
 import { GradientsTab } from "../monitoring/GradientsTab";
@@ -18,7 +19,7 @@ import { RunHeader } from "./RunHeader";
 import { useLive, useRun } from "./useRun";
 import { useStory } from "./useStory";
 
-const TABS = ["overview", "charts", "gradients", "samples", "checkpoints", "system", "logs"] as const;
+const TABS = ["overview", "charts", "gradients", "samples", "checkpoints", "alerts", "system", "logs"] as const;
 
 /** One run. The tab and its settings live in the address. */
 export default function RunPage() {
@@ -64,6 +65,7 @@ function Run({ job }: { job: JobDetail }) {
     gradients: <GradientsTab job={job} newest={newestProbe} />,
     samples: job.kind === "evaluate" ? <AnswersTab job={job} newest={newestSample} /> : <RolloutsTab job={job} newest={newestSample} />,
     checkpoints: <CheckpointsTab job={job} />,
+    alerts: <AlertsTab job={job} />,
     system: <SystemTab job={job} metrics={series.lines} />,
     logs: <LogsTab job={job} />,
   };
@@ -73,7 +75,7 @@ function Run({ job }: { job: JobDetail }) {
       <Tabs
         activeKey={tab}
         onChange={select}
-        items={tabs.map((name) => ({ key: name, label: <span data-testid={`tab-${name}`}>{t(`tab.${name}`)}</span>, children: contents[name] }))}
+        items={tabs.map((name) => ({ key: name, label: <span data-testid={`tab-${name}`}>{name === "alerts" ? <AlertsLabel jobId={job.id} /> : t(`tab.${name}`)}</span>, children: contents[name] }))}
         destroyOnHidden
       />
     </div>

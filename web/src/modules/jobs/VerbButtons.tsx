@@ -5,7 +5,6 @@ import { useNavigate } from "react-router";
 import { api, take, type JobDetail, type Verb } from "../../api/client";
 import { specYaml } from "../../app/format";
 import { useT } from "../../app/i18n";
-import { SetDialog } from "./SetDialog";
 import { ShareDialog } from "./ShareDialog";
 
 /** Buttons for what can be done in this state, no others, and the wishes that are still open. */
@@ -14,16 +13,14 @@ export function VerbButtons({ job }: { job: JobDetail }) {
   const navigate = useNavigate();
   const { notification } = App.useApp();
   const queries = useQueryClient();
-  const [isSetting, setSetting] = useState(false);
   const [isSharing, setSharing] = useState(false);
   const ask = useMutation({
-    mutationFn: ({ verb, values }: { verb: Verb; values?: Record<string, number> }) =>
-      take(api.POST("/api/jobs/{job_id}/{verb}", { params: { path: { job_id: job.id, verb } }, body: { values: values ?? {} } })),
+    mutationFn: (verb: Verb) => take(api.POST("/api/jobs/{job_id}/{verb}", { params: { path: { job_id: job.id, verb } }, body: { values: {} } })),
     onSuccess: (row) => queries.setQueryData<JobDetail>(["job", job.id], (before) => (before ? { ...before, ...row } : before)),
     onError: (error) => notification.error({ title: t("error.title"), description: error.message || t("error.unreachable") }),
   });
-  // Where to go on from is chosen beside the checkpoint or the rollback, not here.
-  const verbs = job.verbs.filter((verb) => verb !== "rewind");
+  // Where to go on from is chosen beside the checkpoint or the rollback, and a live setting beside its value.
+  const verbs = job.verbs.filter((verb) => verb !== "rewind" && verb !== "set");
   return (
     <Space wrap className="verbs">
       {job.requests.map((wish) => (
@@ -34,8 +31,8 @@ export function VerbButtons({ job }: { job: JobDetail }) {
           <Button
             data-testid={`verb-${verb}`}
             type={verb === "resume" || verb === "retry" ? "primary" : "default"}
-            loading={ask.isPending && ask.variables.verb === verb}
-            onClick={() => (verb === "set" ? setSetting(true) : ask.mutate({ verb }))}
+            loading={ask.isPending && ask.variables === verb}
+            onClick={() => ask.mutate(verb)}
           >
             {t(`verb.${verb}`)}
           </Button>
@@ -46,7 +43,6 @@ export function VerbButtons({ job }: { job: JobDetail }) {
       </Tooltip>}
       <Tooltip title={t("share.button.why")}><Button data-testid="share" onClick={() => setSharing(true)}>{t("share.button")}</Button></Tooltip>
       <ShareDialog job={job} isOpen={isSharing} close={() => setSharing(false)} />
-      <SetDialog isOpen={isSetting} close={() => setSetting(false)} apply={(values) => ask.mutate({ verb: "set", values })} />
     </Space>
   );
 }

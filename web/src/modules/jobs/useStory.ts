@@ -1,7 +1,7 @@
 /** What happened while one looks: answers to wishes, alerts, and things that make the page's facts out of date. */
 import { useQueryClient } from "@tanstack/react-query";
 import { App } from "antd";
-import { useCallback } from "react";
+import { useCallback, useEffect, useRef } from "react";
 import type { Streamed } from "../../api/client";
 import { useT, type Translate } from "../../app/i18n";
 
@@ -13,17 +13,44 @@ interface Note {
   text: string;
 }
 
+const OUTDATES_JOB: readonly Event["type"][] = ["checkpoint", "status", "controls", "control_ack"];
+const OUTDATES_STORY: readonly Event["type"][] = ["alert", "action", "control_ack", "status"];
+const ASK_AGAIN_MS = 250;
+
 export function useStory(jobId: number): (event: Event) => void {
   const t = useT();
-  const queries = useQueryClient();
+  const askAgain = useAskAgain(jobId);
   const { notification } = App.useApp();
   return useCallback(
     (event: Event) => {
       const note = noteOf(event, t);
       if (note) notification[note.kind]({ title: note.title, description: note.text, placement: "bottomRight" });
-      if (event.type === "checkpoint" || event.type === "status") void queries.invalidateQueries({ queryKey: ["job", jobId], exact: true });
+      if (OUTDATES_JOB.includes(event.type)) askAgain("facts");
+      if (OUTDATES_STORY.includes(event.type)) askAgain("story");
     },
-    [queries, notification, jobId, t],
+    [askAgain, notification, t],
+  );
+}
+
+/** Asks again for what is out of date, soon and once, however many events there are. */
+function useAskAgain(jobId: number): (what: "facts" | "story") => void {
+  const queries = useQueryClient();
+  const timers = useRef(new Map<string, number>());
+  useEffect(() => {
+    const waiting = timers.current;
+    return () => waiting.forEach((timer) => window.clearTimeout(timer));
+  }, []);
+  return useCallback(
+    (what) => {
+      if (timers.current.has(what)) return;
+      const ask = () => {
+        timers.current.delete(what);
+        if (what === "facts") void queries.invalidateQueries({ queryKey: ["job", jobId], exact: true });
+        else for (const part of ["story", "rules"]) void queries.invalidateQueries({ queryKey: ["job", jobId, part] });
+      };
+      timers.current.set(what, window.setTimeout(ask, ASK_AGAIN_MS));
+    },
+    [queries, jobId],
   );
 }
 

@@ -5,6 +5,7 @@ import { api, take, type Schemas } from "../../api/client";
 import { yaml } from "../../app/format";
 import { useT } from "../../app/i18n";
 import { ErrorCard } from "../../ui/ErrorCard";
+import { YamlEditor } from "../../ui/YamlEditor";
 import { CommandTab } from "./CommandTab";
 import { DataTab } from "./DataTab";
 import { DryRunTab } from "./DryRunTab";
@@ -13,7 +14,6 @@ import { Problems } from "./Problems";
 import { RecipeSelect } from "./RecipeSelect";
 import { SaveRecipe } from "./SaveRecipe";
 import { useDraft, type Draft } from "./useDraft";
-import { YamlEditor } from "./YamlEditor";
 
 const TABS = ["yaml", "resolved", "command", "data", "dry-run"] as const;
 
@@ -78,7 +78,7 @@ function Side({ draft }: { draft: Draft }) {
         activeKey={tab}
         onChange={choose}
         items={[
-          { key: "yaml", label: label("yaml", t("launch.tab.yaml")), children: <YamlEditor text={draft.text} change={draft.write} problems={draft.verdict?.problems ?? []} label={t("launch.title")} /> },
+          { key: "yaml", label: label("yaml", t("launch.tab.yaml")), children: <YamlEditor text={draft.text} change={draft.write} problems={draft.verdict?.problems ?? []} label={t("launch.title")} height="calc(100vh - 250px)" testId="launch-editor" /> },
           { key: "resolved", label: label("resolved", t("launch.tab.resolved")), children: spec ? <pre className="log launch-well" data-testid="launch-resolved">{yaml(spec).trim()}</pre> : <p className="quiet">{t("launch.invalidFirst")}</p> },
           { key: "command", label: label("command", t("launch.tab.command")), children: <CommandTab draft={draft} /> },
           { key: "data", label: label("data", t("launch.tab.data")), children: <DataTab values={draft.reading.values} /> },

@@ -4,14 +4,17 @@ import { Annotation, Compartment, EditorState, Transaction } from "@codemirror/s
 import { oneDark } from "@codemirror/theme-one-dark";
 import { basicSetup, EditorView } from "codemirror";
 import { useEffect, useRef } from "react";
-import type { Schemas } from "../../api/client";
-import { useDark } from "../../app/theme";
+import type { Schemas } from "../api/client";
+import { useDark } from "../app/theme";
 
 interface Props {
   text: string;
   change: (text: string) => void;
   problems: Schemas["ProblemView"][];
   label: string;
+  /** As in CSS. */
+  height: string;
+  testId: string;
 }
 
 /** On changes that do not come from the keyboard. */
@@ -24,7 +27,7 @@ const DARKER_GROUND = EditorView.theme(
 );
 
 /** A YAML editor that marks problems at their lines. */
-export function YamlEditor({ text, change, problems, label }: Props) {
+export function YamlEditor({ text, change, problems, label, height, testId }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const editor = useRef<EditorView | null>(null);
   const colours = useRef(new Compartment());
@@ -45,7 +48,7 @@ export function YamlEditor({ text, change, problems, label }: Props) {
           lintGutter(),
           colours.current.of([]),
           EditorView.contentAttributes.of({ "aria-label": label, tabindex: "0" }),
-          EditorView.theme({ "&": { height: "calc(100vh - 250px)", minHeight: "320px", fontSize: "13px" }, ".cm-scroller": { overflow: "auto" } }),
+          EditorView.theme({ "&": { height, minHeight: "320px", fontSize: "13px" }, ".cm-scroller": { overflow: "auto" } }),
           EditorView.updateListener.of((update) => {
             const isTyped = update.transactions.some((one) => one.docChanged && !one.annotation(given));
             if (isTyped) changed.current(update.state.doc.toString());
@@ -55,17 +58,17 @@ export function YamlEditor({ text, change, problems, label }: Props) {
     });
     editor.current = made;
     return () => made.destroy();
-  }, [label]);
+  }, [label, height]);
   useEffect(() => {
     editor.current?.dispatch({ effects: colours.current.reconfigure(isDark ? [DARKER_GROUND, oneDark] : []) });
-  }, [isDark, label]);
+  }, [isDark, label, height]);
   useEffect(() => {
     const view = editor.current;
     if (view && view.state.doc.toString() !== text) {
       const isFirst = view.state.doc.length === 0;
       view.dispatch({ changes: smallest(view.state.doc.toString(), text), annotations: [given.of(true), Transaction.addToHistory.of(!isFirst)] });
     }
-  }, [text, label]);
+  }, [text, label, height]);
   useEffect(() => {
     const view = editor.current;
     if (!view) return;
@@ -74,8 +77,8 @@ export function YamlEditor({ text, change, problems, label }: Props) {
       return { from: line.from, to: line.to, severity: "error", message: `${problem.path} ${problem.message}` };
     });
     view.dispatch(setDiagnostics(view.state, marks));
-  }, [problems, label]);
-  return <div ref={box} data-testid="launch-editor" style={{ border: "1px solid rgba(128,128,128,0.3)", borderRadius: 6, overflow: "hidden" }} />;
+  }, [problems, label, height]);
+  return <div ref={box} data-testid={testId} style={{ border: "1px solid rgba(128,128,128,0.3)", borderRadius: 6, overflow: "hidden" }} />;
 }
 
 /** What lies between the beginnings and the ends that both texts share: the cursor stays where it is. */
