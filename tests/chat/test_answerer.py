@@ -15,9 +15,10 @@ from transformers import PreTrainedTokenizerBase
 
 from finery.chat.child import Answer, Child
 from finery.chat.pipe import Answered
-from finery.chat.runner import Answerer, OutOfMemory, Pieces
+from finery.chat.runner import Answerer, OutOfMemory
 from finery.chat.specs import ChatDone, ChatEvent, ChatSampling, ChatText, ChatTurn
 from finery.models import loading, resolving
+from finery.models.pieces import Pieces, texts
 from tests.models.conftest import models_home, smollm2_folder, tiny_folder  # noqa: F401 - fixtures
 
 TEXTS = [
@@ -60,6 +61,27 @@ def test_tokens_that_are_no_text_give_none(tokenizer: PreTrainedTokenizerBase) -
     ids = [tokenizer.eos_token_id, *tokenizer("hello", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
 
     assert "".join(pieces.add(token) for token in ids) + pieces.rest() == "hello"
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_each_token_has_its_text(tokenizer: PreTrainedTokenizerBase, text: str) -> None:
+    ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+
+    found = texts(tokenizer, ids)
+
+    assert len(found) == len(ids)
+    assert found[-1] == tokenizer.eos_token
+    assert "".join(found[:-1]) == text
+    assert texts(tokenizer, []) == []
+
+
+def test_half_a_character_at_the_end_is_with_the_last_token(tokenizer: PreTrainedTokenizerBase) -> None:
+    ids = tokenizer("ab \U0001f9ff", add_special_tokens=False)["input_ids"][:-1]
+
+    found = texts(tokenizer, ids)
+
+    assert "".join(found) == tokenizer.decode(ids)
+    assert found[-1].endswith("\ufffd")
 
 
 def test_a_character_that_no_conversation_may_hold_is_left_out(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from finery.core import checkpoints, rundir
+from finery.core import checkpoints, rollouts, rundir
 from finery.core.events import MetricsEvent, parse_event
 from finery.core.gradients import FIELDS, GradientFile
 from finery.core.rundir import RunDir
 from finery.core.spec import parse
 from finery.jobs.specs import JobSpec
+from finery.jobs.tables import Attempt
+from finery.monitoring import rollouts as shown
 
 V1 = RunDir(Path(__file__).parents[1] / "fixtures" / "run_directory_v1")
 
@@ -59,3 +61,20 @@ def test_gradients_open() -> None:
     counts = found.histogram(2, found.layout.members("group", "all"))
     assert counts is not None
     assert counts.sum() == sum(tensor.num_values for tensor in found.layout.tensors)
+
+
+def test_rollouts_open() -> None:
+    """Recorded before there was an index, without row, tokens and their values."""
+    groups = rollouts.open_groups(V1.samples / rollouts.LINES)
+    parts = shown.history([Attempt(number=1, run_dir=str(V1.path), resumed_from=None)])
+
+    assert groups["step"].tolist() == [step for step in range(1, 21) for _ in range(2)]
+    assert set(groups["num"].tolist()) == {8}
+    steps = shown.over_steps(parts, None, None, 600)
+    assert (steps.first_steps, steps.num_rollouts) == (list(range(1, 21)), 320)
+    page = shown.page(parts, 1, shown.Filter())
+    assert (page.num_matching, page.num_unreadable, page.groups[0].prompt) == (16, 0, "What is 13 + 43?")
+    one = shown.one(parts, 1, 0)
+    assert (one.completion, one.tokens, one.entropy, one.kl, one.row) == ("83", None, None, None, None)
+    assert shown.of_prompt(parts, page.groups[0].prompt_key, 40).steps[0].step == 1
+    assert {found.verdict for found in shown.detectors(parts).detectors} <= {"clear", "found", "too_little"}

@@ -50,9 +50,10 @@ def test_a_pipeline_runs_from_sft_over_grpo_to_a_score(shared: Server) -> None:
     done = [shared.await_state(job["id"], "completed") for job in made]
 
     assert [job["attempt"] for job in done] == [1, 1, 1]
-    rollouts = shared.client.get(f"/jobs/{made[1]['id']}/samples")
-    assert rollouts["steps"] == [1, 2, 3, 4]
-    assert {"prompt", "completion", "reward", "rewards", "advantage"} <= set(rollouts["samples"][0]["record"])
+    rollouts = f"/jobs/{made[1]['id']}/rollouts"
+    assert shared.client.get(f"{rollouts}/steps")["first_steps"] == [1, 2, 3, 4]
+    shown = shared.client.get(f"{rollouts}/one", step=4, index=0)
+    assert len(shown["tokens"]) == len(shown["entropy"]) == shown["length"]
     used = {one["name"]: one["values"] for one in shared.client.get(f"/jobs/{made[1]['id']}/resources")["series"]}
     assert max(used["memory_bytes"]) > 50 << 20
     assert max(used["num_processes"]) >= 1

@@ -66,7 +66,7 @@ def play(server: Server) -> Guarded:
     for verb, path, body in refused(secrets):
         for who in (cookie, {"Authorization": f"Bearer {token}"}):
             answers.append(fetch(verb, f"{url}/api{path}", json=body, headers=who).text)
-    for path in ("", "/logs", "/events", "/series", "/metrics", "/recipe", "/samples"):
+    for path in ("", "/logs", "/events", "/series", "/metrics", "/recipe", "/rollouts"):
         answers.append(fetch("GET", f"{url}/api/jobs/{job}{path}", headers=cookie).text)
     for path in ("/server", "/devices", "/jobs", "/jobs/fields", "/secrets", "/datasets", "/recipes", "/openapi.json"):
         answers.append(fetch("GET", f"{url}/api{path}", headers=cookie).text)

@@ -83,6 +83,25 @@ def test_the_log_probabilities_are_those_of_a_plain_forward(model: PreTrainedMod
         torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_what_is_watched_is_told_of_the_whole_distribution(
+    model: PreTrainedModel, prompts: list[list[int]], temperature: float
+) -> None:
+    sampling = Sampling(max_new_tokens=8, temperature=temperature, top_k=3, top_p=0.9)
+    plain = generate(model, prompts, sampling, generator=seeded(1))
+    found = generate(model, prompts, sampling, generator=seeded(1), num_watched=2)
+
+    assert tokens(found) == tokens(plain)
+    assert [one.entropies is None for one in found] == [False, False, *[True] * (len(prompts) - 2)]
+    for prompt, completion in list(zip(prompts, found, strict=True))[:2]:
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([prompt + completion.token_ids])).logits[0, len(prompt) - 1 : -1]
+        whole = torch.distributions.Categorical(logits=logits / (temperature or 1.0))
+        expected = whole.log_prob(torch.tensor(completion.token_ids))
+        torch.testing.assert_close(torch.tensor(completion.policy_logprobs), expected, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(torch.tensor(completion.entropies), whole.entropy(), atol=1e-3, rtol=1e-3)
+
+
 def test_sampling_is_the_same_with_the_same_generator(model: PreTrainedModel, prompts: list[list[int]]) -> None:
     sampling = Sampling(max_new_tokens=12, temperature=1.0)
 

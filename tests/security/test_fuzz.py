@@ -50,7 +50,7 @@ def seeded(live: Live) -> Live:
     finish(live, run)
     live.client.post("/datasets/generate", {"generator": "arithmetic", "name": "sums", "params": {"num_rows": 5}})
     live.client.put("/secrets/STORED", {"value": "x"})
-    assert live.client.get("/jobs/1/samples")["samples"]
+    assert live.client.get("/jobs/1/rollouts")["rollouts"]
     return live
 
 

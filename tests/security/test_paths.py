@@ -214,11 +214,11 @@ def test_a_link_in_the_folder_of_the_pages_is_not_followed_out(outer: Outer, tmp
         assert client.get("/assets/out.js").text == "<html>the page</html>"
 
 
-@pytest.mark.parametrize("name", [*OUT, "samples/out.jsonl"])
+@pytest.mark.parametrize("name", [*OUT, "samples/rollouts.jsonl"])
 def test_a_run_that_points_at_files_elsewhere_is_shown_without_them(outer: Outer, name: str) -> None:
     """What a run writes is not trusted with the server's eyes: samples, artifacts, checkpoints."""
     job_id, run = begin(outer.live)
-    (run.dir.samples / "out.jsonl").symlink_to(outer.canary)
+    (run.dir.samples / "rollouts.jsonl").symlink_to(outer.canary)
     (run.dir.path / "link-out").symlink_to("/etc")
     run.log({"loss": 1.0}, 1)
     run.events.emit("sample", step=1, path=name, offset=0, num_records=5)
@@ -227,7 +227,7 @@ def test_a_run_that_points_at_files_elsewhere_is_shown_without_them(outer: Outer
     run.events.emit("gradients", step=1, path=name, offset=0)
     finish(outer.live, run)
 
-    for path in ("", "/samples", "/events", "/logs", "/series", "/metrics"):
+    for path in ("", "/rollouts", "/events", "/logs", "/series", "/metrics"):
         answer = ask(outer, "GET", f"/api/jobs/{job_id}{path}")
         assert answer.status_code < 500, (path, answer.text)
         assert CANARY not in answer.text

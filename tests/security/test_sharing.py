@@ -19,8 +19,9 @@ from tests.security.conftest import Live, Offline, begin, finish, knock, operati
 READABLE = {
     f"/api/jobs/1{rest}"
     for rest in (
-        *("", "/events", "/metrics", "/series", "/series.csv", "/resources", "/samples", "/logs", "/recipe"),
+        *("", "/events", "/metrics", "/series", "/series.csv", "/resources", "/logs", "/recipe"),
         *("/gradients", "/gradients/series", "/gradients/histogram", "/story", "/rules"),
+        *("/rollouts", "/rollouts/steps", "/rollouts/one", "/rollouts/prompt", "/rollouts/detectors"),
     )
 } | {"/api/evaluations/1/samples", "/api/evaluations/1/policies"}
 OPEN = {("POST", "/api/login"), ("POST", "/api/guests")}

@@ -124,6 +124,9 @@ def seed_run(server: Live) -> None:
             "length": 3,
             "is_truncated": False,
             "group": 0,
+            "model": text,
+            "tokens": [text, ESCAPES],
+            "entropy": [1.0, 2.0],
         }
         for text in HOSTILE
     ]
@@ -224,6 +227,12 @@ def test_rollouts_are_text(pages: Pages) -> None:
     assert row.count() == len(HOSTILE)
     for index, text in enumerate(HOSTILE):
         assert text in (row.nth(index).text_content() or "")
+        row.nth(index).click()
+        detail = pages.page.get_by_test_id("rollout-detail")
+        expect(detail).to_have_attribute("data-index", str(index))
+        assert (detail.text_content() or "").count(text) >= 4
+        pages.page.locator(".token").first.hover()
+    pages.assert_harmless()
 
 
 def test_a_log_is_a_program_s_output_and_not_a_page_s(pages: Pages) -> None:

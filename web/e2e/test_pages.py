@@ -167,7 +167,7 @@ def test_a_run_shows_its_machine_its_checkpoints_and_its_rollouts(page: Page, se
     expect(page.get_by_text(f"job:{seeded.fast}/step:12").first).to_be_visible()
 
     page.goto(f"/runs/{seeded.grpo}?tab=samples")
-    expect(page.get_by_test_id("sample-row").first).to_contain_text("What is")
+    expect(page.get_by_test_id("sample-group").first).to_contain_text("What is")
 
 
 def test_charts_are_filtered_enlarged_zoomed_and_saved(page: Page, seeded: Seeded) -> None:

@@ -26,8 +26,8 @@ COOKIE = "finery_share"
 MAX_DAYS = 90
 
 _READABLE = re.compile(
-    r"/api/(?:jobs/(\d{1,9})(?:/(?:events|metrics|series|series\.csv|resources|samples|logs|recipe|live|story|rules"
-    r"|gradients(?:/(?:series|histogram))?))?"
+    r"/api/(?:jobs/(\d{1,9})(?:/(?:events|metrics|series|series\.csv|resources|logs|recipe|live|story|rules"
+    r"|gradients(?:/(?:series|histogram))?|rollouts(?:/(?:steps|one|prompt|detectors))?))?"
     r"|evaluations/(\d{1,9})/(?:samples|policies))"
 )
 _COOKIE_PATHS = ("/api/jobs/{job_id}", "/api/evaluations/{job_id}")

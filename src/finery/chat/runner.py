@@ -10,19 +10,16 @@ from pathlib import Path
 import orjson
 import psutil
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from finery.chat.specs import ChatDone, ChatSampling, ChatText, ChatTurn
 from finery.core.errors import InvalidSpec, Unavailable
 from finery.core.rundir import ResolvedInput
 from finery.models import chat, loading
 from finery.models.generation import Past, Sampling, stream
+from finery.models.pieces import Pieces
 
 _HEADROOM = 1.1
 """Memory that loading needs, as a multiple of the weights."""
-_INCOMPLETE = "\ufffd"
-"""What a character decodes to of which not all bytes have been drawn yet."""
-_NUL = "\0"
 
 
 class OutOfMemory(Unavailable):
@@ -138,42 +135,6 @@ class Answerer:
         else:
             generator.manual_seed(seed)
         return generator
-
-
-class Pieces:
-    """Turns tokens into text as they come. The pieces together are the whole.
-
-    A token may hold part of a character, and what it decodes to may depend on the tokens before it; so a few are
-    decoded with it, and what they give alone is taken off. NUL characters are left out: no conversation may hold them.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        self._tokenizer = tokenizer
-        self._ids: list[int] = []
-        self._start = 0
-        """Where decoding begins."""
-        self._told = 0
-        """Where the tokens begin whose text has not been given."""
-
-    def add(self, token: int) -> str:
-        """The text that is certain now; empty while a character is incomplete."""
-        self._ids.append(token)
-        text = self._new()
-        if text.endswith(_INCOMPLETE) or not text:
-            return ""
-        self._start, self._told = self._told, len(self._ids)
-        return text.replace(_NUL, "")
-
-    def rest(self) -> str:
-        """What is left at the end."""
-        return self._new().replace(_NUL, "")
-
-    def _new(self) -> str:
-        before = self._decode(self._ids[self._start : self._told])
-        return self._decode(self._ids[self._start :])[len(before) :]
-
-    def _decode(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 @contextmanager

@@ -373,10 +373,13 @@ class Run:
         """Record one line of the run's story."""
         self.events.emit("log", level=level, message=message)
 
-    def samples(self, name: str, records: Sequence[Mapping[str, Any]], step: int) -> None:
+    def samples(self, name: str, records: Sequence[Mapping[str, Any]], step: int) -> int | None:
         """Append records to samples/<name>.jsonl and point an event at them.
 
         A full disk loses the records of this step, never the run; what was half written is cut off.
+
+        Returns:
+            Byte offset of the first of them; None when they were lost.
         """
         path = self.dir.samples / f"{name}.jsonl"
         encoded = b"".join(orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n" for record in records)
@@ -388,8 +391,9 @@ class Run:
             except OSError as error:
                 os.ftruncate(file.fileno(), offset)
                 self.note(f"samples of step {step} were not kept: {error}", "warning")
-                return
+                return None
         self.events.emit("sample", step=step, path=self._relative(path), offset=offset, num_records=len(records))
+        return offset
 
     def gradients(self, path: Path, offset: int, step: int) -> None:
         """Point at statistics of gradients that were appended to a file."""

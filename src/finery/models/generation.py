@@ -63,6 +63,11 @@ class Completion:
     """Log-probability of each token under the distribution it was drawn from; empty unless asked for."""
     is_finished: bool = False
     """Whether it ended with a stop token, rather than at `max_new_tokens`."""
+    policy_logprobs: list[float] | None = None
+    """Log-probability of each token under the model at this temperature, before top_k and top_p; None unless asked
+    for."""
+    entropies: list[float] | None = None
+    """Entropy of that distribution where each token was drawn, in nats; None unless asked for."""
 
 
 @torch.inference_mode()
@@ -74,17 +79,20 @@ def generate(
     generator: torch.Generator | None = None,
     batch_size: int = 256,
     with_logprobs: bool = False,
+    num_watched: int = 0,
 ) -> list[Completion]:
     """Continue each prompt; the result is in the order of `prompts`.
 
     To sample a group, repeat its prompt: identical prompts cost one prefill. `batch_size` is the number of rows decoded
     together; rows are sorted by prompt length first, so batches have little padding. With the same `generator` state
     and the same arguments the result is the same (on one machine and thread count: matrix products round differently
-    with other batch shapes).
+    with other batch shapes). The first `num_watched` completions also tell `policy_logprobs` and `entropies`.
     """
     if any(len(prompt) == 0 for prompt in prompts):
         raise ValueError("a prompt has no tokens; give at least a beginning-of-sequence token")
     completions = [Completion() for _ in prompts]
+    for completion in completions[:num_watched]:
+        completion.policy_logprobs, completion.entropies = [], []
     with cache_kept(model), side_by_side(model):
         for rows in _batches(prompts, batch_size):
             batch = [prompts[row] for row in rows]
@@ -195,6 +203,7 @@ def _decode(
         if logprobs_B is not None:
             for completion, logprob in zip(alive, logprobs_B.tolist(), strict=True):
                 completion.logprobs.append(logprob)
+        _watch(alive, logits_SV, state_B, tokens_B, sampling.temperature)
         yield
         going = [row for row, completion in enumerate(alive) if not completion.is_finished]
         if not going or step == sampling.max_new_tokens:
@@ -216,6 +225,24 @@ def _decode(
             logits_to_keep=1,
         ).logits[:, -1]
         positions_S = positions_S + 1
+
+
+def _watch(
+    alive: Sequence[Completion], logits_SV: Tensor, state_B: Tensor, tokens_B: Tensor, temperature: float
+) -> None:
+    """Note, in those that ask for it, what the distribution was before it was cut. W: states that they are in."""
+    asking = [(row, one.policy_logprobs, one.entropies) for row, one in enumerate(alive)]
+    watched = [(row, own, entropies) for row, own, entropies in asking if own is not None and entropies is not None]
+    if not watched:
+        return
+    rows = torch.tensor([row for row, _, _ in watched], device=logits_SV.device)
+    states_W, place = state_B[rows].unique(return_inverse=True)
+    logprobs_WV = (logits_SV[states_W].float() / (temperature or 1.0)).log_softmax(dim=-1)
+    entropies_W = torch.special.entr(logprobs_WV.exp()).sum(dim=-1)
+    chosen, spread = logprobs_WV[place, tokens_B[rows]].tolist(), entropies_W[place].tolist()
+    for (_, own, entropies), logprob, entropy in zip(watched, chosen, spread, strict=True):
+        own.append(logprob)
+        entropies.append(entropy)
 
 
 def prefill(model: PreTrainedModel, prompts: Sequence[TokenIds]) -> tuple[Tensor, DynamicCache, Tensor]:

@@ -1,4 +1,4 @@
-"""REST of the monitoring slice: events, series, samples, gradients of a job."""
+"""REST of the monitoring slice: events, series, rollouts, gradients of a job."""
 
 from typing import Annotated
 
@@ -11,11 +11,11 @@ from finery.jobs import service as jobs
 from finery.jobs import views
 from finery.jobs.routes import JobId
 from finery.jobs.specs import EventPage, JobView
-from finery.monitoring import export, gradients, rehearsing, service
-from finery.monitoring import samples as sample_files
+from finery.monitoring import export, gradients, rehearsing, rollouts, service
 from finery.monitoring.specs import (
     ActionView,
     AlertPage,
+    DetectorPage,
     GradientBy,
     GradientHistogram,
     GradientMetric,
@@ -23,10 +23,14 @@ from finery.monitoring.specs import (
     GradientWindow,
     JobRulesView,
     MetricPage,
+    PromptHistory,
     RehearsalView,
+    RolloutHistory,
+    RolloutPage,
+    RolloutSort,
+    RolloutView,
     RulesText,
     RulesView,
-    SampleRecordPage,
     SeriesPage,
     StoryPage,
 )
@@ -38,6 +42,8 @@ alerts = APIRouter(prefix="/alerts", tags=["monitoring"])
 rules = APIRouter(prefix="/rules", tags=["monitoring"])
 Cursor = Annotated[int, Path(ge=0, lt=2**62)]
 Step = Annotated[int | None, Query(ge=-(2**62), lt=2**62)]
+RolloutStep = Annotated[int | None, Query(ge=0, lt=2**62)]
+Bound = Annotated[float | None, Query(allow_inf_nan=False)]
 Pixels = Annotated[int, Query(ge=1, le=4000)]
 Name = Annotated[str, Query(min_length=1, max_length=1000)]
 
@@ -154,18 +160,76 @@ def resources(job_id: JobId, db: Db, max_points: Annotated[int, Query(ge=4, le=1
     return SeriesPage(series=service.resources(db, job_id, max_points=max_points), cursor=cursor)
 
 
-@router.get("/samples")
-def samples(
+@router.get("/rollouts")
+def rollout_page(
     job_id: JobId,
     db: Db,
-    step: Annotated[int | None, Query(ge=0, lt=2**62)] = None,
-    attempt: Annotated[int | None, Query(ge=1, lt=2**31)] = None,
-) -> SampleRecordPage:
-    """Rollouts of one step, the newest by default, and the steps that have some."""
+    step: RolloutStep = None,
+    text: Annotated[str | None, Query(max_length=1000)] = None,
+    part: Annotated[str | None, Query(max_length=200)] = None,
+    min_reward: Bound = None,
+    max_reward: Bound = None,
+    is_truncated: bool | None = None,
+    min_length: RolloutStep = None,
+    max_length: RolloutStep = None,
+    sort: RolloutSort = "index",
+    is_descending: bool = False,
+    offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> RolloutPage:
+    """Recorded completions of one step, the newest by default. The bounds are of a part of the reward if one is named,
+    else of the weighted sum."""
     jobs.get(db, job_id)
-    found = service.events_of_type(db, job_id, "sample", attempt=attempt)
-    folders = {row.number: jobs.run_dir(row) for row in jobs.attempts(db, job_id)}
-    return sample_files.page(found, folders, step)
+    wanted = rollouts.Filter(text, part, min_reward, max_reward, is_truncated, min_length, max_length)
+    return rollouts.page(
+        rollouts.history(jobs.attempts(db, job_id)),
+        step,
+        wanted,
+        sort=sort,
+        is_descending=is_descending,
+        offset=offset,
+        limit=limit,
+    )
+
+
+@router.get("/rollouts/steps")
+def rollout_steps(
+    job_id: JobId, db: Db, from_step: Step = None, to_step: Step = None, max_columns: Pixels = 600
+) -> RolloutHistory:
+    """What recorded completions were like, step by step, between two steps, both included."""
+    jobs.get(db, job_id)
+    return rollouts.over_steps(rollouts.history(jobs.attempts(db, job_id)), from_step, to_step, max_columns)
+
+
+@router.get("/rollouts/one")
+def rollout(
+    job_id: JobId,
+    db: Db,
+    step: Annotated[int, Query(ge=0, lt=2**62)],
+    index: Annotated[int, Query(ge=0, lt=2**31)],
+) -> RolloutView:
+    """A completion with each of its tokens."""
+    jobs.get(db, job_id)
+    return rollouts.one(rollouts.history(jobs.attempts(db, job_id)), step, index)
+
+
+@router.get("/rollouts/prompt")
+def rollouts_of_prompt(
+    job_id: JobId,
+    db: Db,
+    key: Annotated[str, Query(pattern="^[0-9a-f]{16}$")],
+    max_steps: Annotated[int, Query(ge=1, le=200)] = 40,
+) -> PromptHistory:
+    """The completions of one prompt over the steps."""
+    jobs.get(db, job_id)
+    return rollouts.of_prompt(rollouts.history(jobs.attempts(db, job_id)), key, max_steps)
+
+
+@router.get("/rollouts/detectors")
+def rollout_detectors(job_id: JobId, db: Db) -> DetectorPage:
+    """Signs of reward hacking in a run, each with the completions that show it."""
+    jobs.get(db, job_id)
+    return rollouts.detectors(rollouts.history(jobs.attempts(db, job_id)))
 
 
 @router.get("/gradients", response_model=GradientWindow)

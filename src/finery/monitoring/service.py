@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from finery.core.errors import Conflict, NotFound
-from finery.core.events import ActionEvent, AlertEvent, Event, MetricValue, encode_value, validate_event
+from finery.core.events import ActionEvent, AlertEvent, MetricValue, encode_value, validate_event
 from finery.core.rundir import RESOURCES
 from finery.core.spec import parse
 from finery.jobs import service as jobs
@@ -47,14 +47,6 @@ def events_after(session: Session, job_id: int, after: int, limit: int) -> list[
     found.extend(_metrics_after(session, job_id, after, horizon, limit))
     found.sort(key=lambda item: item.cursor)
     return found[:limit]
-
-
-def events_of_type(session: Session, job_id: int, type_: str, *, attempt: int | None = None) -> list[tuple[int, Event]]:
-    """(attempt, event) of one type, oldest first."""
-    query = select(EventRow).where(EventRow.job_id == job_id, EventRow.type == type_)
-    if attempt is not None:
-        query = query.where(EventRow.attempt == attempt)
-    return [(row.attempt, validate_event(row.payload)) for row in session.scalars(query.order_by(EventRow.cursor))]
 
 
 def story(session: Session, job_id: int, *, limit: int) -> StoryPage:

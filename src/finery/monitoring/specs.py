@@ -75,18 +75,167 @@ class MetricPage(View):
     """The job's newest cursor when they were read: a metric that is not here appears after it."""
 
 
-class SampleRecord(View):
-    """A rollout or completion as the engine wrote it."""
+RolloutSort = Literal["index", "reward", "advantage", "length"]
 
-    attempt: int
+
+class RolloutHistory(View):
+    """Recorded rollouts over the steps. One entry a column, which is a step, or several where there are more steps than
+    columns. Means are over completions; None is what nobody knows."""
+
+    first_steps: list[int]
+    last_steps: list[int]
+    attempts: list[int]
+    reward: list[float | None]
+    tokens: list[float | None]
+    """Mean length in tokens."""
+    truncated: list[float | None]
+    """Share of completions that ran into the limit."""
+    diversity: list[float | None]
+    """Share of different 4-grams of words among those of a prompt's completions."""
+    num_steps: int
+    """Recorded steps in the window."""
+    num_rollouts: int
+    first_step: int | None
+    """First of all recorded steps, whatever the window; None where there is none."""
+    last_step: int | None
+
+
+class RolloutGroup(View):
+    """The completions of one prompt at one step."""
+
+    prompt_key: str
+    """The same for the same prompt at other steps."""
+    prompt: str
+    """Its beginning."""
+    row: int | None
+    """Number of the prompt's row in the data."""
+    num: int
+    reward: float | None
+    tokens: float | None
+    truncated: float | None
+    diversity: float | None
+
+
+class RolloutRow(View):
+    """A completion in a list."""
+
+    index: int
+    """Its place in the step."""
+    group: int
+    """Place of its prompt in the step."""
+    preview: str
+    """The beginning of its text."""
+    reward: float | None
+    """Weighted sum of the parts; None where a part failed."""
+    rewards: dict[str, float | None]
+    """Parts, unweighted."""
+    advantage: float | None
+    length: int | None
+    """Tokens."""
+    is_truncated: bool
+
+
+class RolloutPage(View):
+    """Completions of one step."""
+
+    step: int | None
+    """None where nothing was recorded at all."""
+    attempt: int | None
+    previous_step: int | None
+    next_step: int | None
+    parts: list[str]
+    """Names of the parts of the reward."""
+    groups: list[RolloutGroup]
+    rollouts: list[RolloutRow]
+    num_rollouts: int
+    """Of the step, whatever is asked for."""
+    num_matching: int
+    num_unreadable: int
+    """Lines of the step that are lost or damaged."""
+    num_left_out: int
+    """Of a step with more completions than are looked at."""
+
+
+class RolloutView(View):
+    """A completion with all that is known of its tokens. What an earlier version did not record is None."""
+
     step: int
-    record: dict[str, Any]
+    attempt: int
+    index: int
+    group: int
+    prompt_key: str
+    prompt: str
+    completion: str
+    answer: str | None
+    """What the data says."""
+    model: str | None
+    """Who wrote it, where several were compared."""
+    row: int | None
+    reward: float | None
+    rewards: dict[str, float | None]
+    weights: dict[str, float] | None
+    advantage: float | None
+    """The mean over tokens where each has its own."""
+    length: int | None
+    is_truncated: bool
+    tokens: list[str] | None
+    """The text of each token. A character of several tokens belongs to the last of them."""
+    logprob: list[float | None] | None
+    """Log-probability of each token under the policy that drew it, in nats, before top_k and top_p."""
+    entropy: list[float | None] | None
+    """Entropy of the policy where the token was drawn, in nats."""
+    kl: list[float | None] | None
+    """Estimate (k3) of the divergence from the reference at each token, in nats; None without a reference."""
+    advantages: list[float | None] | None
+    """Of each token, where they differ."""
 
 
-class SampleRecordPage(View):
-    steps: list[int]
-    """Steps that have samples."""
-    samples: list[SampleRecord]
+class PromptStep(View):
+    """The completions of a prompt at one step."""
+
+    step: int
+    attempt: int
+    reward: float | None
+    tokens: float | None
+    truncated: float | None
+    diversity: float | None
+    rollouts: list[RolloutRow]
+
+
+class PromptHistory(View):
+    """One prompt over the steps."""
+
+    prompt_key: str
+    prompt: str
+    num_steps: int
+    """Steps at which it was recorded; those that are listed are spread evenly."""
+    steps: list[PromptStep]
+
+
+class RolloutPlace(View):
+    step: int
+    index: int
+
+
+class DetectorView(View):
+    """What a detector of reward hacking says."""
+
+    name: Literal["shrinking_diversity", "length_creep", "repetition", "answer_without_reasoning"]
+    verdict: Literal["found", "clear", "too_little"]
+    message: str
+    figures: dict[str, float]
+    """`early` and `late` of what the detector looks at, `t` of the change, `reward_early` and `reward_late`; empty for
+    too little data."""
+    early: list[int]
+    """First and last step of what is called early; empty for too little data."""
+    late: list[int]
+    samples: list[RolloutPlace]
+
+
+class DetectorPage(View):
+    detectors: list[DetectorView]
+    num_steps: int
+    """Recorded steps that were read."""
 
 
 class AlertView(View):

@@ -788,6 +788,107 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/jobs/{job_id}/rollouts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Rollout Page
+         * @description Recorded completions of one step, the newest by default. The bounds are of a part of the reward if one is named,
+         *     else of the weighted sum.
+         */
+        get: operations["monitoring_rollout_page"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/rollouts/detectors": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Rollout Detectors
+         * @description Signs of reward hacking in a run, each with the completions that show it.
+         */
+        get: operations["monitoring_rollout_detectors"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/rollouts/one": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Rollout
+         * @description A completion with each of its tokens.
+         */
+        get: operations["monitoring_rollout"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/rollouts/prompt": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Rollouts Of Prompt
+         * @description The completions of one prompt over the steps.
+         */
+        get: operations["monitoring_rollouts_of_prompt"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/rollouts/steps": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Rollout Steps
+         * @description What recorded completions were like, step by step, between two steps, both included.
+         */
+        get: operations["monitoring_rollout_steps"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/jobs/{job_id}/rules": {
         parameters: {
             query?: never;
@@ -822,26 +923,6 @@ export interface paths {
          * @description At which steps rules would have fired in a run, had nothing been changed by them.
          */
         post: operations["monitoring_rehearse_rules"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/jobs/{job_id}/samples": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Samples
-         * @description Rollouts of one step, the newest by default, and the steps that have some.
-         */
-        get: operations["monitoring_samples"];
-        put?: never;
-        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -2552,6 +2633,51 @@ export interface components {
              * @enum {string}
              */
             state: "pending" | "sent" | "failed";
+        };
+        /** DetectorPage */
+        DetectorPage: {
+            /** Detectors */
+            detectors: components["schemas"]["DetectorView"][];
+            /**
+             * Num Steps
+             * @description Recorded steps that were read.
+             */
+            num_steps: number;
+        };
+        /**
+         * DetectorView
+         * @description What a detector of reward hacking says.
+         */
+        DetectorView: {
+            /**
+             * Early
+             * @description First and last step of what is called early; empty for too little data.
+             */
+            early: number[];
+            /**
+             * Figures
+             * @description `early` and `late` of what the detector looks at, `t` of the change, `reward_early` and `reward_late`; empty for
+             *     too little data.
+             */
+            figures: {
+                [key: string]: number;
+            };
+            /** Late */
+            late: number[];
+            /** Message */
+            message: string;
+            /**
+             * Name
+             * @enum {string}
+             */
+            name: "shrinking_diversity" | "length_creep" | "repetition" | "answer_without_reasoning";
+            /** Samples */
+            samples: components["schemas"]["RolloutPlace"][];
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "found" | "clear" | "too_little";
         };
         /**
          * DeviationView
@@ -4895,6 +5021,43 @@ export interface components {
             start_time: number;
         };
         /**
+         * PromptHistory
+         * @description One prompt over the steps.
+         */
+        PromptHistory: {
+            /**
+             * Num Steps
+             * @description Steps at which it was recorded; those that are listed are spread evenly.
+             */
+            num_steps: number;
+            /** Prompt */
+            prompt: string;
+            /** Prompt Key */
+            prompt_key: string;
+            /** Steps */
+            steps: components["schemas"]["PromptStep"][];
+        };
+        /**
+         * PromptStep
+         * @description The completions of a prompt at one step.
+         */
+        PromptStep: {
+            /** Attempt */
+            attempt: number;
+            /** Diversity */
+            diversity: number | null;
+            /** Reward */
+            reward: number | null;
+            /** Rollouts */
+            rollouts: components["schemas"]["RolloutRow"][];
+            /** Step */
+            step: number;
+            /** Tokens */
+            tokens: number | null;
+            /** Truncated */
+            truncated: number | null;
+        };
+        /**
          * RecipeDifferences
          * @description What was changed of the recipe that a job started from.
          */
@@ -5439,6 +5602,173 @@ export interface components {
             to_step: number;
         };
         /**
+         * RolloutGroup
+         * @description The completions of one prompt at one step.
+         */
+        RolloutGroup: {
+            /** Diversity */
+            diversity: number | null;
+            /** Num */
+            num: number;
+            /**
+             * Prompt
+             * @description Its beginning.
+             */
+            prompt: string;
+            /**
+             * Prompt Key
+             * @description The same for the same prompt at other steps.
+             */
+            prompt_key: string;
+            /** Reward */
+            reward: number | null;
+            /**
+             * Row
+             * @description Number of the prompt's row in the data.
+             */
+            row: number | null;
+            /** Tokens */
+            tokens: number | null;
+            /** Truncated */
+            truncated: number | null;
+        };
+        /**
+         * RolloutHistory
+         * @description Recorded rollouts over the steps. One entry a column, which is a step, or several where there are more steps than
+         *     columns. Means are over completions; None is what nobody knows.
+         */
+        RolloutHistory: {
+            /** Attempts */
+            attempts: number[];
+            /**
+             * Diversity
+             * @description Share of different 4-grams of words among those of a prompt's completions.
+             */
+            diversity: (number | null)[];
+            /**
+             * First Step
+             * @description First of all recorded steps, whatever the window; None where there is none.
+             */
+            first_step: number | null;
+            /** First Steps */
+            first_steps: number[];
+            /** Last Step */
+            last_step: number | null;
+            /** Last Steps */
+            last_steps: number[];
+            /** Num Rollouts */
+            num_rollouts: number;
+            /**
+             * Num Steps
+             * @description Recorded steps in the window.
+             */
+            num_steps: number;
+            /** Reward */
+            reward: (number | null)[];
+            /**
+             * Tokens
+             * @description Mean length in tokens.
+             */
+            tokens: (number | null)[];
+            /**
+             * Truncated
+             * @description Share of completions that ran into the limit.
+             */
+            truncated: (number | null)[];
+        };
+        /**
+         * RolloutPage
+         * @description Completions of one step.
+         */
+        RolloutPage: {
+            /** Attempt */
+            attempt: number | null;
+            /** Groups */
+            groups: components["schemas"]["RolloutGroup"][];
+            /** Next Step */
+            next_step: number | null;
+            /**
+             * Num Left Out
+             * @description Of a step with more completions than are looked at.
+             */
+            num_left_out: number;
+            /** Num Matching */
+            num_matching: number;
+            /**
+             * Num Rollouts
+             * @description Of the step, whatever is asked for.
+             */
+            num_rollouts: number;
+            /**
+             * Num Unreadable
+             * @description Lines of the step that are lost or damaged.
+             */
+            num_unreadable: number;
+            /**
+             * Parts
+             * @description Names of the parts of the reward.
+             */
+            parts: string[];
+            /** Previous Step */
+            previous_step: number | null;
+            /** Rollouts */
+            rollouts: components["schemas"]["RolloutRow"][];
+            /**
+             * Step
+             * @description None where nothing was recorded at all.
+             */
+            step: number | null;
+        };
+        /** RolloutPlace */
+        RolloutPlace: {
+            /** Index */
+            index: number;
+            /** Step */
+            step: number;
+        };
+        /**
+         * RolloutRow
+         * @description A completion in a list.
+         */
+        RolloutRow: {
+            /** Advantage */
+            advantage: number | null;
+            /**
+             * Group
+             * @description Place of its prompt in the step.
+             */
+            group: number;
+            /**
+             * Index
+             * @description Its place in the step.
+             */
+            index: number;
+            /** Is Truncated */
+            is_truncated: boolean;
+            /**
+             * Length
+             * @description Tokens.
+             */
+            length: number | null;
+            /**
+             * Preview
+             * @description The beginning of its text.
+             */
+            preview: string;
+            /**
+             * Reward
+             * @description Weighted sum of the parts; None where a part failed.
+             */
+            reward: number | null;
+            /**
+             * Rewards
+             * @description Parts, unweighted.
+             */
+            rewards: {
+                [key: string]: number | null;
+            };
+        };
+        /**
          * RolloutSpec
          * @description How completions are drawn from the policy.
          */
@@ -5470,6 +5800,82 @@ export interface components {
              * @default 1
              */
             top_p?: number;
+        };
+        /**
+         * RolloutView
+         * @description A completion with all that is known of its tokens. What an earlier version did not record is None.
+         */
+        RolloutView: {
+            /**
+             * Advantage
+             * @description The mean over tokens where each has its own.
+             */
+            advantage: number | null;
+            /**
+             * Advantages
+             * @description Of each token, where they differ.
+             */
+            advantages: (number | null)[] | null;
+            /**
+             * Answer
+             * @description What the data says.
+             */
+            answer: string | null;
+            /** Attempt */
+            attempt: number;
+            /** Completion */
+            completion: string;
+            /**
+             * Entropy
+             * @description Entropy of the policy where the token was drawn, in nats.
+             */
+            entropy: (number | null)[] | null;
+            /** Group */
+            group: number;
+            /** Index */
+            index: number;
+            /** Is Truncated */
+            is_truncated: boolean;
+            /**
+             * Kl
+             * @description Estimate (k3) of the divergence from the reference at each token, in nats; None without a reference.
+             */
+            kl: (number | null)[] | null;
+            /** Length */
+            length: number | null;
+            /**
+             * Logprob
+             * @description Log-probability of each token under the policy that drew it, in nats, before top_k and top_p.
+             */
+            logprob: (number | null)[] | null;
+            /**
+             * Model
+             * @description Who wrote it, where several were compared.
+             */
+            model: string | null;
+            /** Prompt */
+            prompt: string;
+            /** Prompt Key */
+            prompt_key: string;
+            /** Reward */
+            reward: number | null;
+            /** Rewards */
+            rewards: {
+                [key: string]: number | null;
+            };
+            /** Row */
+            row: number | null;
+            /** Step */
+            step: number;
+            /**
+             * Tokens
+             * @description The text of each token. A character of several tokens belongs to the last of them.
+             */
+            tokens: string[] | null;
+            /** Weights */
+            weights: {
+                [key: string]: number;
+            } | null;
         };
         /**
          * RowPage
@@ -5660,30 +6066,6 @@ export interface components {
              * @enum {string}
              */
             type: "sample";
-        };
-        /**
-         * SampleRecord
-         * @description A rollout or completion as the engine wrote it.
-         */
-        SampleRecord: {
-            /** Attempt */
-            attempt: number;
-            /** Record */
-            record: {
-                [key: string]: unknown;
-            };
-            /** Step */
-            step: number;
-        };
-        /** SampleRecordPage */
-        SampleRecordPage: {
-            /** Samples */
-            samples: components["schemas"]["SampleRecord"][];
-            /**
-             * Steps
-             * @description Steps that have samples.
-             */
-            steps: number[];
         };
         /**
          * SampleResult
@@ -10687,6 +11069,544 @@ export interface operations {
             };
         };
     };
+    monitoring_rollout_page: {
+        parameters: {
+            query?: {
+                step?: number | null;
+                text?: string | null;
+                part?: string | null;
+                min_reward?: number | null;
+                max_reward?: number | null;
+                is_truncated?: boolean | null;
+                min_length?: number | null;
+                max_length?: number | null;
+                sort?: "index" | "reward" | "advantage" | "length";
+                is_descending?: boolean;
+                offset?: number;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloutPage"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    monitoring_rollout_detectors: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DetectorPage"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    monitoring_rollout: {
+        parameters: {
+            query: {
+                step: number;
+                index: number;
+            };
+            header?: never;
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloutView"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    monitoring_rollouts_of_prompt: {
+        parameters: {
+            query: {
+                key: string;
+                max_steps?: number;
+            };
+            header?: never;
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PromptHistory"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    monitoring_rollout_steps: {
+        parameters: {
+            query?: {
+                from_step?: number | null;
+                to_step?: number | null;
+                max_columns?: number;
+            };
+            header?: never;
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloutHistory"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
     monitoring_job_rules: {
         parameters: {
             query?: never;
@@ -10812,112 +11732,6 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RehearsalView"];
-                };
-            };
-            /** @description The request cannot be read, or its host is not allowed */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["FailureView"];
-                };
-            };
-            /** @description No token or session, or one that has ended */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["FailureView"];
-                };
-            };
-            /** @description Not from this origin, or not with these rights */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["FailureView"];
-                };
-            };
-            /** @description There is none */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["FailureView"];
-                };
-            };
-            /** @description The path does not have this verb */
-            405: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["FailureView"];
-                };
-            };
-            /** @description Well formed, but the present state forbids it */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["FailureView"];
-                };
-            };
-            /** @description Larger than what is taken */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["FailureView"];
-                };
-            };
-            /** @description What was written is wrong, and where */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["FailureView"];
-                };
-            };
-            /** @description Something that is needed cannot be reached or is used up */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["FailureView"];
-                };
-            };
-        };
-    };
-    monitoring_samples: {
-        parameters: {
-            query?: {
-                step?: number | null;
-                attempt?: number | null;
-            };
-            header?: never;
-            path: {
-                job_id: number;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["SampleRecordPage"];
                 };
             };
             /** @description The request cannot be read, or its host is not allowed */

@@ -47,7 +47,8 @@ class FineryDapoTrainer(FineryGrpoTrainer):
             if not equal:
                 break
             spares = [row for row in self._next_spares(len(equal)) for _ in range(size)]
-            fresh = world.gathered(self.draw(world.own(spares)))
+            own = world.own(spares)
+            fresh = world.gathered(self.draw(own, num_watched=len(own) if self.num_recorded else 0))
             self._note_drawn(fresh)
             for number, start in enumerate(equal):
                 drawn[start : start + size] = fresh[number * size : (number + 1) * size]

@@ -27,7 +27,7 @@ from finery.training.specs.groups import GroupSpec, ReferencedSpec
 from finery.training.trl import rollouts, setup, world
 from finery.training.trl import rows as data
 from finery.training.trl.logprobs import completion_logprobs
-from finery.training.trl.rollouts import Rollout
+from finery.training.trl.rollouts import Fate, Rollout
 from finery.training.trl.steps import ExactTrainer
 from finery.training.trl.tally import Tally
 
@@ -95,6 +95,7 @@ class GroupTrainer(ExactTrainer):
     def __init__(self, *args: Any, **kwargs: Any):
         self.tally = Tally()
         self._rollouts: list[Rollout] = []
+        self._reference_logprobs: Tensor | None = None
         super().__init__(*args, **kwargs)
 
     def exact_state(self) -> dict[str, Any]:
@@ -121,8 +122,9 @@ class GroupTrainer(ExactTrainer):
         if self.args.sync_ref_model:
             self.accelerator.unwrap_model(self.ref_model).load_state_dict(state["reference"])
 
-    def draw(self, rows: Sequence[int]) -> list[Rollout]:
-        """A scored completion for the prompt of each of these rows."""
+    def draw(self, rows: Sequence[int], *, num_watched: int) -> list[Rollout]:
+        """A scored completion for the prompt of each of these rows, of the first so many with what is recorded of
+        their tokens."""
         if not rows:
             return []
         with self.phases.during("generating"):
@@ -133,6 +135,7 @@ class GroupTrainer(ExactTrainer):
                 replace(self.sampling, temperature=self.temperature),
                 generator=self.sampler,
                 with_logprobs=True,
+                num_watched=num_watched,
             )
             rollouts.note_speed(self.tally, completions, time.perf_counter() - started)
         ids = [completion.token_ids for completion in completions]
@@ -152,7 +155,14 @@ class GroupTrainer(ExactTrainer):
     def draw_batch(self, rows: Sequence[int]) -> list[Rollout]:
         """The rollouts of a step in all processes, each from the rows whose turn it is; a row is repeated for each
         completion."""
-        return world.gathered(self.draw(rows))
+        before = world.rank() * len(rows)  # at least: processes with more rows come first
+        return world.gathered(self.draw(rows, num_watched=max(0, self.num_recorded - before)))
+
+    @property
+    def num_recorded(self) -> int:
+        """How many completions of the present batch are kept for people to read."""
+        step = self.state.global_step + 1
+        return self.samples_per_step if rollouts.is_due(step, self.task.steps_per_batch, self.sample_interval) else 0
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         # TRL's sampler repeats prompts; ExactTrainer's does not.
@@ -163,6 +173,7 @@ class GroupTrainer(ExactTrainer):
         everyone = self.draw_batch([int(one["prompt"]) for one in inputs])
         self._rollouts = list(world.own(everyone))
         visited = [{"prompt": str(rollout.row)} for rollout in self._rollouts]
+        self._reference_logprobs = None
         output: dict[str, Any] = super()._generate_and_score_completions(visited)
         device = self.accelerator.device
         logprobs = [torch.tensor(rollout.completion.logprobs, device=device) for rollout in self._rollouts]
@@ -172,28 +183,32 @@ class GroupTrainer(ExactTrainer):
         advantages = world.joined(output["advantages"])
         self.tally.add("advantage_mean", advantages.mean().item())
         self.tally.add("advantage_std", advantages.std().item())
-        if world.rank() == 0:
-            self._record(everyone, advantages.tolist(), self.state.global_step + 1)
+        self._record(everyone, advantages.tolist())
         return output
 
-    def _record(self, drawn: Sequence[Rollout], advantages: Sequence[float], step: int) -> None:
+    def _record(self, drawn: Sequence[Rollout], advantages: Sequence[float]) -> None:
         """Keep rollouts for people to read, if this batch serves a step whose turn it is."""
-        if not (self.samples_per_step and rollouts.is_due(step, self.task.steps_per_batch, self.sample_interval)):
+        num = self.num_recorded
+        if not num:
             return
-        group, weights = self.task.rollout.completions_per_prompt, self.reward_weights.tolist()
-        records = [
-            rollouts.record(
-                rollout,
-                self.rows[rollout.row],
-                names=self.reward_func_names,
-                weights=weights,
-                advantage=advantages[index],
-                group=index // group,
-                step=step,
-            )
-            for index, rollout in enumerate(drawn[: self.samples_per_step])
-        ]
-        self.finery_run.samples("rollouts", records, step)
+        divergences: list[list[float] | None] = [None] * len(self._rollouts)
+        if self._reference_logprobs is not None:
+            pairs = zip(self._rollouts, self._reference_logprobs.tolist(), strict=True)
+            divergences = [rollouts.divergences(one.completion.policy_logprobs, others) for one, others in pairs]
+        divergences = world.gathered(divergences)
+        if world.rank() > 0:
+            return
+        fates = [Fate(advantage, None, kl) for advantage, kl in zip(advantages, divergences, strict=True)]
+        rollouts.keep(
+            self.finery_run,
+            list(zip(drawn, fates, strict=True))[:num],
+            self.rows,
+            tokenizer=self.processing_class,
+            names=self.reward_func_names,
+            weights=self.reward_weights.tolist(),
+            group_size=self.task.rollout.completions_per_prompt,
+            step=self.state.global_step + 1,
+        )
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return [self.prompt_ids[int(row)] for row in prompts], None, {}

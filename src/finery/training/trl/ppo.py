@@ -30,7 +30,7 @@ from finery.training.specs import PpoSpec
 from finery.training.trl import ppo_math, rollouts, setup, world
 from finery.training.trl import rows as data
 from finery.training.trl.ppo_model import ActorCritic, Reference, actor_critic
-from finery.training.trl.rollouts import Rollout
+from finery.training.trl.rollouts import Fate, Rollout
 from finery.training.trl.steps import ExactTrainer
 from finery.training.trl.tally import Tally
 
@@ -234,8 +234,12 @@ class FineryPpoTrainer(ExactTrainer):
         scores_B = torch.where(is_scored_B, scores_B, 0.0) - self.task.missing_eos_penalty * is_cut_B
         mask_BC = mask_BT[:, -drawn_BC.shape[1] :] * is_scored_B[:, None]
         old_BC, values_BC = self._read(ids_BT, mask_BT, mask_BC.shape[1])
-        # At padding it may be infinite, which no mask makes zero again.
-        kl_BC = self._kl(ids_BT, mask_BT, old_BC).masked_fill(mask_BC == 0, 0)
+        reference_BC = self._reference_logprobs(ids_BT, mask_BT, mask_BC.shape[1])
+        kl_BC = torch.zeros_like(old_BC)
+        if reference_BC is not None:
+            # At padding it may be infinite, which no mask makes zero again.
+            estimates_BC = ppo_math.kl_estimates(old_BC, reference_BC, self.task.kl_estimator)
+            kl_BC = estimates_BC.masked_fill(mask_BC == 0, 0)
         rewards_BC = ppo_math.token_rewards(scores_B, kl_BC, mask_BC, self.beta)
         if self.task.whiten_rewards:
             rewards_BC = ppo_math.whiten(rewards_BC, mask_BC, shift_mean=False, total=world.summed)
@@ -249,10 +253,7 @@ class FineryPpoTrainer(ExactTrainer):
         everyone = world.gathered(drawn)
         self._note_batch(everyone, batch, ppo_math.masked_mean(kl_BC, mask_BC, world.summed))
         rollouts.note_mismatch(self.tally, old_BC, drawn_BC, mask_BC)
-        means = map(ppo_math.masked_mean, batch.advantages_BC, batch.mask_BC)
-        advantages = world.gathered(list(means))
-        if world.rank() == 0:
-            self._record(everyone, advantages, step + 1)
+        self._record(everyone, drawn, batch, reference_BC, step + 1)
         return batch
 
     def _draw(self, step: int) -> list[Rollout]:
@@ -262,6 +263,7 @@ class FineryPpoTrainer(ExactTrainer):
         start = step // self.task.steps_per_batch * num
         group = self.task.rollout.completions_per_prompt
         visited = world.own([row for row in self.visits[start : start + num] for _ in range(group)])
+        num_watched = max(0, self._num_recorded(step + 1) - world.rank() * len(visited))
         with self.phases.during("generating"), self.accelerator.autocast():
             started = time.perf_counter()
             completions = generate(
@@ -270,6 +272,7 @@ class FineryPpoTrainer(ExactTrainer):
                 self.sampling,
                 generator=self.sampler,
                 with_logprobs=True,
+                num_watched=num_watched,
             )
             rollouts.note_speed(self.tally, completions, time.perf_counter() - started)
         ids = [one.token_ids for one in completions]
@@ -291,17 +294,16 @@ class FineryPpoTrainer(ExactTrainer):
         logprobs, _, values = (torch.cat(parts) for parts in zip(*found, strict=True))
         return logprobs, values
 
-    def _kl(self, ids_BT: Tensor, mask_BT: Tensor, logprobs_BC: Tensor) -> Tensor:
-        """Estimated divergence from the reference at each token, (B, C), nats; 0 without a reference."""
+    def _reference_logprobs(self, ids_BT: Tensor, mask_BT: Tensor, num_completion: int) -> Tensor | None:
+        """Log-probabilities of the completions under the reference, (B, C); None without one."""
         if self.reference is None:
-            return torch.zeros_like(logprobs_BC)
-        num, temperature = logprobs_BC.shape[1], self.sampling.temperature
+            return None
         with self.phases.during("reference"), self.accelerator.autocast():
             parts = [
-                self.reference.logprobs(ids, mask, num, temperature)
+                self.reference.logprobs(ids, mask, num_completion, self.sampling.temperature)
                 for ids, mask in self._micro_batches(ids_BT, mask_BT)
             ]
-        return ppo_math.kl_estimates(logprobs_BC, torch.cat(parts), self.task.kl_estimator)
+        return torch.cat(parts)
 
     def _micro_batches(self, ids_BT: Tensor, mask_BT: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         size = self.task.micro_batch_size or (self.task.mini_batch_size or self.task.num_completions) // world.size()
@@ -347,24 +349,38 @@ class FineryPpoTrainer(ExactTrainer):
         if len(known) > 1:
             self.tally.add(f"{name}_std", stdev(known))
 
-    def _record(self, drawn: Sequence[Rollout], advantages: Sequence[float], step: int) -> None:
-        """Keep rollouts for people to read, if this batch serves a step whose turn it is."""
-        if not (self.samples_per_step and rollouts.is_due(step, self.task.steps_per_batch, self.sample_interval)):
+    def _num_recorded(self, step: int) -> int:
+        """How many completions of the batch of this step are kept for people to read."""
+        return self.samples_per_step if rollouts.is_due(step, self.task.steps_per_batch, self.sample_interval) else 0
+
+    def _record(
+        self, everyone: list[Rollout], own: list[Rollout], batch: Batch, reference_BC: Tensor | None, step: int
+    ) -> None:
+        """Keep rollouts for people to read, if this batch serves a step whose turn it is; `own` are of this process."""
+        num = self._num_recorded(step)
+        if not num:
             return
-        group = self.task.rollout.completions_per_prompt
-        records = [
-            rollouts.record(
-                one,
-                self.rows[one.row],
-                names=scoring.names(self.task.rewards),
-                weights=self._weights,
-                advantage=advantages[index],
-                group=index // group,
-                step=step,
-            )
-            for index, one in enumerate(drawn[: self.samples_per_step])
-        ]
-        self.finery_run.samples("rollouts", records, step)
+        fates = []
+        for row, one in enumerate(own):
+            advantages_C, mask_C = batch.advantages_BC[row], batch.mask_BC[row]
+            kl = None
+            if reference_BC is not None:
+                kl = rollouts.divergences(one.completion.policy_logprobs, reference_BC[row].tolist())
+            mean = ppo_math.masked_mean(advantages_C, mask_C)
+            fates.append(Fate(mean, advantages_C[mask_C.bool()].tolist() or None, kl))
+        fates = world.gathered(fates)
+        if world.rank() > 0:
+            return
+        rollouts.keep(
+            self.finery_run,
+            list(zip(everyone, fates, strict=True))[:num],
+            self.rows,
+            tokenizer=self.processing_class,
+            names=scoring.names(self.task.rewards),
+            weights=self._weights,
+            group_size=self.task.rollout.completions_per_prompt,
+            step=step,
+        )
 
 
 def make_trainer(task: PpoSpec, run: Run, loaded: setup.Loaded) -> FineryPpoTrainer:

@@ -7,13 +7,19 @@ from statistics import fmean
 from typing import Any
 
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
+from finery.core import rollouts as index_of
+from finery.core.rundir import Run
+from finery.models import pieces
 from finery.models.generation import Completion
 from finery.training.trl import world
 from finery.training.trl.tally import Tally
 
 _NGRAM = 4
 """Tokens that are compared as one by the diversity score."""
+_MAX_EXPONENT = 700.0
+"""Of what a float64 holds e to the power of."""
 
 
 @dataclass(frozen=True)
@@ -131,20 +137,91 @@ def _kl(first_BC: Tensor, second_BC: Tensor, mask_BC: Tensor) -> float:
     return (log_ratio_BC.expm1() - log_ratio_BC).sum().item()
 
 
-def record(
-    rollout: Rollout, row: dict[str, Any], *, names: Sequence[str], weights: Sequence[float], **more: Any
-) -> dict[str, Any]:
-    """What is kept of a rollout for people to read."""
-    return {
-        "prompt": _prompt_text(row["prompt"]),
-        "completion": rollout.text,
-        "answer": row.get("answer"),
-        "reward": _or_none(rollout.reward(weights)),
-        "rewards": dict(zip(names, map(_or_none, rollout.rewards), strict=True)),
-        "length": len(rollout.completion.token_ids),
-        "is_truncated": not rollout.completion.is_finished,
-        **more,
-    }
+def divergences(logprobs: Sequence[float] | None, reference_logprobs: Sequence[float]) -> list[float] | None:
+    """Estimate of KL(policy || reference) at each token, in nats, as in `kl_divergence`.
+
+    Both have log-probabilities of the same tokens; the second may have padding behind them. None without the first.
+    """
+    if logprobs is None:
+        return None
+    log_ratios = [other - own for own, other in zip(logprobs, reference_logprobs, strict=False)]
+    return [_expm1(ratio) - ratio for ratio in log_ratios]
+
+
+def _expm1(value: float) -> float:
+    return math.expm1(value) if value < _MAX_EXPONENT else math.inf
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What training made of a completion."""
+
+    advantage: float
+    """Of the whole; the mean over its tokens where each has its own."""
+    advantages: list[float] | None
+    """One for each token that is learned from; None where all have the same."""
+    kl: list[float] | None
+    """Estimated divergence from the reference at each token, in nats; None without a reference."""
+
+
+def keep(
+    run: Run,
+    drawn: Sequence[tuple[Rollout, Fate]],
+    rows: Sequence[dict[str, Any]],
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    names: Sequence[str],
+    weights: Sequence[float],
+    group_size: int,
+    step: int,
+) -> None:
+    """Record rollouts for people to read, and index them.
+
+    Args:
+        run: Where.
+        drawn: Whole groups behind each other; the last may be cut.
+        rows: All rows of the data.
+        tokenizer: Gives the text of each token.
+        names: Of the parts of the reward.
+        weights: Of the parts.
+        group_size: Completions of one prompt.
+        step: Optimizer step that they are drawn for.
+    """
+    records = []
+    for index, (rollout, fate) in enumerate(drawn):
+        row, completion = rows[rollout.row], rollout.completion
+        record = {
+            "step": step,
+            "group": index // group_size,
+            "row": rollout.row,
+            "prompt": _prompt_text(row["prompt"]),
+            "completion": rollout.text,
+            "answer": row.get("answer"),
+            "reward": _or_none(rollout.reward(weights)),
+            "rewards": dict(zip(names, map(_or_none, rollout.rewards), strict=True)),
+            "weights": dict(zip(names, weights, strict=True)),
+            "advantage": _or_none(fate.advantage),
+            "length": len(completion.token_ids),
+            "is_truncated": not completion.is_finished,
+            "tokens": pieces.texts(tokenizer, completion.token_ids),
+            "logprob": _short(completion.policy_logprobs),
+            "entropy": _short(completion.entropies),
+            "kl": _short(fate.kl),
+            "advantages": _short(fate.advantages),
+        }
+        records.append(record)
+    offset = run.samples("rollouts", records, step)
+    if offset is None:
+        return
+    try:
+        index_of.append(run.dir.samples / index_of.LINES, records, offset)
+    except OSError as error:
+        run.note(f"rollouts of step {step} are kept, but not in the index: {error}", "warning")
+
+
+def _short(values: Sequence[float] | None) -> list[float | None] | None:
+    """Three significant digits, which is what colours need."""
+    return None if values is None else [_or_none(float(f"{value:.3g}")) for value in values]
 
 
 def _or_none(number: float) -> float | None:
