@@ -8,6 +8,7 @@ from sqlalchemy import inspect
 
 import finery.api.tables
 import finery.datasets.tables
+import finery.experiments.tables
 import finery.jobs.tables
 import finery.monitoring.tables
 import finery.notifying.tables  # noqa: F401 - the tables register themselves

@@ -44,15 +44,6 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path: Path
     assert "step 20" in complaints[0]
 
 
-def test_pruning_keeps_the_newest(tmp_path: Path) -> None:
-    for step in (1, 2, 10):
-        make(tmp_path, step)
-
-    checkpoints.prune(tmp_path, keep_last=2)
-
-    assert [step for step, _ in checkpoints.existing(tmp_path)] == [2, 10]
-
-
 def test_an_unreadable_manifest_is_no_manifest(tmp_path: Path) -> None:
     path = make(tmp_path, 1)
     (path / checkpoints.MANIFEST).write_text("{")

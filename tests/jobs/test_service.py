@@ -255,3 +255,59 @@ def test_a_lost_job_can_be_cancelled(db: Database, tmp_path: Path) -> None:
 
     assert command is not None
     assert state(db, job_id)[0] == "cancelling"
+
+
+PLAN = {"every_steps": 5, "benchmarks": [{"benchmark": {"name": "arithmetic"}, "data": "problems"}]}
+
+
+@pytest.mark.parametrize(("device", "given"), [("share", ("0",)), ("own", None), ("cpu", ())])
+def test_an_evaluation_beside_a_job_that_has_the_only_gpu(
+    db: Database, tmp_path: Path, device: str, given: tuple[str, ...] | None
+) -> None:
+    """It shares it, waits for it, or does without; the job's own slot is taken all the while."""
+    parent = submit(db, monitoring={"evaluation": {**PLAN, "device": device}}, resources={"gpus": 1})
+    with db.session() as session:
+        job = service.claim(session, worker="w", free=Free(slots=1, gpus=1, all_gpus=1), now=NOW)
+        assert job is not None
+        begin = {"runs": tmp_path, "inputs": {}, "resume_from": None, "host": "h", "worker": "w", "now": NOW}
+        service.begin_attempt(session, job, gpus=("0",), **begin)
+        raw = {
+            "name": "e",
+            "kind": "evaluate",
+            "task": {
+                "model": {"base": f"job:{parent}/step:5"},
+                "benchmark": {"name": "arithmetic"},
+                "data": "problems",
+            },
+            "resources": {"gpus": 0 if device == "cpu" else None},
+        }
+        made: JobSpec = parse(JobSpec, raw)
+        submitting.submit(session, made, inputs={}, code=None, now=NOW, parent=parent, checkpoint=1)
+
+    with db.session() as session:
+        assert service.running(session, host="h") == (1, 0)
+        taken = service.claim(session, worker="w", free=Free(slots=0, gpus=0, all_gpus=1, slots_beside=1), now=NOW)
+        if given is None:
+            assert taken is None
+            waiting = session.get_one(Job, parent + 1)
+            assert waiting.cause == "waits for 1 GPUs; 0 of 1 are free"
+            return
+        assert taken is not None
+        attempt = service.begin_attempt(session, taken, gpus=("0",), **begin)
+        assert tuple(attempt.run_spec["gpus"]) == given
+        assert service.running(session, host="h") == (1, 1)
+        assert service.held_gpus(service.live_attempts(session, host="h")) == {"0"}
+
+
+def test_lists_leave_out_what_a_job_asked_for_unless_they_are_asked_for_it(db: Database) -> None:
+    first = submit(db, name="first")
+    with db.session() as session:
+        submitting.submit(session, spec("child"), inputs={}, code=None, now=NOW, parent=first)
+
+    def names(query: str) -> list[str]:
+        with db.read() as session:
+            rows, _ = listing.find(session, query=query, sort="id", now=NOW, limit=9, offset=0)
+            return [row.name for row in rows]
+
+    assert names("") == ["first"]
+    assert names(f"parent:{first}") == names("parent>0") == ["child"]

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from finery.core import checkpoints
 from finery.core.db import Database
 from finery.core.errors import Conflict, InvalidSpec, NotFound
 from finery.core.events import ActionEvent
@@ -77,8 +78,11 @@ def test_the_two_actions_that_tell_of_a_rollback_are_undone_together(db: Databas
     take(db, attempt, [orjson.dumps({**back, "seq": 0, "outcome": "asked"})], 9)
     with db.session() as session:
         job = session.get_one(Job, attempt[0])
-        job.state, path = "running", f"{session.get_one(Attempt, attempt[1]).run_dir}/checkpoints/step-9"
-        session.add(Checkpoint(job_id=job.id, attempt=1, step=9, path=path, num_bytes=1, created_at=NOW))
+        path = Path(session.get_one(Attempt, attempt[1]).run_dir) / "checkpoints" / "step-9"
+        path.mkdir(parents=True)
+        checkpoints.seal(path, engine="trl", format="hf-trainer", step=9, attempt=1, world_size=1, now=0.0)
+        job.state = "running"
+        session.add(Checkpoint(job_id=job.id, attempt=1, step=9, path=str(path), num_bytes=1, created_at=NOW))
         second = jobs.begin_attempt(
             session, job, runs=Path("/runs"), inputs={}, resume_from=None, host="h", worker="w", now=NOW
         ).id

@@ -80,7 +80,7 @@ class Bench:
         path = checkpoints.directory(self.dir.checkpoints, step)
         path.mkdir(parents=True)
         (path / "weights").write_bytes(b"w" * step)
-        self.run.checkpoint(path, engine="trl", format="hf-trainer", step=step, keep_last=100)
+        self.run.checkpoint(path, engine="trl", format="hf-trainer", step=step, keep=None)
         return path
 
     def events(self, type_: str) -> list[dict[str, Any]]:

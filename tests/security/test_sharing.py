@@ -19,7 +19,7 @@ from tests.security.conftest import Live, Offline, begin, finish, knock, operati
 READABLE = {
     f"/api/jobs/1{rest}"
     for rest in (
-        *("", "/events", "/metrics", "/series", "/series.csv", "/resources", "/logs", "/recipe"),
+        *("", "/events", "/metrics", "/checkpoints", "/series", "/series.csv", "/resources", "/logs", "/recipe"),
         *("/gradients", "/gradients/series", "/gradients/histogram", "/story", "/rules"),
         *("/rollouts", "/rollouts/steps", "/rollouts/one", "/rollouts/prompt", "/rollouts/detectors"),
     )

@@ -21,6 +21,7 @@ from finery.core.objects import ObjectStore
 from finery.core.settings import Settings
 from finery.datasets.routes import router as datasets
 from finery.evaluation.routes import router as benchmarks
+from finery.experiments.routes import checkpoints
 from finery.experiments.routes import router as evaluations
 from finery.jobs.resolving import Resolver
 from finery.jobs.routes import pipelines, recipes
@@ -64,6 +65,7 @@ def create_app(
         datasets,
         benchmarks,
         evaluations,
+        checkpoints,
         chat,
         channels,
         deliveries,

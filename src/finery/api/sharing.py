@@ -26,7 +26,7 @@ COOKIE = "finery_share"
 MAX_DAYS = 90
 
 _READABLE = re.compile(
-    r"/api/(?:jobs/(\d{1,9})(?:/(?:events|metrics|series|series\.csv|resources|logs|recipe|live|story|rules"
+    r"/api/(?:jobs/(\d{1,9})(?:/(?:events|metrics|checkpoints|series|series\.csv|resources|logs|recipe|live|story|rules"
     r"|gradients(?:/(?:series|histogram))?|rollouts(?:/(?:steps|one|prompt|detectors))?))?"
     r"|evaluations/(\d{1,9})/(?:samples|policies))"
 )

@@ -1,5 +1,6 @@
 """Which models the server keeps loaded for chat, and whom one can talk to."""
 
+import os
 import threading
 import time
 from collections import Counter
@@ -9,9 +10,10 @@ from sqlalchemy.orm import Session
 
 from finery.chat.child import Child
 from finery.chat.specs import ChatBuiltin, ChatCheckpoint
-from finery.core import refs
-from finery.core.checkpoints import is_sealed
-from finery.core.errors import Unavailable
+from finery.core import processes, refs, retention
+from finery.core.checkpoints import is_sealed, whole
+from finery.core.errors import NotFound, Unavailable
+from finery.core.rundir import ResolvedInput
 from finery.core.settings import Settings
 from finery.jobs import service as jobs
 from finery.jobs.resolving import Resolver, hub_tokens
@@ -32,6 +34,8 @@ class Chats:
         self._children: list[Child] = []
         self._closed = threading.Event()
         self._watcher: threading.Thread | None = None
+        self._name = f"{retention.CHAT}{os.getpid()}"
+        """Of the holds of this server."""
 
     def child(self, ref: str) -> Child:
         """The child that holds a model; started if there is none.
@@ -46,11 +50,13 @@ class Chats:
         resolved = self._resolver.reference(ref, allow_paths=False)
         tokens = hub_tokens(self._settings)
         with self._lock:
-            self._children = [child for child in self._children if child.is_alive]
+            for child in [child for child in self._children if not child.is_alive]:
+                self._end(child)
             for child in self._children:
                 if child.resolved == resolved and child.ref == ref:
                     return child
             self._make_room()
+            self._hold(ref, resolved)
             made = Child(ref, resolved, home=self._settings.home, tokens=tokens)
             self._children.append(made)
             if self._watcher is None:
@@ -67,9 +73,8 @@ class Chats:
         """End all."""
         self._closed.set()
         with self._lock:
-            children, self._children = self._children, []
-        for child in children:
-            child.close()
+            for child in list(self._children):
+                self._end(child)
 
     def _loaded(self, ref: str) -> Child | None:
         """A living child of a reference whose meaning stays: that of `job:41/last` may have changed since."""
@@ -92,6 +97,18 @@ class Chats:
     def _end(self, child: Child) -> None:
         self._children.remove(child)
         child.close()
+        path = whole(Path(child.resolved.path))
+        if child.resolved.kind == "checkpoint" and all(
+            whole(Path(one.resolved.path)) != path for one in self._children
+        ):
+            retention.release(path, self._name)
+
+    def _hold(self, ref: str, resolved: ResolvedInput) -> None:
+        """Keep a checkpoint from being deleted while it is loaded. What a dead server held, the worker lets go."""
+        if resolved.kind == "checkpoint":
+            content = processes.identify().model_dump_json().encode()
+            if not retention.hold(Path(resolved.path), self._name, content=content):
+                raise NotFound(f"{ref} has been deleted")
 
     def _watch(self) -> None:
         """End what has been idle for long, and at once where another model did not fit."""

@@ -28,6 +28,7 @@ class Commands(LazyGroup):
         "jobs": ("finery.cli.jobs:app", False),
         "recipes": ("finery.jobs.commands:recipes", False),
         "data": ("finery.datasets.commands:app", False),
+        "checkpoints": ("finery.experiments.commands:checkpoints", False),
         "eval": ("finery.experiments.commands:app", False),
         "rewards": ("finery.cli.rewards:app", False),
         "rules": ("finery.monitoring.commands:app", False),

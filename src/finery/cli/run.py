@@ -209,11 +209,15 @@ def _fresh(file: Path | None, config: Path | None, overrides: list[str], setting
     base = (file or config or Path()).resolve().parent
     spec = _with_absolute_paths(spec, base)
     inputs = local_resolver(settings).inputs(spec, allow_paths=True)
+    job = defaults.filled(spec.model_dump(mode="json"))
+    if spec.monitoring.evaluation is not None:
+        console.warn("monitoring.evaluation needs a server (`finery jobs submit`); here no checkpoint is evaluated")
+        job["monitoring"] |= {"evaluation": None, "keep_best": 0}
     job_id = f"{_slug(spec.name)}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
     made = RunSpec(
         job_id=job_id,
         attempt=1,
-        job=defaults.filled(spec.model_dump(mode="json")),
+        job=job,
         inputs=inputs,
         seed=spec.seed if spec.seed is not None else int.from_bytes(os.urandom(3)),
         gpus=gpus.first(spec.resources.gpus, gpus.visible(os.environ)),

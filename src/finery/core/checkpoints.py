@@ -1,8 +1,8 @@
 """Checkpoints on disk. A checkpoint exists when its MANIFEST.json does, and is good when each hash matches.
 
 Layout: `<attempt>/checkpoints/step-<n>/...engine's own files... MANIFEST.json`, and `ema/` with a manifest of its own
-where averages of the weights are kept. The manifest is written last, after an
-fsync of every file, by rename. A directory without one is debris of a crash and may be deleted.
+where averages of the weights are kept. The manifest is written last, after an fsync of every file, by rename. A
+directory without one is debris of a crash and may be deleted. Which are kept: `core.retention`.
 """
 
 import hashlib
@@ -61,6 +61,11 @@ def directory(checkpoints: Path, step: int) -> Path:
 def averaged(path: Path) -> Path:
     """Where, in the checkpoint at `path`, the averages of its weights lie, if it has them: a checkpoint, too."""
     return path / "ema"
+
+
+def whole(path: Path) -> Path:
+    """The checkpoint that what lies at `path` is a part of, or is."""
+    return path.parent if path.name == averaged(path).name else path
 
 
 def seal(
@@ -153,14 +158,6 @@ def remove(path: Path) -> None:
     """Delete a checkpoint or debris. The manifest goes first, so that a crash half-way leaves debris."""
     (path / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
-
-
-def prune(checkpoints: Path, *, keep_last: int) -> list[Path]:
-    """Delete all but the newest `keep_last` checkpoints; returns what was deleted."""
-    old = [path for _, path in existing(checkpoints)][:-keep_last]
-    for path in old:
-        remove(path)
-    return old
 
 
 def remove_debris(checkpoints: Path) -> list[Path]:

@@ -78,6 +78,8 @@ class CheckpointEvent(BaseEvent):
     path: str
     """Relative to the attempt's directory."""
     num_bytes: int
+    evaluate: bool = False
+    """It is due for its evaluation."""
 
 
 class AlertEvent(BaseEvent):

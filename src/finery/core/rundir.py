@@ -25,11 +25,12 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict
 
-from finery.core import checkpoints
+from finery.core import checkpoints, retention
 from finery.core.carried import CARRIED, Carried
 from finery.core.errors import Conflict, FineryError
 from finery.core.events import Phase, encode_value
 from finery.core.hooks import Decision, LiveControls, StepHooks
+from finery.core.retention import Retention
 
 RUNDIR_VERSION = 1
 RESOURCES = "resources"
@@ -410,11 +411,22 @@ class Run:
         engine: str,
         format: str,
         step: int,
-        keep_last: int,
+        keep: Retention | None,
         world_size: int = 1,
         kind: checkpoints.Kind = "policy",
+        evaluate: bool = False,
     ) -> bool:
-        """Seal the files under `path` as the checkpoint of `step` and drop the oldest ones.
+        """Seal the files under `path` as the checkpoint of `step` and drop those that are not kept.
+
+        Args:
+            path: Where the files lie.
+            engine: Who wrote them.
+            format: Their layout.
+            step: Optimizer steps done.
+            keep: What is kept of those that nobody holds; None drops none.
+            world_size: Processes that train.
+            kind: What was trained.
+            evaluate: It is due for its evaluation, and held until that is over.
 
         Returns:
             False when the disk did not take it: an alert is raised, the debris is removed, the ones before remain.
@@ -433,9 +445,30 @@ class Run:
         except OSError as error:
             self.checkpoint_failed(path, step, error)
             return False
-        self.events.emit("checkpoint", step=step, path=self._relative(path), num_bytes=manifest.num_bytes)
-        checkpoints.prune(self.dir.checkpoints, keep_last=keep_last)
+        self.events.emit(
+            "checkpoint",
+            step=step,
+            path=self._relative(path),
+            num_bytes=manifest.num_bytes,
+            evaluate=evaluate and self._held(path, retention.EVALUATION),
+        )
+        if keep is not None:
+            self._prune(keep)
         return True
+
+    def _held(self, path: Path, name: str) -> bool:
+        """Hold a checkpoint; a full disk is no reason to stop."""
+        try:
+            return retention.hold(path, name)
+        except OSError as error:
+            self.note(f"{path.name} is not evaluated: {error}", "warning")
+            return False
+
+    def _prune(self, keep: Retention) -> None:
+        try:
+            retention.prune(self.dir.checkpoints, keep)
+        except OSError as error:
+            self.note(f"older checkpoints were not deleted: {error}", "warning")
 
     def checkpoint_failed(self, path: Path, step: int, error: Exception) -> None:
         """Remove what a failed save left and say so; training goes on."""

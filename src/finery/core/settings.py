@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     """Largest file that can be uploaded."""
     max_running_jobs: int = Field(1, ge=1)
     """Jobs that run at once on this machine."""
+    max_running_evaluations: int = Field(1, ge=1)
+    """Evaluations of checkpoints that run at once beside the jobs, which they never take the place of."""
     chat_models: int = Field(2, ge=1)
     """Models that the server keeps loaded for chat at once; the one used longest ago makes room for the next."""
     chat_idle_minutes: float = Field(10.0, gt=0)

@@ -10,15 +10,19 @@ from finery.evaluation import benchmarks, results, statistics
 from finery.evaluation.results import StoredResult
 from finery.evaluation.specs import (
     ComparisonView,
-    EvaluateSpec,
+    ProblemSet,
     SampleResult,
     ScoreView,
 )
 from finery.evaluation.statistics import PairedCounts
 
 
-def check(task: EvaluateSpec) -> None:
+def check(task: ProblemSet, *, place: str = "task") -> None:
     """Check what the spec alone cannot: the benchmark's parameters, and whether it needs data.
+
+    Args:
+        task: What a model is to be asked.
+        place: Where it stands in the job file.
 
     Raises:
         InvalidSpec: the benchmark does not exist, its parameters do not fit, or `data` is missing or useless.
@@ -26,9 +30,11 @@ def check(task: EvaluateSpec) -> None:
     benchmarks.registry.params(task.benchmark.name, task.benchmark.params)
     reads_data = benchmarks.registry.get(task.benchmark.name).target.reads_data
     if reads_data and task.data is None:
-        raise InvalidSpec(f"benchmark {task.benchmark.name!r} needs task.data: a dataset version or a file of problems")
+        raise InvalidSpec(
+            f"benchmark {task.benchmark.name!r} needs {place}.data: a dataset version or a file of problems"
+        )
     if not reads_data and task.data is not None:
-        raise InvalidSpec(f"benchmark {task.benchmark.name!r} brings its own problems; remove task.data")
+        raise InvalidSpec(f"benchmark {task.benchmark.name!r} brings its own problems; remove {place}.data")
 
 
 def read_score(attempt: Path, *, job_id: int, job_name: str) -> ScoreView:

@@ -1,6 +1,6 @@
 """What an evaluation job looks like and what it answers."""
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,10 +17,9 @@ class BenchmarkChoice(Spec):
     """Checked against the benchmark's params model."""
 
 
-class EvaluateSpec(Spec):
-    """Let a model answer a benchmark, greedily, and score each answer."""
+class ProblemSet(Spec):
+    """What a model is asked, and how it answers."""
 
-    model: ModelSpec
     benchmark: BenchmarkChoice
     data: str | None = None
     """Problems to answer, where the benchmark reads a dataset: a version (`arithmetic-test@1`) or a file."""
@@ -29,6 +28,39 @@ class EvaluateSpec(Spec):
     """Problems answered at once; they are sorted by length first."""
     limit: int | None = Field(None, ge=1)
     """First n problems only."""
+
+
+class EvaluationPlan(Spec):
+    """Evaluate checkpoints of a training job while it trains, each by a job of its own."""
+
+    every_steps: int | None = Field(None, ge=1)
+    """Steps between checkpoints that are evaluated; one is saved where none is due. Live as `evaluation_interval`."""
+    every_hours: float | None = Field(None, gt=0)
+    """The same by the clock, in hours of training. Live as `evaluation_hours`. The last checkpoint is evaluated in any
+    case."""
+    benchmarks: tuple[ProblemSet, ...] = Field(min_length=1, max_length=5)
+    """What a checkpoint is put through. The first one decides which checkpoints are the best."""
+    device: Literal["own", "share", "cpu"] = Field("own", json_schema_extra=ADVANCED)
+    """Where there are GPUs: `own` waits for one that is free, `share` takes the first of the training job, which must
+    leave it the memory, `cpu` takes none."""
+    cpu_threads: int | None = Field(None, ge=1, json_schema_extra=ADVANCED)
+    """Threads of an evaluation; None takes all cores."""
+
+    @model_validator(mode="after")
+    def _has_a_time(self) -> Self:
+        if self.every_steps is None and self.every_hours is None:
+            raise ValueError("say when checkpoints are evaluated: every_steps, every_hours or both")
+        return self
+
+
+class _OneModel(Spec):
+    """Comes first in forms."""
+
+    model: ModelSpec
+
+
+class EvaluateSpec(ProblemSet, _OneModel):
+    """Let a model answer a benchmark, greedily, and score each answer."""
 
     @model_validator(mode="after")
     def _trains_nothing(self) -> Self:

@@ -1,4 +1,5 @@
-"""`finery eval ...`: scores and paired comparisons, over REST. An evaluation itself is a job (`kind: evaluate`)."""
+"""`finery eval ...` and `finery checkpoints ...`: scores and paired comparisons, and what becomes of checkpoints, over
+REST. An evaluation itself is a job (`kind: evaluate`)."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -6,12 +7,20 @@ from typing import Annotated, Any
 import typer
 
 from finery.core import console
-from finery.core.client import connect
+from finery.core.client import Client, connect
 from finery.core.console import JsonOption
+from finery.core.errors import NotFound
 
 app = typer.Typer(no_args_is_help=True, help="Look at evaluations and compare them.")
 
+checkpoints = typer.Typer(no_args_is_help=True, help="Checkpoints of a job: their scores and what keeps them.")
+
 JobArgument = Annotated[int, typer.Argument(help="Id of an evaluate job.", min=1)]
+OwnerArgument = Annotated[int, typer.Argument(help="Id of the training job.", min=1)]
+StepArgument = Annotated[int, typer.Argument(help="Step of the checkpoint.", min=0)]
+AttemptOption = Annotated[
+    int | None, typer.Option(min=1, help="Where several attempts saved one of this step; the newest by default.")
+]
 
 
 @app.command("list")
@@ -96,6 +105,103 @@ def policies(
         console.emit(found)
         return
     console.table(*policy_table(found))
+
+
+@checkpoints.command("list")
+def list_checkpoints(job_id: OwnerArgument, as_json: JsonOption = False) -> None:
+    """List the checkpoints of a job with their scores, marks, and what keeps them."""
+    with connect() as client:
+        page = client.get(f"/jobs/{job_id}/checkpoints")
+    if as_json:
+        console.emit(page)
+        return
+    if not page["checkpoints"]:
+        console.say(f"Job {job_id} has no checkpoint yet. `finery jobs checkpoint {job_id}` saves one.")
+        return
+    labels = {one["key"]: one["label"] for one in page["series"]}
+    rows = [
+        (
+            c["step"],
+            c["attempt"],
+            f"{c['num_bytes'] / 1e6:.1f}" if c["is_there"] else "deleted",
+            "; ".join(_score(one, labels if len(labels) > 1 else {}) for one in c["evaluations"]),
+            ", ".join(_marks(c)),
+            ", ".join(f"job {one['job_id']}" if one["reason"] == "job" else one["reason"] for one in c["kept"]),
+        )
+        for c in page["checkpoints"]
+    ]
+    if len(labels) == 1:
+        console.say(f"scores of {next(iter(labels.values()))}")
+    console.table(("step", "attempt", "MB", "accuracy [95 % interval]", "", "kept for"), rows)
+
+
+@checkpoints.command("evaluate")
+def evaluate_checkpoint(
+    job_id: OwnerArgument, step: StepArgument, attempt: AttemptOption = None, as_json: JsonOption = False
+) -> None:
+    """Evaluate a checkpoint as the job's plan says (monitoring.evaluation)."""
+    _ask(job_id, step, attempt, "evaluate", "its evaluation is queued", as_json=as_json)
+
+
+@checkpoints.command()
+def keep(job_id: OwnerArgument, step: StepArgument, attempt: AttemptOption = None, as_json: JsonOption = False) -> None:
+    """Keep a checkpoint, whatever the job file says, until it is released."""
+    _ask(job_id, step, attempt, "keep", "is kept", as_json=as_json)
+
+
+@checkpoints.command()
+def release(
+    job_id: OwnerArgument, step: StepArgument, attempt: AttemptOption = None, as_json: JsonOption = False
+) -> None:
+    """Take `keep` back. The checkpoint goes when nothing else keeps it."""
+    _ask(job_id, step, attempt, "release", "is kept no longer by hand", as_json=as_json)
+
+
+@checkpoints.command()
+def delete(
+    job_id: OwnerArgument, step: StepArgument, attempt: AttemptOption = None, as_json: JsonOption = False
+) -> None:
+    """Delete the files of a checkpoint. Refused while something needs it."""
+    with connect() as client:
+        row = _checkpoint(client, job_id, step, attempt)
+        client.delete(f"/jobs/{job_id}/checkpoints/{row['id']}")
+    if as_json:
+        console.emit({"deleted": row["ref"], "attempt": row["attempt"]})
+    else:
+        console.say(f"{row['ref']} of attempt {row['attempt']} is deleted")
+
+
+def _ask(job_id: int, step: int, attempt: int | None, verb: str, done: str, *, as_json: bool) -> None:
+    with connect() as client:
+        row = _checkpoint(client, job_id, step, attempt)
+        page = client.post(f"/jobs/{job_id}/checkpoints/{row['id']}/{verb}")
+    if as_json:
+        console.emit(page)
+    else:
+        console.say(f"{row['ref']} of attempt {row['attempt']}: {done}")
+
+
+def _checkpoint(client: Client, job_id: int, step: int, attempt: int | None) -> dict[str, Any]:
+    """The newest checkpoint of a step, of those that are there if any is."""
+    rows: list[dict[str, Any]] = client.get(f"/jobs/{job_id}/checkpoints")["checkpoints"]
+    found = [row for row in rows if row["step"] == step and attempt in (None, row["attempt"])]
+    if not found:
+        raise NotFound(f"job {job_id} has no such checkpoint; `finery checkpoints list {job_id}` lists those it has")
+    return max(found, key=lambda row: (row["is_there"], row["attempt"]))
+
+
+def _score(one: dict[str, Any], labels: dict[str, str]) -> str:
+    """An evaluation in words: its score, or how it stands and why."""
+    name = f"{labels[one['series']]}: " if one["series"] in labels else ""
+    if one["score"] is None:
+        cause = f" ({one['cause']})" if one["cause"] else ""
+        return f"{name}{one['state']}{cause}"
+    marks = [word for key, word in (("is_best", "best"), ("is_over_fitting", "over-fitting")) if one["score"][key]]
+    return f"{name}{_percent(one['score']['accuracy'])} {_interval(one['score'])} {', '.join(marks)}".rstrip()
+
+
+def _marks(row: dict[str, Any]) -> list[str]:
+    return [*(["latest"] if row["is_latest"] else []), *([] if row["is_on_path"] else ["left behind"])]
 
 
 def policy_table(found: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

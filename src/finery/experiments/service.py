@@ -15,11 +15,11 @@ from finery.training.specs import PolicyTable
 
 
 def scores(session: Session, *, limit: int) -> list[ScoreView]:
-    """Results of completed evaluations, newest first."""
+    """Results of completed evaluations, newest first; without those of a training job's plan, which stand there."""
     query = (
         select(Job, Attempt)
         .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.number == Job.attempt))
-        .where(Job.kind == "evaluate", Job.state == "completed")
+        .where(Job.kind == "evaluate", Job.state == "completed", Job.parent_id.is_(None))
         .order_by(Job.id.desc())
         .limit(limit)
     )

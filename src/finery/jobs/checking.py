@@ -1,5 +1,6 @@
 """Checks the text of a job file and says what is wrong where. Used by the API and by `finery check`. Pure."""
 
+import functools
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -39,7 +40,7 @@ def read(document: documents.Document, *, name: str = "job file") -> JobSpec | P
     jobs = spec.jobs if isinstance(spec, PipelineSpec) else (spec,)
     for index, job in enumerate(jobs):
         prefix = f"jobs.{index}." if isinstance(spec, PipelineSpec) else ""
-        _check_members(job, prefix, document.lines)
+        check_members(job, prefix, document.lines)
     return spec
 
 
@@ -60,11 +61,25 @@ def _is_of_task(assignment: str) -> bool:
     return bool(path and equals) and path.partition(".")[0] not in TrainJob.model_fields
 
 
-def _check_members(job: JobSpec, prefix: str, lines: dict[str, int]) -> None:
-    """Validate the parameters of rewards and benchmarks against the members' own models."""
+def check_members(job: JobSpec, prefix: str, lines: dict[str, int]) -> None:
+    """Validate the parameters of rewards and benchmarks against the members' own models.
+
+    Args:
+        job: A valid job file.
+        prefix: Of its paths, where it is part of a pipeline: `jobs.1.`.
+        lines: 1-based line of each dotted path.
+
+    Raises:
+        InvalidSpec: with the place of the problem.
+    """
     if isinstance(job, EvaluateJob):
         _at(f"{prefix}task.benchmark", lines, lambda: evaluation.check(job.task))
         return
+    plan = job.monitoring.evaluation
+    for index, problems in enumerate(plan.benchmarks if plan else ()):
+        place = f"monitoring.evaluation.benchmarks.{index}"
+        check_ = functools.partial(evaluation.check, problems, place=place)
+        _at(f"{prefix}{place}", lines, check_)
     for index, reward in enumerate(job.task.rewards if isinstance(job.task, Rewarded) else ()):
         path = f"{prefix}task.rewards.{index}"
         _at(path, lines, lambda reward=reward: rewards.registry.params(reward.name, reward.params), inner="params")

@@ -11,6 +11,11 @@ from finery.jobs.tables import ControlRequest
 
 _PLACES: Final = (("monitoring",), ("task",), ("task", "optim"), ("task", "rollout"))
 """Where a job file may name a live setting."""
+_RENAMED: Final = {
+    "evaluation_interval": ("monitoring", "evaluation", "every_steps"),
+    "evaluation_hours": ("monitoring", "evaluation", "every_hours"),
+}
+"""Live settings that a job file names otherwise."""
 _REQUEST: Final = "command request-"
 _RULE: Final = "rule "
 
@@ -69,12 +74,12 @@ def deviations(
 
 
 def _requested(spec: Mapping[str, Any], name: str) -> float | None:
-    for place in _PLACES:
-        part: Any = spec
+    for place in (_RENAMED[name],) if name in _RENAMED else tuple((*place, name) for place in _PLACES):
+        found: Any = spec
         for key in place:
-            part = part.get(key) or {}
-        if isinstance(part.get(name), int | float):
-            return float(part[name])
+            found = (found or {}).get(key)
+        if isinstance(found, int | float):
+            return float(found)
     return None
 
 

@@ -73,7 +73,8 @@ def find(session: Session, *, query: str, sort: str, now: datetime, limit: int, 
 
     Args:
         session: Where to look.
-        query: As above; empty takes all that are not archived.
+        query: As above; empty takes all that are not archived and no evaluations that training jobs asked for:
+            `parent:41` finds those of job 41, `parent>0` those of all.
         sort: Fields separated by commas, `-` for the largest first; jobs without a value come last. Newest first when
             it is empty.
         now: What `3d` is counted from.
@@ -185,6 +186,7 @@ FIELDS: Final[dict[str, _Field]] = {
     "cause": _Field(Job.cause),
     "notes": _Field(Job.notes),
     "pipeline": _Field(Job.pipeline),
+    "parent": _Field(cast(Job.parent_id, String), number=Job.parent_id),
     "model": _Field(_JsonText(Job.spec, ("task", "model", "base"))),
     "data": _Field(_DATA),
     "priority": _Field(_JsonText(Job.spec, ("priority",))),
@@ -204,7 +206,8 @@ def _conditions(query: str, now: datetime) -> ColumnElement[bool]:
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in query if character not in "\t\n\r"):
         raise InvalidSpec("a query has no control characters")
     found: list[ColumnElement[bool]] = []
-    at, is_archived_named = 0, False
+    at = 0
+    named: set[str] = set()
     while at < len(query):
         if query[at].isspace():
             at += 1
@@ -218,10 +221,12 @@ def _conditions(query: str, now: datetime) -> ColumnElement[bool]:
             raise InvalidSpec(f"a query has at most {MAX_TERMS} words and conditions")
         condition = _condition(term["field"], term["op"], term["value"], now)
         found.append(not_(func.coalesce(condition, False)) if term["not"] else condition)
-        is_archived_named = is_archived_named or term["field"] == "archived"
+        named.add(term["field"] or "")
         at = term.end()
-    if not is_archived_named:
+    if "archived" not in named:
         found.append(Job.archived_at.is_(None))
+    if "parent" not in named:
+        found.append(Job.parent_id.is_(None))
     return and_(*found)
 
 

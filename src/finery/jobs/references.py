@@ -15,6 +15,8 @@ from finery.training import rewards
 Kind = Literal["model", "data", "code", "secret"]
 CANDIDATES: Final = ("task", "candidates")
 """Where a comparison names its models."""
+EVALUATED: Final = ("monitoring", "evaluation", "benchmarks")
+"""Where a training job names the problems that its checkpoints are put through."""
 
 
 class Reference(NamedTuple):
@@ -46,6 +48,10 @@ def find(job: Mapping[str, Any]) -> list[Reference]:
         found += [
             Reference((*CANDIDATES, name), "model", text) for name, text in candidates.items() if isinstance(text, str)
         ]
+    plan = (job.get("monitoring") or {}).get("evaluation") or {}
+    for index, problems in enumerate(plan.get("benchmarks") or ()):
+        if isinstance(problems, Mapping) and isinstance(problems.get("data"), str):
+            found.append(Reference((*EVALUATED, index, "data"), "data", problems["data"]))
     parts = task.get("rewards")
     for index, part in enumerate(parts if isinstance(parts, list) else ()):
         if isinstance(part, Mapping):

@@ -83,7 +83,7 @@ class _Rehearsal:
         ref = refs.checkpoint(found.text) if found.kind == "model" else None
         if ref is not None:
             return [self._checkpoint(found, ref)]
-        resolved = self._resolver.input(found, data_formats(spec), allow_paths=False)
+        resolved = self._resolver.input(found, data_formats(spec, found), allow_paths=False)
         return [_model(found.text, resolved) if found.kind == "model" else _file(found, resolved)]
 
     def _checkpoint(self, found: Reference, ref: refs.CheckpointRef) -> ResolvedView:

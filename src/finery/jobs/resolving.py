@@ -22,7 +22,6 @@ from finery.jobs import references
 from finery.jobs import service as jobs
 from finery.jobs.references import Reference
 from finery.jobs.specs import JobSpec, TrainJob
-from finery.jobs.tables import Checkpoint
 from finery.models import resolving as models
 from finery.training import rewards
 from finery.training.rewards.code_tests import CodeTestsParams
@@ -93,11 +92,16 @@ class Resolver:
         job = spec.model_dump(mode="json")
         self.check_code(spec)
         job_secrets(self._settings, job, allow_environment=allow_paths)
-        return {
-            found.text: self.input(found, data_formats(spec), allow_paths=allow_paths)
-            for found in references.find(job)
-            if found.kind != "secret" and not references.is_checkpoint(found)
-        }
+        resolved: dict[str, ResolvedInput] = {}
+        for found in references.find(job):
+            if found.kind == "secret" or references.is_checkpoint(found):
+                continue
+            made = self.input(found, data_formats(spec, found), allow_paths=allow_paths)
+            if resolved.setdefault(found.text, made) != made:
+                raise InvalidSpec(
+                    f"{found.dotted}: {found.text} is read as data of two formats; give each a file of its own"
+                )
+        return resolved
 
     def input(self, found: Reference, formats: tuple[str, ...], *, allow_paths: bool) -> ResolvedInput:
         """What one reference stands for, where that is no checkpoint and no secret.
@@ -149,15 +153,19 @@ class Resolver:
             raise InvalidSpec(f"{ref}: a job is named by its number here, as in job:41/last")
         with self._db.read() as session:
             jobs.get(session, found.job_id)
-            paths = [_place(row, found) for row in jobs.find_checkpoints(session, found)]
+            paths = [_part(Path(row.path), found) for row in jobs.find_checkpoints(session, found)]
         path = next((path for path in paths if checkpoints.is_sealed(path)), None)
         if path is None:
             raise NotFound(f"{ref} has been deleted; `finery jobs show {found.job}` lists those that are there")
         sha256 = checkpoints.file_sha256(path / checkpoints.MANIFEST)
         return ResolvedInput(kind="checkpoint", path=str(path), sha256=sha256)
 
-    def checkpoint(self, spec: JobSpec) -> dict[str, ResolvedInput]:
+    def checkpoint(self, spec: JobSpec, *, base: Path | None = None) -> dict[str, ResolvedInput]:
         """The checkpoints of other jobs that this one needs, verified; empty when it needs none.
+
+        Args:
+            spec: The job file.
+            base: Where the checkpoint lies that `task.model.base` means, when that is known.
 
         Raises:
             NotFound, Conflict: there is none, or none whose files match its manifest.
@@ -166,13 +174,14 @@ class Resolver:
         job = spec.model_dump(mode="json")
         resolved = {}
         for found, ref in references.checkpoints(job):
-            resolved[found.text] = self._checkpoint(found.text, ref)
+            resolved[found.text] = self._checkpoint(found.text, ref, base if found.path == _BASE else None)
             _check_kind(found, Path(resolved[found.text].path), algorithm=job["task"].get("algorithm"))
         return resolved
 
-    def _checkpoint(self, text: str, ref: refs.CheckpointRef) -> ResolvedInput:
+    def _checkpoint(self, text: str, ref: refs.CheckpointRef, place: Path | None) -> ResolvedInput:
         with self._db.read() as session:
-            candidates = [_place(row, ref) for row in jobs.find_checkpoints(session, ref)]
+            paths = [place] if place else [Path(row.path) for row in jobs.find_checkpoints(session, ref)]
+        candidates = [_part(path, ref) for path in paths]
         complaints: list[str] = []
         for path in candidates:
             problems = checkpoints.verify(path)
@@ -225,13 +234,12 @@ class Resolver:
             return datasets.resolve(session, ref, formats=formats, objects=self._objects)
 
 
-def _place(row: Checkpoint, ref: refs.CheckpointRef) -> Path:
-    """Where what a reference means lies.
+def _part(path: Path, ref: refs.CheckpointRef) -> Path:
+    """Where what a reference means lies in a checkpoint.
 
     Raises:
         NotFound: the checkpoint is there and has no averages.
     """
-    path = Path(row.path)
     if not ref.is_average:
         return path
     if checkpoints.is_sealed(path) and not checkpoints.is_sealed(checkpoints.averaged(path)):
@@ -241,8 +249,10 @@ def _place(row: Checkpoint, ref: refs.CheckpointRef) -> Path:
     return checkpoints.averaged(path)
 
 
-def data_formats(spec: JobSpec) -> tuple[str, ...]:
-    """Formats of data that a job can use, the one that is meant for it first."""
+def data_formats(spec: JobSpec, found: Reference) -> tuple[str, ...]:
+    """Formats of data that a job can use where it names some, the one that is meant for it first."""
+    if found.path[: len(references.EVALUATED)] == references.EVALUATED:
+        return _CHECKED
     return _TRAINED_ON.get(spec.task.algorithm, _CHECKED) if isinstance(spec, TrainJob) else _CHECKED
 
 

@@ -60,6 +60,7 @@ def submit(
     body: SubmitSpec, database: DatabaseDep, objects: Objects, settings: SettingsDep, clock: ClockDep
 ) -> JobView:
     """Queue one job. References are resolved and pinned first."""
+    checking.check_members(body.spec, "", {})
     inputs = Resolver(database, objects, settings).inputs(body.spec, allow_paths=False)
     with database.session() as session:
         job = submitting.submit(session, body.spec, inputs=inputs, code=body.code, now=clock.now())
@@ -95,6 +96,8 @@ def submit_pipeline(
     body: SubmitPipelineSpec, database: DatabaseDep, objects: Objects, settings: SettingsDep, clock: ClockDep
 ) -> PipelineView:
     """Queue jobs that may wait for each other: all of them or none."""
+    for index, spec in enumerate(body.spec.jobs):
+        checking.check_members(spec, f"jobs.{index}.", {})
     resolver = Resolver(database, objects, settings)
     inputs = [resolver.inputs(spec, allow_paths=False) for spec in body.spec.jobs]
     with database.session() as session:

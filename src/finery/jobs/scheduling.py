@@ -13,6 +13,8 @@ class Waiting:
     job_id: int
     priority: int
     gpus: int
+    is_beside: bool = False
+    """It evaluates a checkpoint for a training job: it has a slot of its own, and never takes the place of a job."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Free:
     gpus: int
     all_gpus: int
     """Busy ones too."""
+    slots_beside: int = 0
+    """For evaluations of checkpoints."""
 
 
 def num_gpus(wanted: int | None, all_gpus: int) -> int:
@@ -40,24 +44,36 @@ def lowest_free(num: int, names: Sequence[str], held: Collection[str]) -> tuple[
 def pick(queue: Sequence[Waiting], free: Free) -> Waiting | None:
     """The first job by priority, then age, if it fits. While it waits for GPUs no younger one overtakes it.
 
-    A job that asks for more GPUs than the machine has holds nobody up.
+    A job that asks for more GPUs than the machine has holds nobody up. An evaluation of a checkpoint goes beside the
+    jobs; it takes only GPUs that the first job of the queue does not need.
     """
     first = _first(queue, free)
-    return first if first is not None and free.slots > 0 and first.gpus <= free.gpus else None
+    if first is not None and free.slots > 0 and first.gpus <= free.gpus:
+        return first
+    beside = _first(queue, free, is_beside=True)
+    if beside is not None and free.slots_beside > 0 and beside.gpus <= _left(free, first):
+        return beside
+    return None
 
 
 def why_waiting(job: Waiting, queue: Sequence[Waiting], free: Free) -> str:
     """What a job of the queue waits for, in words."""
     if job.gpus > free.all_gpus:
         return f"needs {job.gpus} GPUs; this machine has {free.all_gpus}"
-    first = _first(queue, free)
+    first = _first(queue, free, is_beside=job.is_beside)
     if first is not None and first != job:
         return f"behind job {first.job_id}"
-    if free.slots <= 0:
-        return "waits for another job to end"
-    return f"waits for {job.gpus} GPUs; {free.gpus} of {free.all_gpus} are free" if job.gpus > free.gpus else ""
+    if (free.slots_beside if job.is_beside else free.slots) <= 0:
+        return f"waits for another {'evaluation' if job.is_beside else 'job'} to end"
+    gpus = _left(free, _first(queue, free)) if job.is_beside else free.gpus
+    return f"waits for {job.gpus} GPUs; {gpus} of {free.all_gpus} are free" if job.gpus > gpus else ""
 
 
-def _first(queue: Sequence[Waiting], free: Free) -> Waiting | None:
-    possible = (job for job in queue if job.gpus <= free.all_gpus)
+def _left(free: Free, first: Waiting | None) -> int:
+    """GPUs that the first job of the queue leaves free."""
+    return max(0, free.gpus - (first.gpus if first else 0))
+
+
+def _first(queue: Sequence[Waiting], free: Free, *, is_beside: bool = False) -> Waiting | None:
+    possible = (job for job in queue if job.gpus <= free.all_gpus and job.is_beside == is_beside)
     return min(possible, key=lambda job: (job.priority, job.job_id), default=None)

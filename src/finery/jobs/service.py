@@ -11,13 +11,14 @@ from pathlib import Path
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from finery.core import refs
+from finery.core import checkpoints as files
+from finery.core import refs, retention
 from finery.core.carried import Carried
 from finery.core.errors import Conflict, InvalidSpec, NotFound
 from finery.core.events import CheckpointEvent, ControlAckEvent, ControlsEvent, Event, StatusEvent
 from finery.core.paths import resolve_inside
 from finery.core.rundir import Command, ExitRecord, ResolvedInput, RunSpec
-from finery.jobs import lineage, scheduling, states
+from finery.jobs import holding, lineage, scheduling, states
 from finery.jobs.lineage import Saved, Try
 from finery.jobs.scheduling import Free, Waiting
 from finery.jobs.specs import JobEdit, JobState, Verb
@@ -124,7 +125,7 @@ def request(
     if verb == "set" and not values:
         raise InvalidSpec("set needs values, such as learning_rate=5e-6")
     if verb == "rewind":
-        rewind_target(session, job_id, values)
+        holding.hold(session, rewind_target(session, job_id, values), retention.job_hold(job_id))
     same = select(ControlRequest).where(
         ControlRequest.job_id == job_id, ControlRequest.verb == verb, ControlRequest.outcome == "requested"
     )
@@ -223,9 +224,12 @@ _QUEUE_AHEAD = 50
 def claim(session: Session, *, worker: str, free: Free, now: datetime) -> Job | None:
     """Lease the next job that fits, or None. Safe with several workers: the UPDATE names the state that it expects."""
     query = select(Job).where(Job.state == "queued").order_by(Job.priority, Job.id).limit(_QUEUE_AHEAD)
-    rows = session.scalars(query).all()
+    rows = [
+        *session.scalars(query.where(Job.parent_id.is_(None))),
+        *session.scalars(query.where(Job.parent_id.is_not(None))),
+    ]
     queue = [
-        Waiting(row.id, row.priority, scheduling.num_gpus(row.spec["resources"]["gpus"], free.all_gpus)) for row in rows
+        Waiting(row.id, row.priority, _gpus(session, row, free.all_gpus), row.parent_id is not None) for row in rows
     ]
     chosen = scheduling.pick(queue, free)
     if chosen is None:
@@ -240,6 +244,23 @@ def claim(session: Session, *, worker: str, free: Free, now: datetime) -> Job | 
         .values(state="allocated", cause="", lease_owner=worker, lease_until=now + LEASE, changed_at=now)
     )
     return session.get(Job, chosen.job_id) if taken.rowcount == 1 else None  # type: ignore[attr-defined]
+
+
+def _gpus(session: Session, job: Job, all_gpus: int) -> int:
+    """GPUs that a queued job takes from those that are free."""
+    is_guest = _shared_gpus(session, job) is not None
+    return 0 if is_guest else scheduling.num_gpus(job.spec["resources"]["gpus"], all_gpus)
+
+
+def _shared_gpus(session: Session, job: Job) -> tuple[str, ...] | None:
+    """GPUs that an evaluation shares with the training job that asked for it, while that runs; None where it shares
+    none."""
+    parent = session.get(Job, job.parent_id) if job.parent_id else None
+    if parent is None or parent.spec["monitoring"]["evaluation"]["device"] != "share":
+        return None
+    query = select(Attempt).where(Attempt.job_id == parent.id, Attempt.is_settled.is_(False))
+    live = session.scalars(query).first()
+    return tuple(live.run_spec.get("gpus") or ())[:1] or None if live else None
 
 
 def waiting_states(session: Session) -> set[str]:
@@ -284,11 +305,17 @@ def begin_attempt(
             assigns none and hides none, as for a job that does not say and a machine without any.
     """
     given, wanted = None, job.spec["resources"]["gpus"]
-    if gpus or (gpus is not None and wanted is not None):
+    shared = _shared_gpus(session, job)
+    if shared is not None:
+        given = shared
+    elif gpus or (gpus is not None and wanted is not None):
         num = scheduling.num_gpus(wanted, len(gpus))
         given = scheduling.lowest_free(num, gpus, held_gpus(live_attempts(session, host=host)))
     job.attempt += 1
     job.ended_at = job.rewind_to = None
+    if job.kind == "evaluate":
+        paths = [str(files.whole(Path(found.path))) for found in inputs.values()]
+        job.checkpoint_id = session.scalars(select(Checkpoint.id).where(Checkpoint.path.in_(paths))).first()
     job.started_at = job.started_at or now
     spec = RunSpec(
         job_id=str(job.id),
@@ -347,6 +374,17 @@ def apply_event(session: Session, job: Job, attempt_: Attempt, event: Event, *, 
         wish = session.get(ControlRequest, int(event.command_id.removeprefix(_COMMAND_PREFIX)))
         if wish is not None and wish.job_id == job.id and wish.verb not in ("pause", "cancel", "rewind"):
             wish.outcome, wish.message = event.outcome, event.message
+
+
+def running(session: Session, *, host: str) -> tuple[int, int]:
+    """Live attempts on this host that take slots: of jobs, and of evaluations of checkpoints."""
+    query = (
+        select(Job.parent_id)
+        .join(Attempt, Attempt.job_id == Job.id)
+        .where(Attempt.is_settled.is_(False), Attempt.host == host, Job.kind != "external")
+    )
+    parents = list(session.scalars(query))
+    return parents.count(None), len(parents) - parents.count(None)
 
 
 def undelivered(session: Session) -> list[ControlRequest]:
@@ -507,6 +545,7 @@ def _apply_checkpoint(session: Session, job: Job, attempt_: Attempt, event: Chec
     row.path = str(Path(attempt_.run_dir) / event.path)
     row.num_bytes = event.num_bytes
     row.created_at = datetime.fromtimestamp(event.time, UTC)
+    row.evaluation = "due" if event.evaluate else ""
 
 
 def in_words(ids: Sequence[int]) -> str:

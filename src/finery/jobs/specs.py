@@ -9,7 +9,7 @@ from finery.core.carried import LiveSet, RolledBack
 from finery.core.events import Event, MetricValue
 from finery.core.rundir import ProcessIdentity
 from finery.core.spec import ADVANCED, Spec, View
-from finery.evaluation.specs import EvaluateSpec
+from finery.evaluation.specs import EvaluateSpec, EvaluationPlan
 from finery.exporting import specs as exporting
 from finery.exporting.specs import ExportSpec
 from finery.jobs.resources import ResourceSpec
@@ -42,7 +42,13 @@ class MonitoringSpec(Spec):
     checkpoint_interval: int = Field(500, ge=1)
     """Optimizer steps between checkpoints; one is saved at the end as well."""
     keep_checkpoints: int = Field(3, ge=1, json_schema_extra=ADVANCED)
-    """Older checkpoints are deleted."""
+    """The newest so many are kept; older ones are deleted unless something needs them or a field below keeps them."""
+    keep_every: int | None = Field(None, ge=1, json_schema_extra=ADVANCED)
+    """Checkpoints whose step is a multiple of this are kept, too."""
+    keep_best: int = Field(0, ge=0, le=100, json_schema_extra=ADVANCED)
+    """And so many with the highest scores in the first benchmark of `evaluation`."""
+    evaluation: EvaluationPlan | None = None
+    """Evaluate checkpoints while the job trains."""
     sample_interval: int = Field(1, ge=1, json_schema_extra=ADVANCED)
     """Steps between recorded rollouts."""
     samples_per_step: int = Field(16, ge=0, json_schema_extra=ADVANCED)
@@ -60,6 +66,12 @@ class MonitoringSpec(Spec):
     exports: tuple[ExportSpec, ...] = Field((), json_schema_extra=ADVANCED)
     """Other trackers that a training job tells of its steps: `[tensorboard, wandb]`. What they write lies in `exports/`
     of the run directory."""
+
+    @model_validator(mode="after")
+    def _best_is_known(self) -> Self:
+        if self.keep_best and self.evaluation is None:
+            raise ValueError("keep_best keeps those with the highest scores, so it needs monitoring.evaluation")
+        return self
 
     @field_validator("exports")
     @classmethod
@@ -100,6 +112,12 @@ class TrainJob(JobBase):
         processes.check(self.task, self.resources.num_processes)
         return self
 
+    @model_validator(mode="after")
+    def _answers_are_evaluated(self) -> Self:
+        if self.monitoring.evaluation is not None and self.task.algorithm == "reward":
+            raise ValueError("monitoring.evaluation: a reward model writes no answers; remove it")
+        return self
+
 
 class _SingleJob(JobBase):
     """A job that one process does."""
@@ -109,6 +127,14 @@ class _SingleJob(JobBase):
         if self.resources.num_processes > 1:
             raise ValueError(
                 "only jobs of kind train run in several processes; remove resources.processes, and ask for one GPU"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _saves_no_checkpoints(self) -> Self:
+        if self.monitoring.evaluation is not None:
+            raise ValueError(
+                "monitoring.evaluation evaluates checkpoints, which only jobs of kind train save; remove it"
             )
         return self
 
@@ -446,6 +472,8 @@ class JobView(View):
     cause: str
     """Why the job is in this state, in words."""
     pipeline: str | None
+    parent: int | None
+    """Of an evaluation that a training job asked for: that job. Lists leave it out unless they are asked for it."""
     after: list[int]
     priority: str
     tags: list[str]
@@ -495,7 +523,7 @@ class JobDetail(JobView):
     deviations: list[DeviationView]
     """Settings that are in effect otherwise than the job file says: changed live, in this attempt or before."""
     num_deleted_checkpoints: int
-    """Others that were saved: `monitoring.keep_checkpoints` keeps the newest."""
+    """Others that were saved; `monitoring.keep_checkpoints`, `keep_every` and `keep_best` say which are kept."""
     code: dict[str, Any] | None
     provenance: dict[str, Any] | None
     """Packages, hardware and code of the newest attempt, once its child has recorded them."""

@@ -15,7 +15,7 @@ from finery.core import refs
 from finery.core.errors import InvalidSpec
 from finery.core.rundir import ResolvedInput
 from finery.core.spec import parse
-from finery.jobs import references, scheduling, states
+from finery.jobs import holding, references, scheduling, states
 from finery.jobs.service import begin_attempt, in_words
 from finery.jobs.specs import CodeState, ExternalJob, JobSpec, PipelineSpec
 from finery.jobs.tables import Attempt, Job
@@ -29,8 +29,20 @@ def submit(
     code: CodeState | None,
     now: datetime,
     pipeline: str | None = None,
+    parent: int | None = None,
+    checkpoint: int | None = None,
 ) -> Job:
     """Queue a job whose references are resolved; those to checkpoints are resolved when it starts.
+
+    Args:
+        session: Of the database.
+        spec: The job file.
+        inputs: What its references stand for.
+        code: Git state of the folder from which it was submitted.
+        now: The moment.
+        pipeline: Label of the pipeline that it is part of.
+        parent: The training job that asks for this evaluation of a checkpoint.
+        checkpoint: Id of that checkpoint.
 
     Raises:
         InvalidSpec: it waits for, or starts from, a job that does not exist.
@@ -47,6 +59,8 @@ def submit(
         seed=secrets.randbelow(2**31) if spec.seed is None else spec.seed,
         priority=scheduling.PRIORITIES[spec.priority],
         pipeline=pipeline,
+        parent_id=parent,
+        checkpoint_id=checkpoint,
         after=after,
         tags=list(spec.tags),
         cursor=0,
@@ -58,6 +72,7 @@ def submit(
     )
     session.add(job)
     session.flush()
+    holding.hold_what_it_names(session, job)
     return job
 
 

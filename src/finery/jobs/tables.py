@@ -16,6 +16,8 @@ class Job(Table):
     __table_args__ = (
         Index("ix_job_changed_at", "changed_at"),
         Index("ix_job_state_priority", "state", "priority", "id"),
+        Index("ix_job_parent_id", "parent_id"),
+        Index("ix_job_checkpoint_id", "checkpoint_id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -48,6 +50,10 @@ class Job(Table):
     """`pause`, `cancel` or `rewind` once that was asked of the present attempt."""
     rewind_to: Mapped[int | None]
     """Id of the checkpoint that the next attempt was asked to go on from."""
+    parent_id: Mapped[int | None]
+    """Of an evaluation that a training job asked for: that job."""
+    checkpoint_id: Mapped[int | None]
+    """Of an evaluation: the checkpoint that it evaluates."""
     controls: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     """Live settings of the newest attempt, as they are in effect."""
     outside_rules: Mapped[dict[str, Any] | None] = mapped_column(JSON)
@@ -91,7 +97,10 @@ class Checkpoint(Table):
     """A checkpoint that a child said it has sealed."""
 
     __tablename__ = "checkpoint"
-    __table_args__ = (UniqueConstraint("job_id", "attempt", "step"),)
+    __table_args__ = (
+        UniqueConstraint("job_id", "attempt", "step"),
+        Index("ix_checkpoint_evaluation", "evaluation"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"))
@@ -101,6 +110,11 @@ class Checkpoint(Table):
     """Absolute."""
     num_bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
+    evaluation: Mapped[str] = mapped_column(default="", server_default="")
+    """`due` by the plan or `asked` by a person, until the worker has `planned` its jobs, or `skipped` it for a newer
+    one; empty where none is wanted."""
+    is_pinned: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """A person wants it kept."""
 
 
 class ControlRequest(Table):

@@ -114,6 +114,7 @@ def _fields(job: Job, wishes: Sequence[ControlRequest]) -> dict[str, Any]:
         "state": state,
         "cause": job.cause,
         "pipeline": job.pipeline,
+        "parent": job.parent_id,
         "after": job.after,
         "priority": job.spec["priority"],
         "tags": job.tags,

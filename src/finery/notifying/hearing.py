@@ -49,7 +49,8 @@ def events(session: Session, job: Job, attempt: Attempt, writer: str, items: Seq
 
 
 def state(session: Session, job: Job, *, was_asked: bool, now: datetime) -> None:
-    """Note that a job has come to its present state, where that is to be told.
+    """Note that a job has come to its present state, where that is to be told. Evaluations of checkpoints complete all
+    the time, which is no news.
 
     Args:
         session: The one in which it changed.
@@ -58,7 +59,7 @@ def state(session: Session, job: Job, *, was_asked: bool, now: datetime) -> None
         now: The moment.
     """
     kind = kind_of_state(job.state, was_asked=was_asked)
-    if kind is None or _IMPORTED in job.tags:
+    if kind is None or _IMPORTED in job.tags or (kind == "completed" and job.parent_id is not None):
         return
     notice = of_state(
         kind,

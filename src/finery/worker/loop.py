@@ -7,32 +7,45 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 
+from sqlalchemy.orm import Session
+
+from finery.core import checkpoints, retention
 from finery.core.clock import Clock
 from finery.core.db import Database
-from finery.core.errors import FineryError, Unavailable
+from finery.core.errors import FineryError, NotFound, Unavailable
 from finery.core.objects import ObjectStore
-from finery.core.rundir import ExitRecord, RunDir, RunSpec, StreamReplaced
+from finery.core.rundir import ExitRecord, ResolvedInput, RunDir, RunSpec, StreamReplaced
 from finery.core.settings import Settings
 from finery.core.spec import parse
+from finery.experiments import checkpoints as scores
 from finery.jobs import service as jobs
+from finery.jobs import states
 from finery.jobs.resolving import Resolver, hub_tokens, job_secrets
 from finery.jobs.scheduling import Free
 from finery.jobs.specs import JobSpec
-from finery.jobs.tables import Attempt, ControlRequest, Job
+from finery.jobs.tables import Attempt, Checkpoint, ControlRequest, Job
 from finery.monitoring import ingest, parsing
 from finery.monitoring import service as monitoring
 from finery.notifying import hearing
-from finery.worker import afterlife, gpus, judging, launch, resuming
+from finery.worker import afterlife, evaluating, gpus, judging, launch, resuming
 from finery.worker.transport import LocalTransport
 
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.2
 _SEEN_EVERY_SECONDS = 2.0
+_TIDY_EVERY_SECONDS = 2.0
+_TIDY_OVERLAP = timedelta(seconds=60)
+"""A transaction may be committed so long after the moment that it notes."""
+_MAX_TIDIED = 20
+"""Jobs whose checkpoints are looked at in one turn."""
 _YIELD_SECONDS = 0.002
 """Pause after an ingest transaction, in which those who wait at the database's gate get in."""
+_NICE = 10
+"""Of evaluations of checkpoints: on a CPU they share the cores with the job."""
 _MAX_LAUNCHES = 3
 """Supervisors that may die before they have taken an attempt."""
 
@@ -60,6 +73,9 @@ class Worker:
         self._complained: set[int] = set()
         self._gpus = tuple(gpus.visible(os.environ) if gpu_names is None else gpu_names)
         self._seen_at = 0.0
+        self._tidied_at = 0.0
+        self._tidy_since: datetime | None = None
+        self._untidy: set[int] = set()
         self._lock = self._take_lock()
 
     def run(self) -> None:
@@ -85,6 +101,8 @@ class Worker:
                 self._obey()
                 self._start_what_waits()
                 checked_at = time.monotonic()
+        self._plan_evaluations()
+        self._tidy_checkpoints()
         self._reap()
 
     def close(self) -> None:
@@ -129,6 +147,32 @@ class Worker:
         with self._db.read() as session:
             return jobs.live_attempts(session, host=self._host)
 
+    def _plan_evaluations(self) -> None:
+        with self._db.read() as session:
+            is_due = evaluating.is_due(session)
+        if is_due:
+            with self._db.session() as session:
+                evaluating.plan(session, now=self._clock.now())
+
+    def _tidy_checkpoints(self) -> None:
+        """Keep the checkpoints that something needs, and delete those of ended jobs that nothing does."""
+        if time.monotonic() - self._tidied_at > _TIDY_EVERY_SECONDS:
+            now = self._clock.now()
+            with self._db.read() as session:
+                self._untidy |= evaluating.concerned(session, self._tidy_since)
+            self._tidied_at, self._tidy_since = time.monotonic(), now - _TIDY_OVERLAP
+        for _ in range(min(len(self._untidy), _MAX_TIDIED)):
+            job_id = self._untidy.pop()
+            try:
+                with self._db.session() as session:
+                    gone = evaluating.tidy(session, job_id)
+            except OSError as error:
+                log.warning("checkpoints not tidied job=%s error=%s", job_id, error)
+                continue
+            for path in gone:
+                checkpoints.remove(path)
+                log.info("checkpoint deleted path=%s", path)
+
     def _reap(self) -> None:
         """Collect supervisors that have ended, so that none stays behind as a zombie."""
         for process in self._supervisors.values():
@@ -147,17 +191,20 @@ class Worker:
         """Claim and start one job. Returns whether there may be another."""
         with self._db.session() as session:
             live = jobs.live_attempts(session, host=self._host)
-            running = [attempt for attempt in live if attempt.run_spec["job"]["kind"] != "external"]
-            slots = self._settings.max_running_jobs - len(running)
-            num_free = len(set(self._gpus) - jobs.held_gpus(live))
-            free = Free(slots=slots, gpus=num_free, all_gpus=len(self._gpus))
+            num_jobs, num_beside = jobs.running(session, host=self._host)
+            free = Free(
+                slots=self._settings.max_running_jobs - num_jobs,
+                gpus=len(set(self._gpus) - jobs.held_gpus(live)),
+                all_gpus=len(self._gpus),
+                slots_beside=self._settings.max_running_evaluations - num_beside,
+            )
             job = jobs.claim(session, worker=self._name, free=free, now=self._clock.now())
         if job is None:
             return False
         try:
             spec = parse(JobSpec, job.spec, what=f"job {job.id}")
             self._resolver.check_code(spec)
-            inputs = self._resolver.checkpoint(spec)
+            inputs = self._held_checkpoints(job, spec)
             resume_from, carried = resuming.prepared(self._db, job.id)
         except FineryError as error:
             with self._db.session() as session:
@@ -183,6 +230,20 @@ class Worker:
         log.info("job started id=%s attempt=%s", job.id, attempt.number)
         return True
 
+    def _held_checkpoints(self, job: Job, spec: JobSpec) -> dict[str, ResolvedInput]:
+        """The checkpoints that a job needs, held for it. Raises as `Resolver.checkpoint` does."""
+        while True:
+            inputs = self._resolver.checkpoint(spec, base=self._evaluated(job))
+            if all(retention.hold(Path(found.path), retention.job_hold(job.id)) for found in inputs.values()):
+                return inputs  # else one was deleted at this moment, and what is left is asked for again
+
+    def _evaluated(self, job: Job) -> Path | None:
+        """Where the checkpoint lies that a training job wants evaluated."""
+        if job.parent_id is None:
+            return None
+        with self._db.read() as session:
+            return Path(session.get_one(Checkpoint, job.checkpoint_id).path)
+
     def _launch(self, attempt: Attempt) -> None:
         """Start the supervisor of an attempt; starting it again is harmless."""
         self._launches[attempt.id] = self._launches.get(attempt.id, 0) + 1
@@ -192,11 +253,17 @@ class Worker:
         spec = RunSpec.model_validate(attempt.run_spec)
         try:
             tokens = hub_tokens(self._settings) | job_secrets(self._settings, spec.job, allow_environment=False)
-            self._supervisors[attempt.id] = launch.start(Path(attempt.run_dir), spec, tokens=tokens)
+            nice = _NICE if self._is_beside(attempt) else 0
+            self._supervisors[attempt.id] = launch.start(Path(attempt.run_dir), spec, tokens=tokens, nice=nice)
         except OSError as error:
             self._settle(attempt, _never_started(f"the run directory could not be made: {error}"))
         except FineryError as error:
             self._settle(attempt, _never_started(str(error)))
+
+    def _is_beside(self, attempt: Attempt) -> bool:
+        """Whether it evaluates a checkpoint for a training job."""
+        with self._db.read() as session:
+            return session.get_one(Job, attempt.job_id).parent_id is not None
 
     def _follow(self, attempt: Attempt) -> None:
         """Read what an attempt has written, and settle it once it has ended and everything is read."""
@@ -233,7 +300,29 @@ class Worker:
             jobs.settle(session, job, row, exit_, now=self._clock.now())
             hearing.state(session, job, was_asked=was_asked, now=self._clock.now())
             judging.moved(session, job, now=self._clock.now())
+            if job.checkpoint_id is not None and job.state in states.ENDED:
+                self._note_score(session, job, row)
         log.info("job settled id=%s attempt=%s state=%s cause=%s", job.id, row.number, job.state, job.cause)
+
+    def _note_score(self, session: Session, job: Job, attempt: Attempt) -> None:
+        """An evaluation of a checkpoint has ended: note its score."""
+        try:
+            outcome = scores.ended(session, job, attempt, now=self._clock.now())
+        except (OSError, ValueError, NotFound):
+            log.exception("score not read job=%s", job.id)
+            return
+        if outcome is not None:
+            if outcome.is_of_plan:
+                saved_by = jobs.attempt(session, outcome.job_id, outcome.attempt)
+                found = {outcome.benchmark: outcome.accuracy}
+                judging.scored(session, saved_by, outcome.step, found, now=self._clock.now())
+            log.info(
+                "checkpoint scored job=%s step=%s benchmark=%s accuracy=%.4f",
+                outcome.job_id,
+                outcome.step,
+                outcome.benchmark,
+                outcome.accuracy,
+            )
 
     def _drain(self, attempt: Attempt, path: Path) -> bool:
         """Store what is new in the streams of an attempt, in short transactions. Returns whether nothing was left."""

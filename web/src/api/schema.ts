@@ -628,6 +628,106 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/jobs/{job_id}/checkpoints": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List
+         * @description Checkpoints of a job: their scores, which is the best, which over-fit, and what keeps them.
+         */
+        get: operations["checkpoints_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/checkpoints/{checkpoint_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete
+         * @description Delete the files of a checkpoint. Refused, with the reason, while something needs it.
+         */
+        delete: operations["checkpoints_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/checkpoints/{checkpoint_id}/evaluate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Evaluate
+         * @description Evaluate a checkpoint as the job's plan says (`monitoring.evaluation`).
+         */
+        post: operations["checkpoints_evaluate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/checkpoints/{checkpoint_id}/keep": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Keep
+         * @description Keep a checkpoint until it is released, whatever the job file says.
+         */
+        post: operations["checkpoints_keep"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/checkpoints/{checkpoint_id}/release": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Release
+         * @description Take `keep` back. The checkpoint goes when nothing else keeps it.
+         */
+        post: operations["checkpoints_release"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/jobs/{job_id}/events": {
         parameters: {
             query?: never;
@@ -2068,10 +2168,43 @@ export interface components {
             } | null;
         };
         /**
+         * CheckpointEvaluationView
+         * @description An evaluation of a checkpoint, made by the job's plan or by hand.
+         */
+        CheckpointEvaluationView: {
+            /**
+             * Cause
+             * @description What it waits for, or why it has no score, in words.
+             */
+            cause: string;
+            /**
+             * Job Id
+             * @description The evaluation; None before it is queued, and where it never was.
+             */
+            job_id: number | null;
+            score: components["schemas"]["CheckpointScoreView"] | null;
+            /**
+             * Series
+             * @description Key of the series.
+             */
+            series: string;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "waiting" | "running" | "scored" | "failed" | "skipped";
+        };
+        /**
          * CheckpointEvent
          * @description A checkpoint exists: its manifest was written.
          */
         CheckpointEvent: {
+            /**
+             * Evaluate
+             * @description It is due for its evaluation.
+             * @default false
+             */
+            evaluate?: boolean;
             /** Num Bytes */
             num_bytes: number;
             /**
@@ -2096,6 +2229,36 @@ export interface components {
              * @enum {string}
              */
             type: "checkpoint";
+        };
+        /**
+         * CheckpointScoreView
+         * @description The score of a checkpoint in one series.
+         */
+        CheckpointScoreView: {
+            /** Accuracy */
+            accuracy: number;
+            /**
+             * Interval
+             * @description 95 % Wilson interval of the accuracy.
+             */
+            interval: [
+                number,
+                number
+            ];
+            /**
+             * Is Best
+             * @description Highest accuracy of its series; of equal ones the earlier.
+             */
+            is_best: boolean;
+            /**
+             * Is Over Fitting
+             * @description Lower than the best before it by more than noise: exact paired test on the same problems, 5 %.
+             */
+            is_over_fitting: boolean;
+            /** Num Correct */
+            num_correct: number;
+            /** Num Samples */
+            num_samples: number;
         };
         /** CheckpointView */
         CheckpointView: {
@@ -2162,6 +2325,7 @@ export interface components {
              *       "checkpoint_interval": 500,
              *       "exports": [],
              *       "gradient_interval": 100,
+             *       "keep_best": 0,
              *       "keep_checkpoints": 3,
              *       "resource_interval": 10,
              *       "sample_interval": 1,
@@ -2910,6 +3074,7 @@ export interface components {
              *       "checkpoint_interval": 500,
              *       "exports": [],
              *       "gradient_interval": 100,
+             *       "keep_best": 0,
              *       "keep_checkpoints": 3,
              *       "resource_interval": 10,
              *       "sample_interval": 1,
@@ -2977,6 +3142,41 @@ export interface components {
             model: components["schemas"]["ModelSpec"];
         };
         /**
+         * EvaluationPlan
+         * @description Evaluate checkpoints of a training job while it trains, each by a job of its own.
+         */
+        EvaluationPlan: {
+            /**
+             * Benchmarks
+             * @description What a checkpoint is put through. The first one decides which checkpoints are the best.
+             */
+            benchmarks: components["schemas"]["ProblemSet"][];
+            /**
+             * Cpu Threads
+             * @description Threads of an evaluation; None takes all cores.
+             */
+            cpu_threads?: number | null;
+            /**
+             * Device
+             * @description Where there are GPUs: `own` waits for one that is free, `share` takes the first of the training job, which must
+             *     leave it the memory, `cpu` takes none.
+             * @default own
+             * @enum {string}
+             */
+            device?: "own" | "share" | "cpu";
+            /**
+             * Every Hours
+             * @description The same by the clock, in hours of training. Live as `evaluation_hours`. The last checkpoint is evaluated in any
+             *     case.
+             */
+            every_hours?: number | null;
+            /**
+             * Every Steps
+             * @description Steps between checkpoints that are evaluated; one is saved where none is due. Live as `evaluation_interval`.
+             */
+            every_steps?: number | null;
+        };
+        /**
          * EventPage
          * @description What the page loads first; the websocket then sends the same `StreamedEvent` objects.
          */
@@ -3041,6 +3241,7 @@ export interface components {
              *       "checkpoint_interval": 500,
              *       "exports": [],
              *       "gradient_interval": 100,
+             *       "keep_best": 0,
              *       "keep_checkpoints": 3,
              *       "resource_interval": 10,
              *       "sample_interval": 1,
@@ -3830,9 +4031,14 @@ export interface components {
             notes: string;
             /**
              * Num Deleted Checkpoints
-             * @description Others that were saved: `monitoring.keep_checkpoints` keeps the newest.
+             * @description Others that were saved; `monitoring.keep_checkpoints`, `keep_every` and `keep_best` say which are kept.
              */
             num_deleted_checkpoints: number;
+            /**
+             * Parent
+             * @description Of an evaluation that a training job asked for: that job. Lists leave it out unless they are asked for it.
+             */
+            parent: number | null;
             /** Pipeline */
             pipeline: string | null;
             /** Priority */
@@ -4006,6 +4212,11 @@ export interface components {
             name: string;
             /** Notes */
             notes: string;
+            /**
+             * Parent
+             * @description Of an evaluation that a training job asked for: that job. Lists leave it out unless they are asked for it.
+             */
+            parent: number | null;
             /** Pipeline */
             pipeline: string | null;
             /** Priority */
@@ -4081,6 +4292,22 @@ export interface components {
              * @description In place of those that are there.
              */
             tags?: string[] | null;
+        };
+        /**
+         * KeptView
+         * @description Why a checkpoint is not deleted.
+         */
+        KeptView: {
+            /**
+             * Job Id
+             * @description Of `job`: the one that needs it.
+             */
+            job_id: number | null;
+            /**
+             * Reason
+             * @enum {string}
+             */
+            reason: "last" | "every" | "best" | "pinned" | "evaluation" | "job" | "chat";
         };
         /**
          * KtoSpec
@@ -4447,6 +4674,8 @@ export interface components {
              * @default 500
              */
             checkpoint_interval?: number;
+            /** @description Evaluate checkpoints while the job trains. */
+            evaluation?: components["schemas"]["EvaluationPlan"] | null;
             /**
              * Exports
              * @description Other trackers that a training job tells of its steps: `[tensorboard, wandb]`. What they write lies in `exports/`
@@ -4462,11 +4691,22 @@ export interface components {
              */
             gradient_interval?: number;
             /**
+             * Keep Best
+             * @description And so many with the highest scores in the first benchmark of `evaluation`.
+             * @default 0
+             */
+            keep_best?: number;
+            /**
              * Keep Checkpoints
-             * @description Older checkpoints are deleted.
+             * @description The newest so many are kept; older ones are deleted unless something needs them or a field below keeps them.
              * @default 3
              */
             keep_checkpoints?: number;
+            /**
+             * Keep Every
+             * @description Checkpoints whose step is a multiple of this are kept, too.
+             */
+            keep_every?: number | null;
             /**
              * Resource Interval
              * @description Seconds between two looks at what the run uses: processor, memory, disk, GPUs.
@@ -4993,6 +5233,34 @@ export interface components {
              * @default false
              */
             whiten_rewards?: boolean;
+        };
+        /**
+         * ProblemSet
+         * @description What a model is asked, and how it answers.
+         */
+        ProblemSet: {
+            /**
+             * Batch Size
+             * @description Problems answered at once; they are sorted by length first.
+             * @default 64
+             */
+            batch_size?: number;
+            benchmark: components["schemas"]["BenchmarkChoice"];
+            /**
+             * Data
+             * @description Problems to answer, where the benchmark reads a dataset: a version (`arithmetic-test@1`) or a file.
+             */
+            data?: string | null;
+            /**
+             * Limit
+             * @description First n problems only.
+             */
+            limit?: number | null;
+            /**
+             * Max New Tokens
+             * @default 96
+             */
+            max_new_tokens?: number;
         };
         /** ProblemView */
         ProblemView: {
@@ -6121,6 +6389,21 @@ export interface components {
             scores: components["schemas"]["ScoreView"][];
         };
         /**
+         * ScoreSeriesView
+         * @description What checkpoints are asked. Scores of one series can be compared problem by problem.
+         */
+        ScoreSeriesView: {
+            /** Benchmark */
+            benchmark: string;
+            /** Key */
+            key: string;
+            /**
+             * Label
+             * @description For people: benchmark, data and how many of the problems.
+             */
+            label: string;
+        };
+        /**
          * ScoreView
          * @description Result of one evaluation job.
          */
@@ -6447,6 +6730,77 @@ export interface components {
             /** Spec */
             spec: components["schemas"]["TrainJob"] | components["schemas"]["EvaluateJob"] | components["schemas"]["CompareJob"];
         };
+        /**
+         * Timeline
+         * @description The checkpoints of a job and what is known of them.
+         */
+        Timeline: {
+            /**
+             * Checkpoints
+             * @description By attempt and step.
+             */
+            checkpoints: components["schemas"]["TimelineCheckpoint"][];
+            /**
+             * Has Plan
+             * @description The job has its checkpoints evaluated (`monitoring.evaluation`).
+             */
+            has_plan: boolean;
+            /** Job Id */
+            job_id: number;
+            /**
+             * Series
+             * @description The one that decides which are the best comes first.
+             */
+            series: components["schemas"]["ScoreSeriesView"][];
+        };
+        /**
+         * TimelineCheckpoint
+         * @description One checkpoint of a job.
+         */
+        TimelineCheckpoint: {
+            /** Attempt */
+            attempt: number;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Evaluations
+             * @description The newest of each series.
+             */
+            evaluations: components["schemas"]["CheckpointEvaluationView"][];
+            /** Id */
+            id: number;
+            /** Is Latest */
+            is_latest: boolean;
+            /**
+             * Is On Path
+             * @description It lies on the way that led to the newest attempt; others were left behind when the job went back.
+             */
+            is_on_path: boolean;
+            /** Is Pinned */
+            is_pinned: boolean;
+            /**
+             * Is There
+             * @description Not deleted.
+             */
+            is_there: boolean;
+            /**
+             * Kept
+             * @description Empty where nothing keeps it.
+             */
+            kept: components["schemas"]["KeptView"][];
+            /** Num Bytes */
+            num_bytes: number;
+            /**
+             * Ref
+             * @description What job files use, such as `job:41/step:200`.
+             */
+            ref: string;
+            /** Step */
+            step: number;
+        };
         /** TrainJob */
         TrainJob: {
             /**
@@ -6472,6 +6826,7 @@ export interface components {
              *       "checkpoint_interval": 500,
              *       "exports": [],
              *       "gradient_interval": 100,
+             *       "keep_best": 0,
              *       "keep_checkpoints": 3,
              *       "resource_interval": 10,
              *       "sample_interval": 1,
@@ -10134,6 +10489,523 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["JobView"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    checkpoints_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Timeline"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    checkpoints_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: number;
+                checkpoint_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    checkpoints_evaluate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: number;
+                checkpoint_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Timeline"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    checkpoints_keep: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: number;
+                checkpoint_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Timeline"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    checkpoints_release: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: number;
+                checkpoint_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Timeline"];
                 };
             };
             /** @description The request cannot be read, or its host is not allowed */

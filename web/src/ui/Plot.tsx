@@ -1,4 +1,4 @@
-import { ParallelChart, ScatterChart } from "echarts/charts";
+import { LineChart, ParallelChart, ScatterChart } from "echarts/charts";
 import { GridComponent, ParallelComponent, TooltipComponent } from "echarts/components";
 import { init, use as register, type EChartsCoreOption, type EChartsType } from "echarts/core";
 import { LabelLayout } from "echarts/features";
@@ -6,7 +6,7 @@ import { CanvasRenderer } from "echarts/renderers";
 import { useEffect, useRef } from "react";
 import { useDark } from "../app/theme";
 
-register([ScatterChart, ParallelChart, GridComponent, ParallelComponent, TooltipComponent, LabelLayout, CanvasRenderer]);
+register([LineChart, ScatterChart, ParallelChart, GridComponent, ParallelComponent, TooltipComponent, LabelLayout, CanvasRenderer]);
 
 interface Props {
   option: EChartsCoreOption;

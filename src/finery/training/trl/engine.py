@@ -10,6 +10,7 @@ import transformers
 from finery.core import checkpoints
 from finery.core.errors import InvalidSpec
 from finery.core.hooks import Decision
+from finery.core.retention import Retention
 from finery.core.rundir import Run, Stopped
 from finery.training.memory import largest_pass
 from finery.training.specs import TrainTask
@@ -58,9 +59,13 @@ def execute(task: TrainTask, run: Run) -> None:
     if world.rank() > 0:
         transformers.set_seed(world.seed(run.seed))
     trainer.finery_run = run
-    trainer.keep_last = monitoring["keep_checkpoints"]
+    trainer.retention = Retention(monitoring["keep_checkpoints"], monitoring.get("keep_every"))
     trainer.checkpoint_interval = monitoring["checkpoint_interval"]
     trainer.ema_decay = task.optim.ema_decay
+    evaluation = monitoring.get("evaluation")
+    if evaluation is not None:
+        trainer.evaluation_interval = evaluation["every_steps"] or 0
+        trainer.evaluation_hours = evaluation["every_hours"] or 0.0
     steps = StepCallback(run)
     steps.attach(trainer)
     trainer.remove_callback(transformers.PrinterCallback)

@@ -21,6 +21,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from finery.core import checkpoints
 from finery.core.hooks import Decision, LiveControls
+from finery.core.retention import Retention
 from finery.core.rundir import Run
 from finery.training.scoring import Scorer
 from finery.training.trl import metrics, world
@@ -31,7 +32,7 @@ from finery.training.trl.probe import Probe
 
 T = TypeVar("T")
 
-_ALWAYS_LIVE = {"checkpoint_interval": "checkpoint_interval"}
+_ALWAYS_LIVE = {name: name for name in ("checkpoint_interval", "evaluation_interval", "evaluation_hours")}
 _LIVE = {
     "entropy_coef": "entropy_coef",
     "kl_coef": "beta",
@@ -40,13 +41,14 @@ _LIVE = {
     "temperature": "next_temperature",
 }
 """Live settings that are plain attributes of the trainer; the learning rate lives in optimizer and scheduler."""
-_WHOLE = frozenset(_ALWAYS_LIVE)
+_WHOLE = frozenset({"checkpoint_interval", "evaluation_interval"})
 """Live settings that are whole numbers."""
-_NOT_ZERO = frozenset({"learning_rate", "temperature", *_WHOLE})
+_NOT_ZERO = frozenset({"learning_rate", "temperature", "checkpoint_interval"})
 _SHOWN = (
     *("loss", "reward_mean", "preference_accuracy", "reward_margin", "kl_divergence", "entropy", "token_accuracy"),
     *("grad_norm", "learning_rate", "seconds_per_step"),
 )
+_SECONDS_PER_HOUR = 3600
 _DISK_ERRORS = (OSError, SafetensorError, RuntimeError)
 """What the savers raise when the disk is full; torch.save raises a bare RuntimeError."""
 
@@ -64,8 +66,16 @@ class ExactTrainer(Trainer):
     shared_state: ClassVar[tuple[str, ...]] = ("reference",)
     """Parts of the exact state that are the same in all processes."""
     finery_run: Run
-    keep_last: int
+    retention: Retention
     checkpoint_interval: int
+    evaluation_interval: int
+    """Steps between checkpoints that are evaluated; 0 is none. It is there where the job has them evaluated."""
+    evaluation_hours: float
+    """Hours between such checkpoints; 0 is none."""
+    evaluated_at = 0.0
+    """`time.monotonic` when the last checkpoint was due for evaluation, or training began."""
+    is_evaluation_due = False
+    """Of the checkpoint of the present step."""
     scorer: Scorer | None = None
     """The rewards, where the algorithm has any."""
     ema_decay = 0.0
@@ -178,11 +188,14 @@ class ExactTrainer(Trainer):
         """What a subclass needs besides the weights, optimizer, scheduler and global RNG."""
         live = {name: vars(self)[name] for name in live_attributes(self).values()}
         state: dict[str, Any] = {"total_train_tokens": self._total_train_tokens, "live": live}
+        if "evaluation_hours" in live:
+            state["seconds_since_evaluation"] = time.monotonic() - self.evaluated_at
         return state if self.average is None else {**state, "average": self.average.state()}
 
     def restore_exact_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `exact_state`."""
         self._total_train_tokens = state["total_train_tokens"]
+        self.evaluated_at = time.monotonic() - state.get("seconds_since_evaluation", 0.0)
         for name, value in state["live"].items():
             setattr(self, name, value)
         if state["live"].get("entropy_coef", 0) > 0:
@@ -216,9 +229,18 @@ class ExactTrainer(Trainer):
             kind=self.checkpoint_kind,
             step=step,
             # The state before going back must not push out the one that is gone back to.
-            keep_last=self.keep_last + self.is_going_back,
+            keep=None if self.is_going_back else self.retention,
             world_size=world.size(),
+            evaluate=self.is_evaluation_due,
         )
+
+    def wants_evaluation(self, *, is_last: bool) -> bool:
+        """Whether the checkpoint of this step is to be evaluated: by steps, by the clock, or as the last one."""
+        if "evaluation_interval" not in vars(self):
+            return False
+        by_steps = self.evaluation_interval > 0 and self.state.global_step % self.evaluation_interval == 0
+        seconds = time.monotonic() - self.evaluated_at
+        return is_last or by_steps or 0 < self.evaluation_hours * _SECONDS_PER_HOUR <= seconds
 
     def _save_files(self, path: Path) -> None:
         """What this process has to keep: the first all that they share, each its own random streams and buffers."""
@@ -354,8 +376,9 @@ class StepCallback(TrainerCallback):
         self._trainer = trainer
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._run.status("running", step=state.global_step, total=args.max_steps)
         assert self._trainer is not None
+        self._trainer.evaluated_at = self._trainer.evaluated_at or time.monotonic()
+        self._run.status("running", step=state.global_step, total=args.max_steps)
         self._trainer.begin_average()
         self._tell_all(lambda controls: self._run.before_training(state.global_step, controls))
 
@@ -385,9 +408,12 @@ class StepCallback(TrainerCallback):
         if seen > self._tokens_seen and (self._tokens_seen or state.global_step == 1):
             values["tokens_per_second"] = (seen - self._tokens_seen) / self._seconds
         self._tokens_seen = seen
-        self.decision = self._decided(state.global_step, args.max_steps, values)
         is_last = state.global_step >= args.max_steps
-        is_due = state.global_step % self._trainer.checkpoint_interval == 0
+        self.decision, is_evaluation_due = self._decided(state.global_step, args.max_steps, values)
+        self._trainer.is_evaluation_due = is_evaluation_due
+        if is_evaluation_due:
+            self._trainer.evaluated_at = time.monotonic()
+        is_due = is_evaluation_due or state.global_step % self._trainer.checkpoint_interval == 0
         if is_last or is_due or self.decision is not Decision.CONTINUE:
             control.should_save = True
         if self.decision in (Decision.PAUSE, Decision.CANCEL, Decision.ROLLBACK):
@@ -396,13 +422,20 @@ class StepCallback(TrainerCallback):
             self._trainer.is_going_back = True
             control.should_save = _is_finite(self._trainer.model)
 
-    def _decided(self, step: int, total: int, values: Mapping[str, float]) -> Decision:
-        """Report the step and ask the hooks, in process 0; the others follow it, live settings included."""
+    def _decided(self, step: int, total: int, values: Mapping[str, float]) -> tuple[Decision, bool]:
+        """Report the step and ask the hooks, in process 0; the others follow it, live settings included.
 
-        def ask(controls: LiveControls) -> Decision:
+        Returns:
+            What they decide, and whether the checkpoint of this step is to be evaluated.
+        """
+        trainer = self._trainer
+        assert trainer is not None
+
+        def ask(controls: LiveControls) -> tuple[Decision, bool]:
             self._run.log(values, step)
             print(_line(step, total, values), flush=True)  # noqa: T201 - the attempt's own log
-            return self._run.after_step(step, values, controls)
+            decision = self._run.after_step(step, values, controls)
+            return decision, trainer.wants_evaluation(is_last=step >= total)
 
         return self._tell_all(ask)
 

@@ -42,6 +42,7 @@ export function RunHeader({ job }: { job: JobDetail }) {
         </div>
         <div className="facts quiet-labels">
           {facts.map(([label, value]) => value && <span key={label}><i>{label}</i> {value}</span>)}
+          {job.parent !== null && <span><i>{t("run.parent")}</i> <Link to={`/runs/${job.parent}?tab=checkpoints`}>#{job.parent}</Link></span>}
           {job.after.length > 0 && (
             <span><i>{t("run.waits")}</i> {job.after.map((other) => <Link key={other} to={`/runs/${other}`}>#{other} </Link>)}</span>
           )}

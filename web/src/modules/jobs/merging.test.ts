@@ -3,7 +3,7 @@ import type { Job } from "../../api/client";
 import { merged } from "./merging";
 
 const job = (id: number, state: Job["state"]): Job => ({
-  id, state, name: `job-${id}`, kind: "train", algorithm: "sft", cause: "", pipeline: null, after: [], priority: "normal", tags: [],
+  id, state, name: `job-${id}`, kind: "train", algorithm: "sft", cause: "", pipeline: null, parent: null, after: [], priority: "normal", tags: [],
   notes: "", is_pinned: false, is_archived: false, settings: {},
   model: "tiny-char", data: "sums", seed: 0, step: null, total_steps: null, seconds_per_step: null, attempt: 0,
   created_at: "2026-01-01T00:00:00Z", started_at: null, ended_at: null, last_heard_at: null, verbs: [], requests: [], last_values: {},
