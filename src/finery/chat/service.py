@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from finery.chat.child import Child
 from finery.chat.specs import ChatBuiltin, ChatCheckpoint
 from finery.core import processes, refs, retention
-from finery.core.checkpoints import is_sealed, whole
+from finery.core.checkpoints import averaged, is_sealed, whole
 from finery.core.errors import NotFound, Unavailable
 from finery.core.rundir import ResolvedInput
 from finery.core.settings import Settings
@@ -130,13 +130,14 @@ def builtin() -> list[ChatBuiltin]:
 
 def checkpoints(session: Session) -> list[ChatCheckpoint]:
     """The newest checkpoints that are still there of each run, newest first; one that was saved anew is listed once."""
-    found: dict[str, ChatCheckpoint] = {}
+    found: dict[str, ChatCheckpoint] = {}  # with the averages of its weights behind each that has them
     listed: Counter[int] = Counter()
     for row, name in jobs.newest_checkpoints(session, limit=_NUM_LOOKED_AT):
         ref = f"job:{row.job_id}/step:{row.step}"
         if ref not in found and listed[row.job_id] < _NUM_PER_RUN and is_sealed(Path(row.path)):
             listed[row.job_id] += 1
-            found[ref] = ChatCheckpoint(
-                ref=ref, job_id=row.job_id, job_name=name, step=row.step, created_at=row.created_at
-            )
+            for one in (ref, f"{ref}/ema") if is_sealed(averaged(Path(row.path))) else (ref,):
+                found[one] = ChatCheckpoint(
+                    ref=one, job_id=row.job_id, job_name=name, step=row.step, created_at=row.created_at
+                )
     return list(found.values())

@@ -76,6 +76,7 @@ def show(session: Session, job_id: int) -> Timeline:
             TimelineCheckpoint(
                 id=row.id,
                 ref=f"job:{job_id}/step:{row.step}",
+                average_ref=f"job:{job_id}/step:{row.step}/ema" if _has_average(row) else None,
                 attempt=row.attempt,
                 step=row.step,
                 num_bytes=row.num_bytes,
@@ -94,6 +95,10 @@ def show(session: Session, job_id: int) -> Timeline:
         series=[ScoreSeriesView(key=one.key, benchmark=one.benchmark, label=one.label) for one in known],
         checkpoints=found,
     )
+
+
+def _has_average(row: Checkpoint) -> bool:
+    return files.is_sealed(Path(row.path)) and files.is_sealed(files.averaged(Path(row.path)))
 
 
 def get(session: Session, job_id: int, checkpoint_id: int) -> Checkpoint:

@@ -58,6 +58,8 @@ class TimelineCheckpoint(View):
     id: int
     ref: str
     """What job files use, such as `job:41/step:200`."""
+    average_ref: str | None
+    """The same of the moving averages of its weights; None where it has none, or is deleted."""
     attempt: int
     step: int
     num_bytes: int

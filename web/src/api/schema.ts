@@ -6761,6 +6761,11 @@ export interface components {
             /** Attempt */
             attempt: number;
             /**
+             * Average Ref
+             * @description The same of the moving averages of its weights; None where it has none, or is deleted.
+             */
+            average_ref: string | null;
+            /**
              * Created At
              * Format: date-time
              */

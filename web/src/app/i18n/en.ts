@@ -326,6 +326,7 @@ export const en = {
   "checkpoints.state.running": "is being evaluated",
   "checkpoints.state.failed": "evaluation failed",
   "checkpoints.state.skipped": "skipped",
+  "checkpoints.average.why": "Moving averages of the weights (optim.ema_decay): chat with them, score them or train from them by this reference",
   "checkpoints.kept": "Kept for",
   "checkpoints.kept.nothing": "nothing; it goes with the next one",
   "checkpoints.kept.last": "newest",

@@ -328,6 +328,7 @@ export const zh: Record<Key, string> = {
   "checkpoints.state.running": "正在评测",
   "checkpoints.state.failed": "评测失败",
   "checkpoints.state.skipped": "已跳过",
+  "checkpoints.average.why": "权重的滑动平均（optim.ema_decay）：可用此引用对话、评测或继续训练",
   "checkpoints.kept": "保留原因",
   "checkpoints.kept.nothing": "无；下次保存时删除",
   "checkpoints.kept.last": "最新",

@@ -93,7 +93,7 @@ function CheckpointTable({ job, timeline, series, rows }: TableProps) {
       onRow={(row) => ({ "data-testid": `checkpoint-${row.step}`, className: row.is_there ? "" : "quiet" }) as object}
       columns={[
         { title: t("col.step"), width: 84, render: (_, row) => whole(row.step) },
-        { title: t("col.reference"), width: 176, render: (_, row) => <Typography.Text copyable={row.is_there && { text: row.ref }}><code>{row.ref}</code></Typography.Text> },
+        { title: t("col.reference"), width: 176, render: (_, row) => <References row={row} /> },
         ...(hasAttempts ? [{ title: t("col.attempt"), dataIndex: "attempt", width: 80 }] : []),
         { title: t("checkpoints.score"), render: (_, row) => <Standing row={row} evaluation={standing(row, series)} /> },
         { title: t("checkpoints.kept"), width: 160, render: (_, row) => <Kept row={row} /> },
@@ -102,6 +102,18 @@ function CheckpointTable({ job, timeline, series, rows }: TableProps) {
         ...(isGuest ? [] : [{ title: t("checkpoints.use"), width: 216, render: (_: unknown, row: Checkpoint) => row.is_there && <Uses job={job} row={row} hasPlan={timeline.has_plan} /> }]),
       ]}
     />
+  );
+}
+
+function References({ row }: { row: Checkpoint }) {
+  const t = useT();
+  return (
+    <>
+      <Typography.Text copyable={row.is_there && { text: row.ref }}><code>{row.ref}</code></Typography.Text>
+      {row.average_ref !== null && (
+        <div><Tooltip title={t("checkpoints.average.why")}><Typography.Text className="quiet" copyable={{ text: row.average_ref }} data-testid={`average-${row.step}`}><code>{row.average_ref}</code></Typography.Text></Tooltip></div>
+      )}
+    </>
   );
 }
 

@@ -9,7 +9,7 @@ const scored = (accuracy: number, marked: Partial<NonNullable<Evaluation["score"
 });
 
 const row = (step: number, evaluations: Evaluation[], changes: Partial<Checkpoint> = {}): Checkpoint => ({
-  id: step, ref: `job:1/step:${step}`, attempt: 1, step, num_bytes: 1, created_at: "2026-01-01T00:00:00Z", is_there: true, is_on_path: true, is_latest: false, is_pinned: false, kept: [], evaluations, ...changes,
+  id: step, ref: `job:1/step:${step}`, average_ref: null, attempt: 1, step, num_bytes: 1, created_at: "2026-01-01T00:00:00Z", is_there: true, is_on_path: true, is_latest: false, is_pinned: false, kept: [], evaluations, ...changes,
 });
 
 describe("the timeline of checkpoints", () => {
