@@ -242,7 +242,7 @@ def test_a_run_that_points_at_files_elsewhere_is_shown_without_them(outer: Outer
 
 def test_the_routes_with_names_are_the_ones_that_are_tried(outer: Outer) -> None:
     """A route with a new kind of name must be added above."""
-    known = {"ref", "name", "sha256", "job_id", "verb", "share_id", "cursor"}
+    known = {"ref", "name", "sha256", "job_id", "verb", "share_id", "cursor", "checkpoint_id"}
     found = {
         parameter["name"]
         for verbs in outer.live.app.openapi()["paths"].values()
