@@ -83,7 +83,7 @@ def test_the_average_of_a_jobs_weights_is_scored_beside_its_last(shared: Server)
     assert Path(paths[0][warm_up].path).name == "step-20"
     assert Path(paths[1][f"{warm_up}/ema"].path).name == "ema"
     seen = shared.client.get(f"/jobs/{made[0]['id']}/checkpoints")
-    assert sorted(one["label"] for one in seen["series"]) == ["arithmetic · problems@1", "arithmetic · problems@1 · EMA"]
+    assert sorted(one["label"] for one in seen["series"]) == ["arithmetic · problems", "arithmetic · problems · EMA"]
     [ref] = [one["average_ref"] for one in seen["checkpoints"] if one["is_latest"]]
     assert ref in [one["ref"] for one in shared.client.get("/chat/choices")["checkpoints"]]
     without = shared.submit(sft_job(steps=2))

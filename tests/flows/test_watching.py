@@ -27,7 +27,7 @@ SFT: dict[str, Any] = {
 JOB: dict[str, Any] = {
     "name": "tiny",
     "kind": "train",
-    "task": {**SFT, "model": {"base": "tiny-char"}, "data": {"train": "./train.jsonl"}},
+    "task": {**SFT, "model": {"base": "tiny-char", "dtype": "float32"}, "data": {"train": "./train.jsonl"}},
     "resources": {"cpu_threads": 1},
     "monitoring": {"checkpoint_interval": 7, "keep_checkpoints": 2},
     "seed": 3,
