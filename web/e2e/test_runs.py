@@ -62,9 +62,8 @@ def test_the_main_job_from_the_page(page: Page, server: Server) -> None:
     assert server.job(job_id)["attempt"] == 2
 
     page.get_by_test_id("tab-samples").click()
-    sample = page.get_by_test_id("sample-row").first
-    expect(sample).to_be_visible(timeout=30_000)
-    expect(sample).to_contain_text("What is")
+    expect(page.get_by_test_id("sample-row").first).to_be_visible(timeout=30_000)
+    expect(page.get_by_test_id("sample-group").first).to_contain_text("What is")
 
     page.get_by_test_id("tab-logs").click()
     expect(page.get_by_test_id("log-view")).to_contain_text("step ", timeout=30_000)

@@ -36,7 +36,7 @@ export function RolloutDetail({ jobId, attempt, step, index, view, newest, chang
         <span><i>{t("rollouts.reward")}</i> <b>{number(one.reward)}</b></span>
         <span><i>{t("samples.advantage")}</i> {number(one.advantage)}</span>
         <span><i>{t("samples.length")}</i> {number(one.length)}</span>
-        {one.is_truncated && <Tag color="orange">{t("samples.truncated")}</Tag>}
+        {one.is_truncated && <Tag variant="outlined" className="tone" data-tone="warning">{t("samples.truncated")}</Tag>}
         {one.answer !== null && <span><i>{t("samples.target")}</i> <span className="mono">{one.answer}</span></span>}
       </div>
       <Parts one={one} />
