@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from finery.core.environment import child_environment
-from finery.core.hooks import Decision, LiveControls
+from finery.core.hooks import Decision, LiveControls, StepHooks
 from finery.core.rundir import ResolvedInput, Run, RunDir, RunSpec
 from finery.core.spec import parse
 from finery.jobs.specs import JobSpec, TrainJob
@@ -73,7 +73,7 @@ def run_spec(rows: Path, steps: int, interval: int, home: Path) -> RunSpec:
     return RunSpec(job_id="1", attempt=1, job=spec, inputs={MODEL: model, str(rows): data}, seed=1)
 
 
-class Timers:
+class Timers(StepHooks):
     """Seconds in some functions, step by step, with the seconds of the whole step."""
 
     def __init__(self) -> None:
@@ -95,6 +95,10 @@ class Timers:
             return found
 
         setattr(owner, attribute, timed)
+
+    def before_training(self, step: int, controls: LiveControls) -> None:
+        """Called by the engine."""
+        self._present, self._began = {}, time.perf_counter()
 
     def after_step(self, step: int, values: Mapping[str, float], controls: LiveControls) -> Decision:
         """Called by the engine."""

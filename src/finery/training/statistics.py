@@ -5,16 +5,20 @@ Owns: the arithmetic. Does not own: which tensors are looked at, when, and where
 The histogram counts the sign, the exponent and the first four bits of the mantissa of each float32: its bins are a
 sixteenth of a power of two wide, so that a percentile read from it is off by at most a thirty-second (3.2 %) of its own
 value, however small that is, without sorting anything. A tensor is looked at in pieces of a few mebibytes, beside which
-nothing is held.
+nothing is held: on a CPU what is computed of a piece has one place for all of them, since fresh memory costs more than
+the arithmetic.
 """
 
 import functools
 import math
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from finery.core.gradients import PERCENTILES
@@ -29,7 +33,7 @@ _FIRST_NOT_FINITE: Final = 255 << 4
 _NEARLY_LOST: Final = 1e-24
 """A sum of squares below this may lack some that float32 cannot hold."""
 _PIECE_CPU: Final = 1 << 20
-"""Values: four mebibytes."""
+"""Values: four mebibytes. With smaller ones the threads of a pass wait for each other longer than they work."""
 _ROW: Final = 1024
 _PIECE_GPU: Final = 1 << 24
 
@@ -74,7 +78,7 @@ def statistics(tensors: Iterable[Tensor]) -> Statistics:
         found = []
         for values in _pieces(tensor):
             counts = counts.to(values.device)
-            counts += torch.bincount((values.view(torch.int32) >> _SHIFT) + _HALF, minlength=NUM_BINS)
+            counts += torch.bincount(_codes(values), minlength=NUM_BINS)
             found.append(_moments(values))
         for part in torch.stack(found).tolist():
             total, squares = total + part[0], squares + part[1]
@@ -100,12 +104,12 @@ def percentiles(histogram: Tensor, wanted: Iterable[float] = PERCENTILES) -> tup
     """Values below which so many per cent of the finite values lie, read from a histogram; each is the middle of its
     bin."""
     order, middles = _by_value()
-    cumulative = histogram[order].cumsum(0)
+    cumulative = np.cumsum(histogram.numpy()[order])
     num = int(cumulative[-1])
     if num == 0:
         return tuple(0.0 for _ in wanted)
-    ranks = torch.tensor([min(num, max(1, math.ceil(share / 100 * num))) for share in wanted])
-    return tuple(middles[torch.searchsorted(cumulative, ranks)].tolist())
+    ranks = [min(num, max(1, math.ceil(share / 100 * num))) for share in wanted]
+    return tuple(middles[np.searchsorted(cumulative, ranks)].tolist())
 
 
 def combined(parts: Iterable[Statistics]) -> Statistics:
@@ -145,7 +149,7 @@ def squared_norm(tensor: Tensor, minus: Tensor | None = None) -> Tensor:
     """() sum of the squares of a tensor, or of what it is more than another, in float64; read piece by piece."""
     pieces = _pieces(tensor)
     if minus is not None:
-        pieces = (values - other for values, other in zip(pieces, _pieces(minus), strict=True))
+        pieces = (_difference(values, other) for values, other in zip(pieces, _pieces(minus), strict=True))
     return torch.stack([_squares(values) for values in pieces]).sum()
 
 
@@ -154,6 +158,27 @@ def _pieces(tensor: Tensor) -> Iterator[Tensor]:
     flat = tensor.detach().reshape(-1)
     for piece in flat.split(_PIECE_CPU if flat.device.type == "cpu" else _PIECE_GPU):
         yield (piece.cpu() if piece.device.type == "mps" else piece).float()
+
+
+def _codes(values: Tensor) -> Tensor:
+    """The bin of each of the values; on a CPU good until the next call in this thread."""
+    bits = values.view(torch.int32)
+    if values.device.type != "cpu":
+        return (bits >> _SHIFT) + _HALF
+    place = _place(threading.get_ident())[: len(values)]
+    return torch.bitwise_right_shift(bits, _SHIFT, out=place).add_(_HALF)
+
+
+def _difference(values: Tensor, other: Tensor) -> Tensor:
+    """Value by value; on a CPU good until the next call in this thread."""
+    if values.device.type != "cpu":
+        return values - other
+    return torch.sub(values, other, out=_place(threading.get_ident())[: len(values)].view(torch.float32))
+
+
+@functools.lru_cache(maxsize=4)
+def _place(thread: int) -> Tensor:
+    return torch.empty(_PIECE_CPU, dtype=torch.int32)
 
 
 def _moments(values: Tensor) -> Tensor:
@@ -182,7 +207,7 @@ def _num_not_finite(histogram: Tensor) -> int:
 
 
 @functools.cache
-def _by_value() -> tuple[Tensor, Tensor]:
+def _by_value() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Bins of finite values from the most negative to the most positive, and the middle of each."""
     codes = torch.arange(_FIRST_NOT_FINITE + 1, dtype=torch.int32)
     edges = (codes << _SHIFT).view(torch.float32).double()
@@ -190,4 +215,4 @@ def _by_value() -> tuple[Tensor, Tensor]:
     middles = (edges[:-1] + edges[1:]) / 2
     middles[0] = 0.0
     order = torch.cat([torch.arange(_FIRST_NOT_FINITE - 1, -1, -1), torch.arange(_FIRST_NOT_FINITE) + _HALF])
-    return order, torch.cat([-middles.flip(0), middles])
+    return order.numpy(), torch.cat([-middles.flip(0), middles]).numpy()
