@@ -126,8 +126,8 @@ function Standing({ row, evaluation }: { row: Checkpoint; evaluation: Evaluation
     <Space size={6} wrap>
       {score && evaluation.job_id !== null && <Link to={`/runs/${evaluation.job_id}?tab=samples`}><b>{percent(score.accuracy)}</b></Link>}
       {score && <span className="quiet">{percent(low)} – {percent(high)}</span>}
-      {score?.is_best && <Mark name="best" colour="success" />}
-      {score?.is_over_fitting && <Mark name="overFitting" colour="warning" />}
+      {score?.is_best && <Mark name="best" tone="good" />}
+      {score?.is_over_fitting && <Mark name="overFitting" tone="warning" />}
       {row.is_latest && <Mark name="latest" />}
       {!row.is_on_path && <Mark name="left" />}
       {evaluation && evaluation.state !== "scored" && (
@@ -140,9 +140,9 @@ function Standing({ row, evaluation }: { row: Checkpoint; evaluation: Evaluation
   );
 }
 
-function Mark({ name, colour = "default" }: { name: "best" | "overFitting" | "latest" | "left"; colour?: "success" | "warning" | "default" }) {
+function Mark({ name, tone = "info" }: { name: "best" | "overFitting" | "latest" | "left"; tone?: "good" | "warning" | "info" }) {
   const t = useT();
-  return <Tooltip title={t(`checkpoints.${name}.why`)}><Tag color={colour} data-testid={`mark-${name}`}>{t(`checkpoints.${name}`)}</Tag></Tooltip>;
+  return <Tooltip title={t(`checkpoints.${name}.why`)}><Tag variant="outlined" className="tone" data-tone={tone} data-testid={`mark-${name}`}>{t(`checkpoints.${name}`)}</Tag></Tooltip>;
 }
 
 function Kept({ row }: { row: Checkpoint }) {
