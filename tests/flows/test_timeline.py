@@ -172,3 +172,24 @@ def test_problems_that_are_none_are_refused(bench: Server, data: str, message: s
     plan = {**PLAN, "benchmarks": [{**PLAN["benchmarks"][0], "data": data}]}
     with pytest.raises(FineryError, match=message):
         submit(bench, evaluation=plan)
+
+
+def test_a_rule_over_scores_pauses_the_run_and_the_score_is_a_metric_of_it(bench: Server) -> None:
+    rule = {"name": "seen", "when": "eval/arithmetic >= 0", "then": ["pause_training"], "max_count": 1}
+    job_id = submit(bench, rules=[rule])
+
+    paused = bench.await_state(job_id, "paused")
+
+    assert paused["cause"].startswith("rule seen: eval/arithmetic >= 0 (eval/arithmetic = ")
+    assert "stopped at step" in paused["cause"]
+    scored = next(row for row in timeline(bench, job_id) if "scored" in [one["state"] for one in row["evaluations"]])
+    [series] = bench.client.get(f"/jobs/{job_id}/series", names="eval/arithmetic")["series"]
+    assert series["steps"][0] == scored["step"]
+    assert series["values"][0] == scored["evaluations"][0]["score"]["accuracy"]
+    [alert, action] = bench.client.get(f"/jobs/{job_id}/story")["entries"][::-1]
+    assert (alert["event"]["step"], action["event"]["action"]) == (scored["step"], "pause_training")
+    assert action["undo"] == "resume"
+    bench.client.post(f"/jobs/{job_id}/actions/{action['cursor']}/undo")
+    bench.await_attempt(job_id, 2)
+    bench.ask(job_id, "cancel")
+    bench.await_state(job_id, "cancelled")
