@@ -22,7 +22,9 @@ resources: {cpu_threads: 1}
 
 def write(page: Page, text: str) -> None:
     """Replace what the editor holds."""
-    page.locator("[data-testid=launch-editor] .cm-content").click()
+    content = page.locator("[data-testid=launch-editor] .cm-content")
+    expect(content).to_contain_text(re.compile(r"\S"))  # the first recipe comes a moment after the page
+    content.click()
     page.keyboard.press("Control+A")
     page.keyboard.insert_text(text)
 
