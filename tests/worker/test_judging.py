@@ -221,6 +221,18 @@ def test_a_rule_over_states_starts_a_run_that_failed_again_and_gives_up_in_the_e
     assert [one["type"] for one in told(db, attempt)] == ["alert", "action", "alert"]
 
 
+def test_an_attempt_that_an_earlier_version_began_is_settled(db: Database, folder: Path) -> None:
+    attempt = started(db, folder)
+    with db.session() as session:
+        row = session.get_one(Attempt, attempt.id)
+        row.run_spec = {name: value for name, value in row.run_spec.items() if name != "carried"}
+
+    _settle(db, attempt, phase="failed", code=1)
+
+    assert state(db, attempt.job_id)[0] == "failed"
+    assert told(db, attempt) == []
+
+
 def test_rules_over_scores_can_be_tried_on_what_was_scored(db: Database, folder: Path) -> None:
     attempt = started(db, folder)
     for step, value in ((10, 0.5), (20, 0.2), (30, 0.4)):

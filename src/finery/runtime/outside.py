@@ -10,14 +10,13 @@ from finery.core.hooks import Decision
 from finery.core.rundir import Command, EventWriter, RunDir, RunSpec, append_line
 from finery.core.spec import parse
 from finery.rules import actions
-from finery.rules.actions import Decide, Effect, Impossible, Notify, Rollback, SetControl
+from finery.rules.actions import STATE_AFTER, Decide, Effect, Impossible, Notify, Rollback, SetControl
 from finery.rules.specs import RuleSpec
 from finery.rules.watch import goes_back
 from finery.runtime.carrying import rollback_target
 from finery.runtime.silence import SilenceWatch
 
 _LOOK_SECONDS: Final = 1.0
-_ENDS: Final[dict[Decision, Phase]] = {Decision.PAUSE: "paused", Decision.CANCEL: "cancelled"}
 _STRENGTH: Final[tuple[Phase, ...]] = ("paused", "cancelled", "rolling_back", "failed")
 
 
@@ -95,9 +94,9 @@ class Outsider:
                 self._command("checkpoint")
                 self._tell(rule, action, "asked", "a checkpoint is to be saved")
             case Decide(decision):
-                self._stop(decision, _ENDS[decision], f"rule {rule.name}: {message}")
-                change = {"before": {"state": "running"}, "after": {"state": _ENDS[decision]}}
-                self._tell(rule, action, "asked", f"the run is to be {_ENDS[decision]}", **change)
+                self._stop(decision, STATE_AFTER[decision], f"rule {rule.name}: {message}")
+                change = {"before": {"state": "running"}, "after": {"state": STATE_AFTER[decision]}}
+                self._tell(rule, action, "asked", f"the run is to be {STATE_AFTER[decision]}", **change)
             case Rollback():
                 self._rollback = (rule, message, effect)
                 self._stop(Decision.PAUSE, "rolling_back", f"rule {rule.name}: {message}")

@@ -11,13 +11,11 @@ from finery.core.hooks import Decision, LiveControls
 from finery.core.rundir import Run
 from finery.jobs.specs import JobSpec
 from finery.rules import watch
-from finery.rules.actions import Decide, Impossible, Notify, Rollback, SetControl
+from finery.rules.actions import STATE_AFTER, Decide, Impossible, Notify, Rollback, SetControl
 from finery.rules.specs import RuleSpec
 from finery.rules.watch import Asked, Firing, Watch
 from finery.runtime.carrying import Carrying, rollback_target
 from finery.runtime.control import ControlHooks
-
-_STATES = {Decision.PAUSE: "paused", Decision.CANCEL: "cancelled"}
 
 
 class RuleExhausted(FineryError):
@@ -139,7 +137,7 @@ class RuleHooks:
         if decision is Decision.CHECKPOINT:
             self._tell(rule, action, "applied", f"a checkpoint of step {turn.step} is saved", turn.step)
         elif turn.wanted is decision:
-            state = _STATES[decision]
+            state = STATE_AFTER[decision]
             change = {"before": {"state": "running"}, "after": {"state": state}}
             self._tell(rule, action, "applied", f"the run is {state}", turn.step, **change)
         else:

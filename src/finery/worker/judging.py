@@ -22,7 +22,7 @@ from finery.jobs.specs import Verb
 from finery.jobs.tables import Attempt, Job
 from finery.monitoring import ingest
 from finery.notifying import hearing
-from finery.rules.actions import Decide, Impossible, Notify, Rollback, SetControl
+from finery.rules.actions import STATE_AFTER, Decide, Impossible, Notify, Rollback, SetControl
 from finery.rules.specs import RuleSpec
 from finery.rules.watch import Asked, Firing, Watch
 
@@ -33,7 +33,6 @@ _VERBS: Final[dict[Decision, Verb]] = {
     Decision.CANCEL: "cancel",
     Decision.CHECKPOINT: "checkpoint",
 }
-_STATE_AFTER: Final = {Decision.PAUSE: "paused", Decision.CANCEL: "cancelled"}
 
 
 def scored(session: Session, attempt: Attempt, step: int, scores: Mapping[str, float], *, now: datetime) -> None:
@@ -96,8 +95,10 @@ def _judge(
 def _rules(session: Session, job: Job, fresh: Mapping[str, float]) -> list[RuleSpec]:
     """Rules in effect that look at any of these values, but for those that a person has silenced."""
     spec = jobs.attempt(session, job.id, job.attempt).run_spec
-    rules: Sequence[RuleSpec] = parse(tuple[RuleSpec, ...], spec["job"]["monitoring"].get("rules") or [], what="rules")
-    silenced = {name for name, kept in spec["carried"]["rules"].items() if kept.get("is_muted")}
+    # An attempt that an earlier version began has neither.
+    named, carried = spec["job"].get("monitoring", {}).get("rules") or [], spec.get("carried", {}).get("rules", {})
+    rules: Sequence[RuleSpec] = parse(tuple[RuleSpec, ...], named, what="rules")
+    silenced = {name for name, kept in carried.items() if kept.get("is_muted")}
     return [
         rule
         for rule in rules
@@ -136,7 +137,7 @@ def _act(session: Session, job: Job, firing: Firing, asked: Asked, *, is_score: 
                 return told("asked", "a checkpoint is to be saved")
             case Decide(decision):
                 ask(_VERBS[decision])
-                after = _STATE_AFTER[decision]
+                after = STATE_AFTER[decision]
                 return told("asked", f"the run is to be {after}", before={"state": "running"}, after={"state": after})
             case Rollback() as effect:
                 limit = firing.step - 1 if is_score else firing.step

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from finery.core.hooks import Decision
 from finery.core.registry import Registry
@@ -14,6 +14,13 @@ class SetControl:
 
     name: str
     value: float
+
+
+STATE_AFTER: Final[dict[Decision, Literal["paused", "cancelled"]]] = {
+    Decision.PAUSE: "paused",
+    Decision.CANCEL: "cancelled",
+}
+"""What a run is after a decision that ends its attempt."""
 
 
 @dataclass(frozen=True)
