@@ -13,8 +13,8 @@ from finery.core.spec import Spec
 from finery.models import chat, loading
 from finery.runtime import exits
 from finery.training import rewards
+from finery.training import rows as data
 from finery.training.scoring import RewardFailed
-from finery.training.trl import rows as data
 from tests.training import driver
 from tests.training.driver import GRPO_ROWS, SFT_ROWS, Bench
 

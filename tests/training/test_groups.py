@@ -11,13 +11,12 @@ import torch
 from finery.core.errors import InvalidSpec
 from finery.core.spec import Spec, parse
 from finery.models.generation import Completion
-from finery.training import rewards
+from finery.training import rewards, rollouts
+from finery.training.rollouts import Rollout
 from finery.training.specs import DapoSpec, GrpoSpec, RlooSpec
-from finery.training.trl import rollouts
+from finery.training.tally import Tally
 from finery.training.trl.dapo import overlong_punishment, teaches_nothing
 from finery.training.trl.phases import Phases
-from finery.training.trl.rollouts import Rollout
-from finery.training.trl.tally import Tally
 from tests.training import driver
 from tests.training.driver import GRPO_ROWS, Bench
 

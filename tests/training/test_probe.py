@@ -60,7 +60,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     look = Probe.look
 
     def copied(probe: Probe, step: int) -> None:
-        names = [tensor.name for tensor in probe._layout.tensors]
+        names = [tensor.name for tensor in probe._table.layout.tensors]
         pairs = zip(names, probe._parameters, strict=True)
         found[step] = {name: parameter.grad.clone() for name, parameter in pairs if parameter.grad is not None}
         look(probe, step)

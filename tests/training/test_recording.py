@@ -15,8 +15,7 @@ from finery.core.spec import Spec
 from finery.jobs.tables import Attempt
 from finery.models import chat, loading
 from finery.monitoring import rollouts as shown
-from finery.training import rewards
-from finery.training.trl import rollouts
+from finery.training import rewards, rollouts
 from tests.training import driver
 from tests.training.driver import GRPO_ROWS, Bench
 

@@ -26,8 +26,8 @@ from finery.core.rundir import RESOURCES, Run, Stopped
 from finery.models import chat, loading
 from finery.models.generation import Completion, Sampling, generate, left_pad
 from finery.training import results, scoring
+from finery.training import rows as data
 from finery.training.specs.compare import CompareSpec, PolicyRow, PolicyTable, RewardMean, TrainingFacts
-from finery.training.trl import rows as data
 
 BASELINE: Final = "baseline"
 """What the first model is called."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from finery.training.trl import world
+from finery.training import world
 
 
 class Activations:

@@ -8,11 +8,12 @@ from trl import GRPOConfig
 
 from finery.core.rundir import Run
 from finery.models.generation import Completion
+from finery.training import rows as data
+from finery.training import world
+from finery.training.rollouts import Rollout
 from finery.training.specs import DapoSpec
-from finery.training.trl import groups, setup, world
-from finery.training.trl import rows as data
+from finery.training.trl import groups, setup
 from finery.training.trl.grpo import FineryGrpoTrainer, loss_arguments
-from finery.training.trl.rollouts import Rollout
 
 _OVERLONG = "overlong"
 """Name of the punishment among the rewards."""

@@ -12,9 +12,10 @@ from finery.core.errors import InvalidSpec
 from finery.core.hooks import Decision
 from finery.core.retention import Retention
 from finery.core.rundir import Run, Stopped
+from finery.training import world
 from finery.training.memory import largest_pass
 from finery.training.specs import TrainTask
-from finery.training.trl import setup, world
+from finery.training.trl import setup
 from finery.training.trl.guards import GradientGuard, memory_watched
 from finery.training.trl.steps import StepCallback, remove_native
 

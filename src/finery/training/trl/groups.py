@@ -22,14 +22,14 @@ from torch.nn.utils.rnn import pad_sequence
 from finery.core.rundir import Run
 from finery.models import chat
 from finery.models.generation import Completion, Sampling, generate
-from finery.training import scoring
+from finery.training import rollouts, scoring, world
+from finery.training import rows as data
+from finery.training.rollouts import Fate, Rollout
 from finery.training.specs.groups import GroupSpec, ReferencedSpec
-from finery.training.trl import rollouts, setup, world
-from finery.training.trl import rows as data
+from finery.training.tally import Tally
+from finery.training.trl import setup
 from finery.training.trl.logprobs import completion_logprobs
-from finery.training.trl.rollouts import Fate, Rollout
 from finery.training.trl.steps import ExactTrainer
-from finery.training.trl.tally import Tally
 
 UNUSED = frozenset(
     {

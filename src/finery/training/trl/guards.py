@@ -11,9 +11,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from finery.core.errors import FineryError
 from finery.core.rundir import Run
-from finery.training import memory
+from finery.training import memory, world
 from finery.training.specs import TrainTask
-from finery.training.trl import world
 from finery.training.trl.gate import FiniteGate
 
 _NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc", "out of memory")

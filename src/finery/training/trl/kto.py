@@ -16,10 +16,11 @@ from trl import KTOConfig, KTOTrainer
 
 from finery.core.errors import InvalidSpec
 from finery.core.rundir import Run
+from finery.training import rows as data
+from finery.training import world
 from finery.training.specs import KtoSpec
-from finery.training.trl import preference, setup, world
-from finery.training.trl import rows as data
-from finery.training.trl.tally import Tally
+from finery.training.tally import Tally
+from finery.training.trl import preference, setup
 
 _UNUSED = frozenset(
     {

@@ -12,11 +12,12 @@ from torch import Tensor
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 from finery.core.rundir import Run
+from finery.training import world
 from finery.training.specs import OrpoSpec
-from finery.training.trl import preference, setup, world
+from finery.training.tally import Tally
+from finery.training.trl import preference, setup
 from finery.training.trl.dpo import Collator
 from finery.training.trl.steps import ExactTrainer
-from finery.training.trl.tally import Tally
 
 _UNUSED = frozenset(
     {

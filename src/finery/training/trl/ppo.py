@@ -25,14 +25,14 @@ from finery.core.errors import InvalidSpec
 from finery.core.rundir import Run
 from finery.models import chat, loading
 from finery.models.generation import Completion, Sampling, generate
-from finery.training import scoring
+from finery.training import rollouts, scoring, world
+from finery.training import rows as data
+from finery.training.rollouts import Fate, Rollout
 from finery.training.specs import PpoSpec
-from finery.training.trl import ppo_math, rollouts, setup, world
-from finery.training.trl import rows as data
+from finery.training.tally import Tally
+from finery.training.trl import ppo_math, setup
 from finery.training.trl.ppo_model import ActorCritic, Reference, actor_critic
-from finery.training.trl.rollouts import Fate, Rollout
 from finery.training.trl.steps import ExactTrainer
-from finery.training.trl.tally import Tally
 
 _UNUSED = frozenset({"label_names", "label_smoothing_factor", "neftune_noise_alpha", "train_sampling_strategy"})
 """Options of TrainingArguments for what happens here without transformers."""

@@ -17,8 +17,8 @@ from trl.trainer.utils import FusedCausalLMOutput
 from finery.core.errors import InvalidSpec
 from finery.core.rundir import Run
 from finery.models import chat
+from finery.training import rows as data
 from finery.training.specs import DataSpec
-from finery.training.trl import rows as data
 from finery.training.trl import setup
 from finery.training.trl.steps import ExactTrainer
 

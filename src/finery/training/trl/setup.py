@@ -17,8 +17,8 @@ from finery.core.rundir import Run
 from finery.models import loading
 from finery.models.quantization import load_quantized
 from finery.models.specs import ModelSpec
+from finery.training import world
 from finery.training.specs import OptimSpec, TrainTask
-from finery.training.trl import world
 
 _SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 _OPTIMIZERS = {

@@ -8,11 +8,11 @@ from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
 from finery.core.rundir import Run
+from finery.training import rows as data
 from finery.training.specs import SftSpec
+from finery.training.tally import Tally
 from finery.training.trl import packing, setup
-from finery.training.trl import rows as data
 from finery.training.trl.steps import ExactTrainer
-from finery.training.trl.tally import Tally
 
 _UNUSED = frozenset(
     {

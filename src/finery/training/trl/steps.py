@@ -23,8 +23,9 @@ from finery.core import checkpoints
 from finery.core.hooks import Decision, LiveControls
 from finery.core.retention import Retention
 from finery.core.rundir import Run
+from finery.training import world
 from finery.training.scoring import Scorer
-from finery.training.trl import metrics, world
+from finery.training.trl import metrics
 from finery.training.trl.ema import WeightAverage
 from finery.training.trl.gate import FiniteGate
 from finery.training.trl.phases import Phases

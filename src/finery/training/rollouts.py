@@ -13,8 +13,8 @@ from finery.core import rollouts as index_of
 from finery.core.rundir import Run
 from finery.models import pieces
 from finery.models.generation import Completion
-from finery.training.trl import world
-from finery.training.trl.tally import Tally
+from finery.training import world
+from finery.training.tally import Tally
 
 _NGRAM = 4
 """Tokens that are compared as one by the diversity score."""

@@ -1,6 +1,6 @@
 """Metrics of one optimizer step, gathered over its micro batches and processes so that their sizes do not weigh."""
 
-from finery.training.trl import world
+from finery.training import world
 
 
 class Tally:
