@@ -4,13 +4,14 @@ import importlib.util
 import string
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    GgufConfig,
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -90,10 +91,16 @@ def _build_smollm2(folder: Path) -> None:
         gguf.parent,
         gguf_file=gguf.name,
         dtype=torch.float32,
-        quantization_config=GgufConfig(dequantize=True),
+        **_dequantized(),
     )
     model.save_pretrained(folder, safe_serialization=True)
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
 
 
 _BUILDERS: dict[str, Callable[[Path], None]] = {"tiny-char": _build_tiny, "smollm2-135m-instruct": _build_smollm2}
+
+
+def _dequantized() -> dict[str, Any]:
+    """What asks for whole weights; transformers before 5.11, which verl needs, gives no others."""
+    config = getattr(transformers, "GgufConfig", None)
+    return {} if config is None else {"quantization_config": config(dequantize=True)}

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from finery.core.carried import without_batches
 from finery.core.checkpoints import file_sha256
 from finery.core.errors import Conflict, InvalidSpec
-from finery.core.rundir import Run
+from finery.core.rundir import Run, RunSpec
 from finery.models import chat
 
 
@@ -65,19 +65,21 @@ def order(num_rows: int, num_visits: int, *, seed: int, shuffle: bool) -> list[i
     return visits[:num_visits]
 
 
-def visits(run: Run, num_rows: int, *, num: int, size: int, shuffle: bool, steps_per_batch: int = 1) -> list[int]:
+def visits(spec: RunSpec, num_rows: int, *, num: int, size: int, shuffle: bool, steps_per_batch: int = 1) -> list[int]:
     """Row numbers in the order of visits, without the rows of batches that rules have left out.
 
     Args:
+        spec: Of the attempt.
+        num_rows: Rows of the data.
         num: Batches.
         size: Rows in one.
         steps_per_batch: Optimizer steps that are made with one.
     """
-    skipped = run.spec.carried.skipped_steps
+    skipped = spec.carried.skipped_steps
     wanted = num * size
     drawn = max(num_rows, wanted + len(skipped) * size)
     while True:
-        found = order(num_rows, drawn, seed=run.seed, shuffle=shuffle)
+        found = order(num_rows, drawn, seed=spec.seed, shuffle=shuffle)
         left = without_batches(found, skipped, size=size, steps_per_batch=steps_per_batch)
         if len(left) >= wanted:
             return left[:wanted]

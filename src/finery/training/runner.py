@@ -8,10 +8,9 @@ from typing import Final
 
 from finery.core.errors import InvalidSpec
 from finery.core.rundir import Run
-from finery.training import ranks
 from finery.training.specs import TrainTask, processes
 
-ENGINES: Final = {"trl": "finery.training.trl.engine"}
+ENGINES: Final = {"trl": "finery.training.trl.engine", "verl": "finery.training.verl.engine"}
 """Closed set, by module name: the platform's own processes never import an engine."""
 
 
@@ -25,7 +24,13 @@ def execute(task: TrainTask, run: Run) -> None:
     """
     name = "trl" if task.engine == "auto" else task.engine
     if name not in ENGINES:
-        raise InvalidSpec(f"engine {name!r} is not available in this version; use engine: trl")
+        raise InvalidSpec(f"engine {name!r} is not available in this version; use one of {', '.join(ENGINES)}")
+    if name == "verl":
+        # Its ranks are actors that Ray starts where there is room; this process is their driver.
+        import_module(ENGINES[name]).execute(task, run)
+        return
+    from finery.training import ranks  # noqa: PLC0415 - imports torch, which the driver of a cluster has no use for
+
     with _bitsandbytes_quickly(task):
         engine = import_module(ENGINES[name])
     resources = run.spec.job["resources"]

@@ -353,7 +353,7 @@ def make(
     rows = data.read_rows(run, task.data.train)
     num_batches = math.ceil(task.optim.steps / task.steps_per_batch)
     visits = data.visits(
-        run,
+        run.spec,
         len(rows),
         num=num_batches,
         size=task.prompts_per_step,

@@ -113,7 +113,7 @@ class FineryKtoTrainer(preference.ReferencedTrainer, KTOTrainer):
 def make_trainer(task: KtoSpec, run: Run, loaded: setup.Loaded) -> FineryKtoTrainer:
     """A trainer that is ready to start or to resume."""
     answers = preference.labelled(run, task.data, loaded.tokenizer)
-    visits = data.visits(run, len(answers), num=task.optim.steps, size=task.batch_size, shuffle=task.data.shuffle)
+    visits = data.visits(run.spec, len(answers), num=task.optim.steps, size=task.batch_size, shuffle=task.data.shuffle)
     columns = {"row": visits}
     if task.loss_type == "kto":
         if all(answer["prompt_ids"] == answers[0]["prompt_ids"] for answer in answers):

@@ -414,7 +414,7 @@ def make_trainer(task: PpoSpec, run: Run, loaded: setup.Loaded) -> FineryPpoTrai
         rows, loaded.tokenizer, max_tokens=task.data.max_prompt_tokens, ref=task.data.train
     )
     trainer.visits = data.visits(
-        run,
+        run.spec,
         len(rows),
         num=num_batches,
         size=task.prompts_per_batch,

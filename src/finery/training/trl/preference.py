@@ -118,7 +118,7 @@ def labelled(run: Run, spec: DataSpec, tokenizer: PreTrainedTokenizerBase) -> li
 
 def visited(rows: list[dict[str, Any]], run: Run, spec: DataSpec, *, num: int, size: int) -> Dataset:
     """Rows in the order in which they are visited, in `num` batches of `size`."""
-    return Dataset.from_list(rows).select(data.visits(run, len(rows), num=num, size=size, shuffle=spec.shuffle))
+    return Dataset.from_list(rows).select(data.visits(run.spec, len(rows), num=num, size=size, shuffle=spec.shuffle))
 
 
 def padded(rows: list[list[int]], value: int) -> Tensor:

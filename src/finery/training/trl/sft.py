@@ -131,7 +131,7 @@ def make_trainer(task: SftSpec, run: Run, loaded: setup.Loaded) -> FinerySftTrai
         run.note(
             f"{num_dropped} of {len(rows)} rows were left out: data.max_tokens cuts all of their response", "warning"
         )
-    visits = data.visits(run, len(examples), num=task.optim.steps, size=task.batch_size, shuffle=task.data.shuffle)
+    visits = data.visits(run.spec, len(examples), num=task.optim.steps, size=task.batch_size, shuffle=task.data.shuffle)
     columns = {"input_ids": [e.input_ids for e in examples], "labels": [e.labels for e in examples]}
     if task.packing:
         packing.prepare(loaded.model)

@@ -1,0 +1,111 @@
+"""verl's workers, with what a run that watches itself asks of them between steps.
+
+Subclasses by verl's own seams: the actor's worker names the class of its inner worker, the trainer that of each role.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+from verl.single_controller.base.decorator import Dispatch, register
+from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
+
+from finery.training.verl import drawing  # noqa: F401 - registers the rollouts on a CPU
+from finery.training.verl.cpu import leave_in_memory
+from finery.training.verl.shards import Probed, ShardProbe, local
+
+LOSS_FIELDS: Final = {
+    "entropy_coef": "entropy_coeff",
+    "kl_coef": "kl_loss_coef",
+    "clip_low": "clip_ratio_low",
+    "clip_high": "clip_ratio_high",
+}
+"""Live setting -> field of the actor's config, which its loss reads at each step."""
+
+if os.environ.get("VERL_PLATFORM") == "cpu":
+    leave_in_memory()
+
+
+class WatchedTrainingWorker(TrainingWorker):
+    """A worker that trains one model."""
+
+    _probe: ShardProbe | None = None
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def reset(self) -> None:
+        """Build the model and its optimizer; as of verl, but watched."""
+        self.engine.initialize()
+        if hasattr(self.engine, "module") and not isinstance(self.engine.module, list):
+            self._probe = ShardProbe(self.engine)
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def probe_next(self) -> None:
+        """Look at the gradients of the next step."""
+        if self._probe is not None:
+            self._probe.probe_next()
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def take_probed(self) -> Probed | None:
+        """What was seen of them; only the first rank tells."""
+        found = self._probe.take() if self._probe is not None else None
+        return found if self.rank == 0 else None
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def scale_rate(self, factor: float) -> float:
+        """Multiply the schedule of the learning rate, and tell the rate of the next step."""
+        scheduler = self.engine.lr_scheduler
+        scheduler.base_lrs = [rate * factor for rate in scheduler.base_lrs]
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = group["lr"] * factor
+            group["initial_lr"] = group["initial_lr"] * factor
+        scheduler._last_lr = [group["lr"] for group in self.engine.optimizer.param_groups]
+        return float(scheduler._last_lr[0])
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def set_loss(self, values: Mapping[str, float]) -> None:
+        """Change fields of the config that the loss reads."""
+        config = self.loss_fn.keywords["config"]
+        for name, value in values.items():
+            object.__setattr__(config, name, value)  # verl freezes its configs once they are made
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def is_finite(self) -> bool:
+        """Whether all weights that this rank holds are finite."""
+
+        return all(bool(local(parameter).isfinite().all()) for parameter in self.engine.module.parameters())
+
+
+class WatchedActorWorker(ActorRolloutRefWorker):
+    """The worker that trains the policy, draws from it, and may hold the reference model."""
+
+    actor_worker_cls = WatchedTrainingWorker
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def probe_next(self) -> None:
+        """As of the worker within."""
+        self._actor.probe_next()
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def take_probed(self) -> Probed | None:
+        """As of the worker within."""
+        found: Probed | None = self._actor.take_probed()
+        return found
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def scale_rate(self, factor: float) -> float:
+        """As of the worker within."""
+        return float(self._actor.scale_rate(factor))
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def set_loss(self, values: Mapping[str, float]) -> None:
+        """As of the worker within."""
+        self._actor.set_loss(values)
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def is_finite(self) -> bool:
+        """As of the worker within."""
+        return bool(self._actor.is_finite())
+
+    @property
+    def _actor(self) -> Any:
+        return self.actor
