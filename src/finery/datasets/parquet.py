@@ -90,7 +90,9 @@ def write_sft(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
         if row.get("messages") is not None:
             return {"messages": _messages(row["messages"], index, "messages")}
         if not isinstance(row.get("response"), str):
-            raise InvalidSpec(f"row {index + 1} has no text under 'response'; expected prompt and response, or messages")
+            raise InvalidSpec(
+                f"row {index + 1} has no text under 'response'; expected prompt and response, or messages"
+            )
         answer = {"role": "assistant", "content": row["response"]}
         return {"messages": [*_messages(row.get("prompt"), index, "prompt"), answer]}
 
@@ -178,4 +180,6 @@ def _json(row: Mapping[str, Any], index: int) -> str:
     try:
         return orjson.dumps(dict(row)).decode()
     except (TypeError, ValueError) as error:
-        raise InvalidSpec(f"row {index + 1} cannot be written as JSON ({error}); keep text, numbers and lists") from error
+        raise InvalidSpec(
+            f"row {index + 1} cannot be written as JSON ({error}); keep text, numbers and lists"
+        ) from error

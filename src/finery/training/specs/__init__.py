@@ -12,6 +12,8 @@ from finery.training.specs.grpo import GrpoSpec
 from finery.training.specs.gspo import GspoSpec
 from finery.training.specs.kto import KtoSpec
 from finery.training.specs.orpo import OrpoSpec
+from finery.training.specs.parallel import ParallelSpec
+from finery.training.specs.policy_gradient import PolicyGradientSpec
 from finery.training.specs.ppo import PpoSpec
 from finery.training.specs.reward import RewardModelSpec
 from finery.training.specs.rloo import RlooSpec
@@ -28,6 +30,8 @@ __all__ = [
     "KtoSpec",
     "OptimSpec",
     "OrpoSpec",
+    "ParallelSpec",
+    "PolicyGradientSpec",
     "PolicyTable",
     "PpoSpec",
     "RewardModelSpec",
@@ -39,7 +43,17 @@ __all__ = [
 ]
 
 TrainTask = Annotated[
-    SftSpec | RewardModelSpec | DpoSpec | KtoSpec | OrpoSpec | GrpoSpec | GspoSpec | DapoSpec | RlooSpec | PpoSpec,
+    SftSpec
+    | RewardModelSpec
+    | DpoSpec
+    | KtoSpec
+    | OrpoSpec
+    | GrpoSpec
+    | GspoSpec
+    | DapoSpec
+    | RlooSpec
+    | PolicyGradientSpec
+    | PpoSpec,
     Field(discriminator="algorithm"),
 ]
 """Closed set: a new algorithm is one spec here and one entry in each engine's table."""

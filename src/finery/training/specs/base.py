@@ -107,8 +107,8 @@ def _weighted(reward: Any, weight: Any) -> Any:
     return {**(reward if isinstance(reward, Mapping) else {"name": reward}), "weight": weight}
 
 
-class RolloutSpec(Spec):
-    """How completions are drawn from the policy."""
+class DrawSpec(Spec):
+    """How completions are drawn from a model."""
 
     completions_per_prompt: int = Field(8, ge=2)
     """Size of a group. The group's mean reward is the baseline, so one is not enough."""
@@ -117,6 +117,43 @@ class RolloutSpec(Spec):
     top_p: float = Field(1.0, gt=0, le=1, json_schema_extra=ADVANCED)
     top_k: int = Field(0, ge=0, json_schema_extra=ADVANCED)
     """0 considers every token."""
+
+
+class RolloutSpec(DrawSpec):
+    """How completions are drawn from the policy, and where. All below `top_k` is for engine verl."""
+
+    engine: Literal["auto", "vllm", "sglang", "hf"] = Field("auto", json_schema_extra=ADVANCED)
+    """What draws them on a cluster; `auto` is vllm on GPUs and NPUs, hf on a CPU."""
+    tensor_parallel: int = Field(1, ge=1, json_schema_extra=ADVANCED)
+    """GPUs that hold one copy of the policy together while it draws."""
+    gpu_memory_utilization: float = Field(0.5, gt=0, lt=1, json_schema_extra=ADVANCED)
+    """Share of a GPU's memory that the drawing policy may take, weights and cache."""
+    mode: Literal["sync", "colocated_async", "one_step_off", "disaggregated_async"] = Field(
+        "sync", json_schema_extra=ADVANCED
+    )
+    """When completions are drawn: by the policy as it is, before each step (sync); long ones go on over steps, on the
+    same GPUs (colocated_async); on other GPUs, by the policy of one step before (one_step_off); on other GPUs and all
+    the time (disaggregated_async)."""
+    gpus: int | None = Field(None, ge=1, json_schema_extra=ADVANCED)
+    """GPUs of each machine, out of `resources.gpus`, that only draw, in the modes one_step_off and
+    disaggregated_async; None takes half of them."""
+    max_staleness: int | None = Field(None, ge=1, json_schema_extra=ADVANCED)
+    """In asynchronous modes, updates of the policy that a completion may be behind when it is learned from; older ones
+    are left out. None has no bound."""
+    partial_rollout: bool | None = Field(None, json_schema_extra=ADVANCED)
+    """Whether a completion that is not finished when the policy changes is gone on with instead of drawn anew. None is
+    as the mode does: yes in colocated_async and disaggregated_async, else no."""
+    oversample: float | None = Field(None, ge=0, le=16, json_schema_extra=ADVANCED)
+    """Prompts that are being answered beyond those of one batch, as a share of a batch. None is 1 in colocated_async
+    and disaggregated_async, else 0."""
+    group_filter: str = Field("none", min_length=1, max_length=100, json_schema_extra=ADVANCED)
+    """Other prompts take the place of those whose completions all have the same: `reward`, or the reward of this name.
+    `none` keeps them."""
+    importance_correction: Literal["none", "token", "sequence"] = Field("none", json_schema_extra=ADVANCED)
+    """Whether the loss is weighted by how much likelier the policy finds what was drawn than what drew it does: per
+    token, per completion, or not (arXiv:2510.18927)."""
+    importance_threshold: float = Field(2.0, gt=1, json_schema_extra=ADVANCED)
+    """These weights are at most so large."""
 
 
 def check_micro_batch(batch: int, micro: int | None, name: str) -> None:

@@ -7,10 +7,10 @@ from pydantic import Field
 from finery.core.refs import ModelRef
 from finery.core.spec import ADVANCED, View
 from finery.models.specs import ModelSpec
-from finery.training.specs.base import Rewarded, RolloutSpec
+from finery.training.specs.base import DrawSpec, Rewarded
 
 
-class AnswerSpec(RolloutSpec):
+class AnswerSpec(DrawSpec):
     """How answers are drawn from each model."""
 
     completions_per_prompt: int = Field(1, ge=1)

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from finery.core.spec import ADVANCED
 from finery.models.specs import ModelSpec
 from finery.training.specs.base import DataSpec, EngineName, OptimSpec, Rewarded, RolloutSpec, check_micro_batch
+from finery.training.specs.parallel import ParallelSpec
 
 
 class GroupSpec(Rewarded):
@@ -18,6 +19,8 @@ class GroupSpec(Rewarded):
     data: DataSpec
     optim: OptimSpec = OptimSpec()
     rollout: RolloutSpec = RolloutSpec()
+    parallel: ParallelSpec = Field(ParallelSpec(), json_schema_extra=ADVANCED)
+    """How the model is split over GPUs (engine verl)."""
     prompts_per_step: int = Field(8, ge=1)
     """Prompts per optimizer step; each gets `rollout.completions_per_prompt` completions."""
     micro_batch_size: int | None = Field(None, ge=1, json_schema_extra=ADVANCED)

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from finery.core.spec import ADVANCED, Spec
 from finery.models.specs import ModelSpec
 from finery.training.specs.base import DataSpec, EngineName, OptimSpec, Rewarded, RolloutSpec, check_micro_batch
+from finery.training.specs.parallel import ParallelSpec
 
 
 class PpoRolloutSpec(RolloutSpec):
@@ -39,6 +40,8 @@ class PpoSpec(Rewarded):
     optim: OptimSpec = OptimSpec()
     critic: CriticSpec = CriticSpec()
     rollout: PpoRolloutSpec = PpoRolloutSpec()
+    parallel: ParallelSpec = Field(ParallelSpec(), json_schema_extra=ADVANCED)
+    """How the model is split over GPUs (engine verl)."""
     prompts_per_batch: int = Field(64, ge=1)
     """Prompts per batch of rollouts; each gets `rollout.completions_per_prompt` completions."""
     mini_batch_size: int | None = Field(None, ge=1)

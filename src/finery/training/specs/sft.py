@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from finery.core.spec import ADVANCED, Spec
 from finery.models.specs import ModelSpec
 from finery.training.specs.base import DataSpec, EngineName, OptimSpec, check_micro_batch
+from finery.training.specs.parallel import ParallelSpec
 
 
 class SftSpec(Spec):
@@ -17,6 +18,8 @@ class SftSpec(Spec):
     model: ModelSpec
     data: DataSpec
     optim: OptimSpec = OptimSpec()
+    parallel: ParallelSpec = Field(ParallelSpec(), json_schema_extra=ADVANCED)
+    """How the model is split over GPUs (engine verl)."""
     batch_size: int = Field(8, ge=1)
     """Rows per optimizer step."""
     micro_batch_size: int | None = Field(None, ge=1, json_schema_extra=ADVANCED)

@@ -3,6 +3,7 @@
 import warnings
 from contextlib import closing
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Final
 
 import transformers
@@ -14,7 +15,7 @@ from finery.core.retention import Retention
 from finery.core.rundir import Run, Stopped
 from finery.training import world
 from finery.training.memory import largest_pass
-from finery.training.specs import TrainTask
+from finery.training.specs import TrainTask, engines
 from finery.training.trl import setup
 from finery.training.trl.guards import GradientGuard, memory_watched
 from finery.training.trl.steps import StepCallback, remove_native
@@ -49,6 +50,7 @@ def execute(task: TrainTask, run: Run) -> None:
     if world.rank() == 0:
         checkpoints.remove_debris(run.dir.checkpoints)
     _check_resume(run)
+    _check_fields(task, run)
     monitoring = run.spec.job["monitoring"]
     with memory_watched(task, f"loading {task.model.base}"):
         with world.first():
@@ -79,6 +81,14 @@ def execute(task: TrainTask, run: Run) -> None:
     is_early = trainer.state.global_step < task.optim.steps
     if steps.decision is Decision.ROLLBACK or (is_early and steps.decision in (Decision.PAUSE, Decision.CANCEL)):
         raise Stopped(steps.decision)
+
+
+def _check_fields(task: TrainTask, run: Run) -> None:
+    """Refuse what only another engine does, in a job file that was checked by nobody."""
+    try:
+        engines.check(task, SimpleNamespace(**run.spec.job["resources"]))
+    except ValueError as error:
+        raise InvalidSpec(str(error)) from error
 
 
 def _check_resume(run: Run) -> None:

@@ -1,2 +1,6 @@
-"""The engine `verl`: real, unmodified verl 0.9.1 on Ray. Nothing here is imported outside the verl interpreter but the
-pure parts: `translating`, `checking`, `template`."""
+"""The engine `verl`: the job file on one to many hosts, through verl and Ray.
+
+`translating` makes verl's configuration of a job, `checking` refuses what verl would take though it is wrong, and
+`template` reads job files that are written in verl's words; these three are pure. `composing` has verl itself compose
+and validate, under verl's interpreter.
+"""

@@ -1,6 +1,7 @@
 """A CPU as one of verl's platforms, so that what runs on GPUs can be run, tested and debugged without any.
 
-Loaded by verl itself in each of its processes, as `engine.CPU_ENVIRONMENT` says. The engines for CUDA do as they are: all that they ask of a device, they ask of the platform.
+Loaded by verl itself in each of its processes, as `engine.CPU_ENVIRONMENT` says. The engines for CUDA do as they are:
+all that they ask of a device, they ask of the platform.
 
 Relies on these internals of verl 0.9.1: `initialize_global_process_group_ray` and TrainingWorker begin a process group
 with the backend `cpu:gloo,<device>:<backend>`, of which torch does not take one device twice; what is offloaded lies in
@@ -18,6 +19,7 @@ import torch
 import torch.distributed as dist
 from verl.plugin.platform.platform_base import PlatformBase
 from verl.plugin.platform.platform_manager import PlatformRegistry
+
 
 def _device_module() -> types.ModuleType:
     """What verl calls where it would call `torch.cuda`."""

@@ -136,9 +136,7 @@ class Server:
         self._num_drawn += 1
         number = ((self._seed * 1_000_003 + self._step) * 1_009 + self._replica) * 10_007 + self._num_drawn
         stream = torch.Generator().manual_seed(number % 2**63)
-        return generate(
-            self._model, prompts, sampling, generator=stream, batch_size=_NUM_AT_ONCE, with_logprobs=True
-        )
+        return generate(self._model, prompts, sampling, generator=stream, batch_size=_NUM_AT_ONCE, with_logprobs=True)
 
     async def abort_all_requests(self, **_: Any) -> dict[str, Any]:
         """Nothing is given up: completions are short."""

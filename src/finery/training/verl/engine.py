@@ -6,20 +6,25 @@ machine or many.
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 import ray
+from omegaconf import DictConfig
 
 from finery.core import checkpoints
 from finery.core.errors import InvalidSpec
 from finery.core.rundir import Run
 from finery.models import loading
-from finery.training.specs import TrainTask
+from finery.training.job import of_run
+from finery.training.specs import TrainTask, processes
+from finery.training.verl import checking, rewards, translating
 from finery.training.verl.rewards import ATTEMPT
+from finery.training.verl.sheet import Device, Inputs
 
 CPU_ENVIRONMENT: Final = {
     "VERL_PLATFORM": "cpu",
@@ -27,8 +32,6 @@ CPU_ENVIRONMENT: Final = {
     "VERL_ENGINE_DEVICE": "cuda",
 }
 """What each process of a run on CPUs needs before it imports verl."""
-FORMATS: Final = {"megatron": "verl-megatron"}
-"""Strategy -> layout of the checkpoints; else `verl-fsdp`."""
 
 
 def modules(task: TrainTask) -> tuple[str, ...]:
@@ -56,10 +59,73 @@ def execute(task: TrainTask, run: Run) -> None:
     trainer.execute(task, run)
 
 
+def checkpoint_format(strategy: str) -> str:
+    """Layout of the checkpoints that verl writes with a strategy."""
+    return "verl-megatron" if strategy == "megatron" else "verl-fsdp"
+
+
+def device(run: Run) -> Device:
+    """What the run trains on. Without a word in the job file: what it was given of this machine, GPUs on a cluster."""
+    resources = run.spec.job["resources"]
+    if resources["device"] != "auto":
+        found: Device = resources["device"]
+        return found
+    if resources["gpus"] is None:
+        return "cuda" if run.spec.gpus or resources["cluster"] else "cpu"
+    return "cuda" if resources["gpus"] else "cpu"
+
+
 def environment(run: Run) -> dict[str, str]:
     """Variables of all processes of the run."""
-    on_cpu = run.spec.job["resources"].get("device") == "cpu" or run.spec.job["resources"]["gpus"] == 0
-    return {ATTEMPT: str(run.dir.path), **(CPU_ENVIRONMENT if on_cpu else {})}
+    return {ATTEMPT: str(run.dir.path), **(CPU_ENVIRONMENT if device(run) == "cpu" else {})}
+
+
+def composed(task: TrainTask, run: Run, *, model: Path, train: Path, more: Mapping[str, Any]) -> DictConfig:
+    """verl's whole configuration of the attempt, checked by verl and by us.
+
+    Args:
+        task: What to train.
+        run: The attempt.
+        model: Folder of the model.
+        train: Parquet file.
+        more: verl's keys that stand for how we run it, not for what the job file says.
+
+    Raises:
+        InvalidSpec: verl cannot honour a field.
+    """
+    from finery.training.verl.composing import compose  # noqa: PLC0415 - imports verl, which reads the environment
+
+    resources, folder = run.spec.job["resources"], native(run)
+    inputs = Inputs(
+        model=model,
+        train=train,
+        output=folder / "checkpoints",
+        seed=run.seed,
+        device=device(run),
+        processes_per_node=processes.number(gpus=resources["gpus"], processes=resources["processes"]),
+        nodes=resources["nodes"],
+        reward_file=Path(rewards.__file__),
+        reward_function=rewards.score.__name__,
+        resume_from=_linked(run, folder, task) if run.resume_from else None,
+        rows_are_ordered=True,
+    )
+    translation = translating.translate(of_run(task, run.spec.job), inputs=inputs)
+    checking.check(translation, inputs=inputs)
+    for note in translation.notes:
+        run.note(note)
+    os.environ.update(translation.environment)
+    return compose(replace(translation, settings={**translation.settings, **more}))
+
+
+def _linked(run: Run, folder: Path, task: TrainTask) -> Path:
+    """The checkpoint to go on from under the name that verl wants, which ends with its number of steps."""
+    assert run.resume_from is not None
+    manifest = checkpoints.read_manifest(run.resume_from)
+    assert manifest is not None
+    link = folder / f"global_step_{manifest.step // getattr(task, 'steps_per_batch', 1)}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(run.resume_from)
+    return link
 
 
 def check_resume(run: Run, world_size: int) -> None:
@@ -96,7 +162,7 @@ def prepared_model(task: TrainTask, run: Run) -> Path:
 
 
 @contextmanager
-def connected(run: Run, config: Any, *, on_cpu: bool) -> Iterator[None]:
+def connected(run: Run, config: DictConfig) -> Iterator[None]:
     """Be the driver of a Ray job: of the cluster that started this process, else of one of its own."""
     from verl.trainer.constants_ppo import get_ppo_ray_runtime_env  # noqa: PLC0415
 
@@ -104,7 +170,7 @@ def connected(run: Run, config: Any, *, on_cpu: bool) -> Iterator[None]:
     runtime["env_vars"] |= {**environment(run), "TRANSFER_QUEUE_ENABLE": "1"}
     is_inside = "RAY_ADDRESS" in os.environ
     alone: dict[str, Any] = {} if is_inside else {"num_cpus": 32, "include_dashboard": False}
-    if not is_inside and on_cpu:
+    if not is_inside and device(run) == "cpu":
         alone["num_gpus"] = config.trainer.n_gpus_per_node
     ray.init(runtime_env=runtime, log_to_driver=True, logging_level=logging.WARNING, **alone)
     try:

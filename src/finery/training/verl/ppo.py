@@ -33,7 +33,7 @@ from finery.training.specs.groups import GroupSpec
 from finery.training.tally import Tally
 from finery.training.verl import metrics
 from finery.training.verl.recorder import Recorder
-from finery.training.verl.rewards import FAILURE, PART
+from finery.training.verl.rewards import ERRORS, FAILURE
 from finery.training.verl.shards import Probed
 from finery.training.verl.workers import LOSS_FIELDS, WatchedActorWorker, WatchedTrainingWorker
 
@@ -41,6 +41,10 @@ _FIELDS: Final = (
     *("uid", "responses", "advantages", "rm_scores", "index", "extra_fields"),
     *("old_log_probs", "rollout_log_probs", "entropy"),
 )
+
+
+_POLL_SECONDS: Final = 0.1
+"""Between two looks at whether all completions of a step are there; verl's 2 s are most of a short step."""
 
 
 class Drawn(NamedTuple):
@@ -59,6 +63,10 @@ class WatchedTrainer:
     task: GroupSpec | PpoSpec
     rows: list[dict[str, Any]]
     recorder: Recorder
+
+    def __init__(self, config: DictConfig):
+        super().__init__(config)  # type: ignore[call-arg]
+        self.replay_buffer.poll_interval = _POLL_SECONDS
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()  # type: ignore[misc]
@@ -109,7 +117,7 @@ class WatchedTrainer:
             info = extra.get("reward_extra_info", {})
             if info.get(FAILURE):
                 raise RewardFailed(str(info[FAILURE]))
-            self._tally.increase("reward_errors", float(info.get("reward_errors", 0.0)))
+            self._tally.increase("reward_errors", float(info.get(ERRORS, 0.0)))
             completion = Completion(
                 token_ids=tokens[at],
                 logprobs=per_token.get("rollout_log_probs", per_token["old_log_probs"])[at],
@@ -117,7 +125,7 @@ class WatchedTrainer:
                 policy_logprobs=per_token["old_log_probs"][at],
                 entropies=per_token["entropy"][at],
             )
-            parts = tuple(float(info[f"{PART}{name}"]) for name in names)
+            parts = tuple(float(info[name]) for name in names)
             fate = self._fate({name: values[at] for name, values in per_token.items()})
             found.append(Drawn(str(uid), Rollout(int(index), completion, texts[at], parts), fate))
         first = {one.uid: number for number, one in reversed(list(enumerate(found)))}
@@ -253,5 +261,3 @@ def _plain(values: Any) -> list[Any]:
 
 def _spread(values: Sequence[float]) -> float:
     return stdev(values) if len(values) > 1 else math.nan
-
-

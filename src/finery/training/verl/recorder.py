@@ -7,7 +7,7 @@ with the random streams of each rank, and where the data stood.
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -227,5 +227,3 @@ class Recorder:
             world_size=self._world_size,
             evaluate=evaluate,
         )
-
-

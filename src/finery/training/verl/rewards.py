@@ -24,8 +24,8 @@ ATTEMPT: Final = "FINERY_ATTEMPT"
 """Environment variable of all processes of a run: the attempt's folder."""
 FAILURE: Final = "reward_failure"
 """Entry of what belongs to a score: why the run must end; empty otherwise."""
-PART: Final = "reward/"
-"""Prefix of the entries that hold the parts of a reward, unweighted."""
+ERRORS: Final = "reward_errors"
+"""Another: this completion's share of the failures."""
 _CALM_SECONDS: Final = 0.005
 
 
@@ -75,8 +75,8 @@ class _Desk:
             {
                 "score": sum(spec.weight * part for spec, part in zip(self._specs, parts, strict=True)),
                 FAILURE: failure,
-                "reward_errors": num_errors / len(texts),
-                **{f"{PART}{name}": part for name, part in zip(self._names, parts, strict=True)},
+                ERRORS: num_errors / len(texts),
+                **dict(zip(self._names, parts, strict=True)),
             }
             for parts in zip(*columns, strict=True)
         ]
@@ -96,7 +96,7 @@ async def score(
         ground_truth: Unused: the row has it.
         extra_info: `row` is the row of our data as JSON, `step` the step that it is drawn for.
     """
-    global _desk  # noqa: PLW0603 - one per process, made when it is first asked for
+    global _desk
     if _desk is None:
         _desk = _Desk(Path(os.environ[ATTEMPT]))
     return await _desk.score(solution_str, orjson.loads(extra_info["row"]), int(extra_info.get("step", 0)))

@@ -81,9 +81,7 @@ class ShardProbe:
             self._table.put_updates(self._updates(before))
         metrics = self._table.metrics()
         seconds += time.perf_counter() - started
-        self._found = Probed(
-            self._table.layout, self._table.take(), self._table.histograms.copy(), metrics, seconds
-        )
+        self._found = Probed(self._table.layout, self._table.take(), self._table.histograms.copy(), metrics, seconds)
         return norm
 
     def _look_at(self, number: int) -> Statistics | None:
@@ -126,9 +124,7 @@ def _over(groups: Sequence[dist.ProcessGroup], own: Statistics, num: int) -> Sta
         return own
     device = torch.device("cuda") if dist.get_backend(groups[0]) == "nccl" else torch.device("cpu")
     num_finite = own.num - round(own.share_non_finite * own.num)
-    sums = torch.tensor(
-        [num_finite, own.mean * num_finite, own.norm**2], dtype=torch.float64, device=device
-    )
+    sums = torch.tensor([num_finite, own.mean * num_finite, own.norm**2], dtype=torch.float64, device=device)
     least = own.min if num_finite else float("inf")
     greatest = own.max if num_finite else float("-inf")
     ends = torch.tensor([-least, greatest], dtype=torch.float64, device=device)
