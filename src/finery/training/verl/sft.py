@@ -23,6 +23,7 @@ from verl.workers.utils.losses import sft_loss
 
 from finery.core import checkpoints
 from finery.core.rundir import Run
+from finery.datasets import parquet
 from finery.models import loading
 from finery.training import rows as data
 from finery.training.rows import Example
@@ -36,8 +37,11 @@ from finery.training.verl.workers import WatchedTrainingWorker
 def execute(task: SftSpec, run: Run) -> None:
     """Train. Raises as `engine.execute`."""
     model = engine.prepared_model(task, run)
+    rows = data.read_rows(run, task.data.train)
+    train = engine.native(run) / "train.parquet"
+    parquet.write_sft(rows, train)  # nothing reads it but verl's checks: the ranks are fed with our own tokens
     examples, num_dropped = data.examples(
-        data.read_rows(run, task.data.train),
+        rows,
         loading.load_tokenizer(model),
         loss_on=task.loss_on,
         max_tokens=task.data.max_tokens,
@@ -45,7 +49,7 @@ def execute(task: SftSpec, run: Run) -> None:
     )
     if num_dropped:
         run.note(f"{num_dropped} rows were left out: data.max_tokens cuts all of their response", "warning")
-    config = engine.composed(task, run, model=model, train=engine.native(run) / "train.parquet", more={})
+    config = engine.composed(task, run, model=model, train=train, more={})
     world_size = config.trainer.n_gpus_per_node * config.trainer.nnodes
     engine.check_resume(run, world_size)
     with engine.connected(run, config):
