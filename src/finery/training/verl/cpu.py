@@ -5,7 +5,7 @@ all that they ask of a device, they ask of the platform.
 
 Relies on these internals of verl 0.9.1: `initialize_global_process_group_ray` and TrainingWorker begin a process group
 with the backend `cpu:gloo,<device>:<backend>`, of which torch does not take one device twice; what is offloaded lies in
-pinned memory, which needs an accelerator.
+pinned memory, which needs an accelerator; `load_valuehead_model` asks for FlashAttention whatever the config says.
 """
 
 import os
@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import torch
 import torch.distributed as dist
+from transformers import AutoModelForTokenClassification
 from verl.plugin.platform.platform_base import PlatformBase
 from verl.plugin.platform.platform_manager import PlatformRegistry
 
@@ -124,8 +125,17 @@ if os.environ.get("VERL_PLATFORM") == "cpu":
     dist.init_process_group = _begin_group
 
 
-def leave_in_memory() -> None:
-    """Have engines keep in ordinary memory what they would offload to it."""
-    from verl.workers.engine.fsdp import transformer_impl  # noqa: PLC0415 - verl imports this module before itself
+def adapt_engines() -> None:
+    """Have engines keep in ordinary memory what they would offload, and build critics without FlashAttention."""
+    # verl imports this module before itself.
+    import verl.utils.model  # noqa: PLC0415
+    from verl.workers.engine.fsdp import transformer_impl  # noqa: PLC0415
 
     transformer_impl.CPUOffloadPolicy = lambda pin_memory=True: None
+    verl.utils.model.load_valuehead_model = _critic
+
+
+def _critic(local_path: str, torch_dtype: torch.dtype, model_config: Any, trust_remote_code: bool) -> Any:
+    return AutoModelForTokenClassification.from_pretrained(
+        local_path, dtype=torch_dtype, config=model_config, attn_implementation="sdpa"
+    )

@@ -23,7 +23,7 @@ def execute(task: GroupSpec | PpoSpec, run: Run) -> None:
     model = engine.prepared_model(task, run)
     train = folder / "train.parquet"
     parquet.write_rl(rows, train, data_source=task.data.train)
-    config = engine.composed(task, run, model=model, train=train, more=_how_we_run(folder))
+    config = engine.composed(task, run, model=model, train=train, more=_how_we_run(task, run, folder))
     config.transfer_queue.enable = True
     world_size = config.trainer.n_gpus_per_node * config.trainer.nnodes
     engine.check_resume(run, world_size)
@@ -58,12 +58,15 @@ def _train(task: Any, run: Run, config: DictConfig, rows: list[dict[str, Any]], 
     trainer.recorder.finish()
 
 
-def _how_we_run(folder: Path) -> dict[str, Any]:
+def _how_we_run(task: GroupSpec | PpoSpec, run: Run, folder: Path) -> dict[str, Any]:
     """verl's keys for our rows, our reports and our checkpoints."""
     agents = folder / "agents.yaml"
     agents.write_text(f"- name: {prompts.AGENT}\n  _target_: {prompts.PromptLoop.__module__}.PromptLoop\n", "utf-8")
     agent = "actor_rollout_ref.rollout.agent"
+    # Our servers on a CPU hold whole weights; vLLM takes the update beside them.
+    folded = {"actor_rollout_ref.model.lora.merge": True} if task.model.lora and engine.device(run) == "cpu" else {}
     return {
+        **folded,
         "data.custom_cls.path": f"pkg://{prompts.__name__}",
         "data.custom_cls.name": prompts.PromptDataset.__name__,
         f"{agent}.default_agent_loop": prompts.AGENT,

@@ -11,7 +11,7 @@ from verl.single_controller.base.decorator import Dispatch, register
 from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 
 from finery.training.verl import drawing  # noqa: F401 - registers the rollouts on a CPU
-from finery.training.verl.cpu import leave_in_memory
+from finery.training.verl.cpu import adapt_engines
 from finery.training.verl.shards import Probed, ShardProbe, local
 
 LOSS_FIELDS: Final = {
@@ -23,7 +23,7 @@ LOSS_FIELDS: Final = {
 """Live setting -> field of the actor's config, which its loss reads at each step."""
 
 if os.environ.get("VERL_PLATFORM") == "cpu":
-    leave_in_memory()
+    adapt_engines()
 
 
 class WatchedTrainingWorker(TrainingWorker):
