@@ -19,6 +19,7 @@ from finery.core.spec import parse
 from finery.jobs.specs import JobSpec
 from finery.models import resolving
 from finery.runtime.rules import attach
+from tests.conftest import need
 
 SFT_ROWS = [
     {"prompt": f"{a}+{b}=", "response": str(a + b)} for a, b in ((1, 2), (3, 9), (40, 8), (7, 7), (95, 9), (6, 0))
@@ -32,6 +33,7 @@ _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.training.preloaded"])
 DATA = "rows"
+VERL_PYTHON = Path(os.environ.get("FINERY_VERL_PYTHON") or Path(sys.prefix).parent / ".venv-verl/bin/python")
 FAULTS = Path(__file__).parent.parent / "faults"
 """What is on PYTHONPATH of processes that are to go wrong."""
 
@@ -175,6 +177,20 @@ def run_here(run_dir: RunDir) -> Run:
     finally:
         run.events.close()
     return run
+
+
+def run_verl(run_dir: RunDir, *, code: int = 0, seconds: float = 1200) -> None:
+    """Run the attempt under the verl interpreter, as the driver of a Ray of its own; it must end with this code."""
+    need("the interpreter of verl", VERL_PYTHON.is_file())
+    with open(run_dir.stdout, "ab") as log:
+        done = subprocess.run(
+            [VERL_PYTHON, "-P", "-m", "finery.runtime", str(run_dir.path)],
+            env={**os.environ, **_ENVIRONMENT},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            timeout=seconds,
+        )
+    assert done.returncode == code, log_of(run_dir)
 
 
 def order(run_dir: RunDir, command: str, **values: float) -> None:

@@ -74,15 +74,21 @@ class _Result:
     unseen_after: float
 
 
-def _trained(starts: "_Starts", algorithm: str, name: str, rows: list[dict[str, Any]], seed: int) -> _Result:
+def _trained(
+    starts: "_Starts", algorithm: str, name: str, rows: list[dict[str, Any]], seed: int, *, engine: str = "trl"
+) -> _Result:
     changes = PPO if algorithm == "ppo" else ALGORITHMS[algorithm]
     steps = NUM_BATCHES * changes.get("num_iterations", 1)
-    task = {**TASK, **changes, "algorithm": algorithm, "optim": {**TASK["optim"], "steps": steps}}
+    task = {**TASK, **changes, "algorithm": algorithm, "engine": engine, "optim": {**TASK["optim"], "steps": steps}}
     if algorithm == "ppo":
         del task["prompts_per_step"]
     start = starts.started(seed)
-    run_dir = starts.attempt(task, rows, name=f"{algorithm}-{name}-{seed}", base=start, seed=seed, samples_per_step=0)
-    driver.run_here(run_dir)
+    run_name = f"{engine}-{algorithm}-{name}-{seed}"
+    run_dir = starts.attempt(task, rows, name=run_name, base=start, seed=seed, samples_per_step=0, gradient_interval=0)
+    if engine == "trl":
+        driver.run_here(run_dir)
+    else:
+        driver.run_verl(run_dir)
     found = sorted(driver.metrics(run_dir).items())
     # Of all that was drawn: dynamic sampling trains on groups that it chose for having a right answer among them.
     rewards = [values.get("drawn_reward_mean", values["reward_mean"]) for _, values in found if "reward_mean" in values]
@@ -91,8 +97,16 @@ def _trained(starts: "_Starts", algorithm: str, name: str, rows: list[dict[str, 
         first=fmean(rewards[:10]),
         last=fmean(rewards[-10:]),
         unseen_before=_share_right(start, seed),
-        unseen_after=_share_right(driver.checkpoint(run_dir, steps), seed),
+        unseen_after=_share_right(_policy(run_dir, steps), seed),
     )
+
+
+def _policy(run_dir: driver.RunDir, step: int) -> Path:
+    """The trained model in Hugging Face's form."""
+    path = driver.checkpoint(run_dir, step)
+    manifest = read_manifest(path)
+    assert manifest is not None
+    return exported(path, verl_python=VERL_PYTHON) if manifest.engine == "verl" else path
 
 
 def _share_right(path: Path, seed: int, *, num_seen: int = NUM_PROMPTS) -> float:
@@ -183,6 +197,29 @@ def test_sums_are_learned_and_nothing_is_from_shuffled_answers(starts: _Starts, 
         gain, unseen_gain = one.last - one.first, one.unseen_after - one.unseen_before
         assert (gain > 0.1) if name == "true" else (gain < 0.03), (name, seed)
         assert (unseen_gain > 0.03) if name == "true" else (unseen_gain < 0.03), (name, seed)
+
+
+@pytest.mark.learning
+def test_policy_gradients_of_verl_learn_as_much_as_those_of_trl(starts: _Starts) -> None:
+    """The same job files, engine by engine; with verl also on shuffled answers."""
+    found: dict[tuple[str, str, int], _Result] = {}
+    print(f"\ngrpo\n{'engine':<6}  {'seed':>4}  {'answers':<8}  {'first 10':>8}  {'last 10':>8}")
+    for seed in SEEDS:
+        sums = _visits(seed)
+        shuffled = [answer for _, answer in sums]
+        random.Random(seed + 1000).shuffle(shuffled)
+        true = [answer for _, answer in sums]
+        for engine, name, answers in (("trl", "true", true), ("verl", "true", true), ("verl", "shuffled", shuffled)):
+            rows = [{"prompt": prompt, "answer": answer} for (prompt, _), answer in zip(sums, answers, strict=True)]
+            one = found[engine, name, seed] = _trained(starts, "grpo", name, rows, seed, engine=engine)
+            print(f"{engine:<6}  {seed:>4}  {name:<8}  {one.first:8.3f}  {one.last:8.3f}", flush=True)
+
+    for (engine, name, seed), one in found.items():
+        gain = one.last - one.first
+        assert (gain > 0.1) if name == "true" else (gain < 0.03), (engine, name, seed)
+    last = {engine: fmean(found[engine, "true", seed].last for seed in SEEDS) for engine in ("trl", "verl")}
+    print(f"final means: trl {last['trl']:.3f}, verl {last['verl']:.3f}")
+    assert abs(last["trl"] - last["verl"]) < 0.05
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -171,6 +171,7 @@ def connected(run: Run, config: DictConfig) -> Iterator[None]:
     is_inside = "RAY_ADDRESS" in os.environ
     alone: dict[str, Any] = {} if is_inside else {"num_cpus": 32, "include_dashboard": False}
     if not is_inside and device(run) == "cpu":
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # Ray compares it with the number that it is told
         alone["num_gpus"] = config.trainer.n_gpus_per_node
     ray.init(runtime_env=runtime, log_to_driver=True, logging_level=logging.WARNING, **alone)
     try:

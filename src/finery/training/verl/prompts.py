@@ -5,6 +5,7 @@ own. So that a job file means the same on each engine, the data set gives token 
 `training.rows`.
 """
 
+import functools
 import math
 import os
 from pathlib import Path
@@ -19,6 +20,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopOutp
 
 from finery.core.rundir import RunDir
 from finery.core.spec import parse
+from finery.models import chat
 from finery.training import rows as data
 from finery.training.specs import PpoSpec, TrainTask
 from finery.training.specs.groups import GroupSpec
@@ -48,6 +50,7 @@ class PromptDataset(Dataset[dict[str, Any]]):
         spec = RunDir(Path(os.environ[ATTEMPT])).read_spec()
         task: GroupSpec | PpoSpec = parse(TrainTask, spec.job["task"])
         self._prompts = data.prompts(rows, tokenizer, max_tokens=task.data.max_prompt_tokens, ref=task.data.train)
+        self._masks_truncated = bool(getattr(task, "mask_truncated", False))
         self._visits = data.visits(
             spec,
             len(rows),
@@ -66,6 +69,7 @@ class PromptDataset(Dataset[dict[str, Any]]):
         return {
             "raw_prompt": row["prompt"],
             "prompt_ids": self._prompts[number],
+            "masks_truncated": self._masks_truncated,
             "data_source": row["data_source"],
             "reward_model": row["reward_model"],
             "extra_info": {"row": row["extra_info"]["row"], "index": number},
@@ -78,6 +82,10 @@ class PromptDataset(Dataset[dict[str, Any]]):
 
 class PromptLoop(AgentLoopBase):
     """One answer to one prompt whose tokens are known."""
+
+    @functools.cached_property
+    def _stop_ids(self) -> frozenset[int]:
+        return chat.stop_ids(self.tokenizer)
 
     async def run(self, sampling_params: dict[str, Any], priority: int = 0, **kwargs: Any) -> AgentLoopOutput:
         """Draw a completion.
@@ -94,10 +102,12 @@ class PromptLoop(AgentLoopBase):
         )
         longest = self.rollout_config.response_length
         tokens = output.token_ids[:longest]
+        is_cut = not output.extra_fields.get("is_finished", len(tokens) < longest or tokens[-1] in self._stop_ids)
+        carries_loss = not (is_cut and kwargs["masks_truncated"])
         return AgentLoopOutput(
             prompt_ids=prompt_ids,
             response_ids=tokens,
-            response_mask=[1] * len(tokens),
+            response_mask=[int(carries_loss)] * len(tokens),
             response_logprobs=output.log_probs[:longest] if output.log_probs else None,
             routed_experts=output.routed_experts,
             num_turns=2,
