@@ -45,7 +45,8 @@ def _device_module() -> types.ModuleType:
     module.current_stream = lambda *_: stream
     module.Stream = lambda *_, **__: stream
     module.stream = lambda _: nullcontext()
-    return module
+    found: types.ModuleType = module
+    return found
 
 
 @PlatformRegistry.register(platform="cpu")

@@ -11,6 +11,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import ray
@@ -54,7 +55,7 @@ class Server:
             seed: Start of the random stream.
         """
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        tokenizer = loading.load_tokenizer(loading.Path(path))
+        tokenizer = loading.load_tokenizer(Path(path))
         config = AutoConfig.from_pretrained(path, attn_implementation="sdpa")
         self._model: PreTrainedModel = AutoModelForCausalLM.from_config(config).float().eval()
         self._stop_ids = chat.stop_ids(tokenizer)

@@ -19,6 +19,7 @@ import torch
 import transfer_queue as tq
 from omegaconf import DictConfig
 from verl.trainer.ppo.utils import Role
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
@@ -28,10 +29,9 @@ from finery.models.generation import Completion
 from finery.training import rollouts, scoring
 from finery.training.rollouts import Fate, Rollout
 from finery.training.scoring import RewardFailed
-from finery.training.specs import PpoSpec
-from finery.training.specs.groups import GroupSpec
 from finery.training.tally import Tally
 from finery.training.verl import metrics
+from finery.training.verl.prompts import PolicyTask
 from finery.training.verl.recorder import Recorder
 from finery.training.verl.rewards import ERRORS, FAILURE
 from finery.training.verl.shards import Probed
@@ -55,21 +55,21 @@ class Drawn(NamedTuple):
     fate: Fate
 
 
-class WatchedTrainer:
+class WatchedTrainer(PPOTrainer):
     """Mix-in of verl's trainers."""
 
     config: DictConfig
     finery_run: Run
-    task: GroupSpec | PpoSpec
+    task: PolicyTask
     rows: list[dict[str, Any]]
     recorder: Recorder
 
     def __init__(self, config: DictConfig):
-        super().__init__(config)  # type: ignore[call-arg]
+        super().__init__(config)
         self.replay_buffer.poll_interval = _POLL_SECONDS
 
     def _init_resource_pool_mgr(self) -> None:
-        super()._init_resource_pool_mgr()  # type: ignore[misc]
+        super()._init_resource_pool_mgr()
         watched = {
             **dict.fromkeys((Role.Actor, Role.ActorRollout, Role.ActorRolloutRef), WatchedActorWorker),
             Role.Critic: WatchedTrainingWorker,
@@ -82,7 +82,7 @@ class WatchedTrainer:
         """Report from here on."""
         self.logger.logger["finery"] = self
         self.recorder.begin((self.global_steps - 1) * self.task.steps_per_batch)
-        super().on_train_begin()  # type: ignore[misc]
+        super().on_train_begin()
 
     def log(self, data: Mapping[str, Any], step: int) -> None:
         """What verl calls at the end of each step, as one of its loggers."""
@@ -93,7 +93,7 @@ class WatchedTrainer:
         self.recorder.step(step, values)
 
     def _compute_metrics(self, batch: Any, values: Any, timing_raw: Any, *args: Any, **kwargs: Any) -> None:
-        super()._compute_metrics(batch, values, timing_raw, *args, **kwargs)  # type: ignore[misc]
+        super()._compute_metrics(batch, values, timing_raw, *args, **kwargs)
         is_padding = [bool(tag.get("is_padding", False)) for tag in batch.tags]
         keys = [key for key, is_out in zip(batch.keys, is_padding, strict=True) if not is_out]
         self._tally = Tally()
@@ -245,7 +245,7 @@ TRAINERS: Final[dict[str, Any]] = {
 """By `trainer.v1.trainer_mode`. verl asks for that name in many places, so they are not registered under others."""
 
 
-def settings(task: GroupSpec | PpoSpec) -> dict[str, float]:
+def settings(task: PolicyTask) -> dict[str, float]:
     """Live settings of a task and their values at the start."""
     names = ("kl_coef", "entropy_coef", "clip_low", "clip_high")
     found = {name: float(getattr(task, name)) for name in names if hasattr(task, name)}

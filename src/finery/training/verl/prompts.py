@@ -22,10 +22,10 @@ from finery.core.rundir import RunDir
 from finery.core.spec import parse
 from finery.models import chat
 from finery.training import rows as data
-from finery.training.specs import PpoSpec, TrainTask
-from finery.training.specs.groups import GroupSpec
+from finery.training.specs import DapoSpec, GrpoSpec, GspoSpec, PolicyGradientSpec, PpoSpec, RlooSpec, TrainTask
 from finery.training.verl.rewards import ATTEMPT
 
+PolicyTask = GrpoSpec | GspoSpec | DapoSpec | RlooSpec | PolicyGradientSpec | PpoSpec
 AGENT: Final = "finery"
 """Name of the agent loop."""
 
@@ -48,7 +48,7 @@ class PromptDataset(Dataset[dict[str, Any]]):
         self._rows = table if max_samples < 0 else table[:max_samples]
         rows = [orjson.loads(row["extra_info"]["row"]) for row in self._rows]
         spec = RunDir(Path(os.environ[ATTEMPT])).read_spec()
-        task: GroupSpec | PpoSpec = parse(TrainTask, spec.job["task"])
+        task: PolicyTask = parse(TrainTask, spec.job["task"])
         self._prompts = data.prompts(rows, tokenizer, max_tokens=task.data.max_prompt_tokens, ref=task.data.train)
         self._masks_truncated = bool(getattr(task, "mask_truncated", False))
         self._visits = data.visits(
@@ -116,11 +116,11 @@ class PromptLoop(AgentLoopBase):
         )
 
 
-def num_batches(task: GroupSpec | PpoSpec) -> int:
+def num_batches(task: PolicyTask) -> int:
     """Batches of rollouts that a task takes: what verl calls steps."""
     return math.ceil(task.optim.steps / task.steps_per_batch)
 
 
-def batch_size(task: GroupSpec | PpoSpec) -> int:
+def batch_size(task: PolicyTask) -> int:
     """Prompts of one of them."""
     return task.prompts_per_batch if isinstance(task, PpoSpec) else task.prompts_per_step

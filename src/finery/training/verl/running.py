@@ -10,13 +10,12 @@ from verl.trainer.ppo.v1 import AgentLoopManagerTQ
 from finery.core.rundir import Run
 from finery.datasets import parquet
 from finery.training import rows as data
-from finery.training.specs import PpoSpec
-from finery.training.specs.groups import GroupSpec
 from finery.training.verl import engine, ppo, prompts
+from finery.training.verl.prompts import PolicyTask
 from finery.training.verl.recorder import Recorder
 
 
-def execute(task: GroupSpec | PpoSpec, run: Run) -> None:
+def execute(task: PolicyTask, run: Run) -> None:
     """Train. Raises as `engine.execute`."""
     rows = data.read_rows(run, task.data.train)
     folder = engine.native(run)
@@ -58,7 +57,7 @@ def _train(task: Any, run: Run, config: DictConfig, rows: list[dict[str, Any]], 
     trainer.recorder.finish()
 
 
-def _how_we_run(task: GroupSpec | PpoSpec, run: Run, folder: Path) -> dict[str, Any]:
+def _how_we_run(task: PolicyTask, run: Run, folder: Path) -> dict[str, Any]:
     """verl's keys for our rows, our reports and our checkpoints."""
     agents = folder / "agents.yaml"
     agents.write_text(f"- name: {prompts.AGENT}\n  _target_: {prompts.PromptLoop.__module__}.PromptLoop\n", "utf-8")
