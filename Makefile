@@ -13,7 +13,7 @@ ifeq ($(PIP_CONFIGURED)$(PIP_INDEX_URL)$(PIP_EXTRA_INDEX_URL)$(PIP_FIND_LINKS),)
 TORCH_INDEX_cpu := --index-url https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: run test test-flows test-web test-verl check setup verl web types test-learning clean
+.PHONY: run test test-flows test-web test-verl check setup verl mindspore web types test-learning clean
 
 run: setup web  ## the main job on a real model, with the page open
 	$(BIN)/finery demo $(ARGS)
@@ -46,6 +46,8 @@ types: setup $(MARKS)/npm  ## regenerate the API description and its TypeScript 
 	$(BIN)/python -m finery.api.openapi > web/openapi.json
 	cd web && npm run --silent types
 
+mindspore: $(MARKS)/mindspore  ## an environment of its own that writes MindRecord files, for `jobs export --to mindrlhf`
+
 setup: $(MARKS)/setup-$(TORCH)
 
 verl: $(MARKS)/verl-$(TORCH)  ## the environment of the engine verl, beside the other
@@ -68,6 +70,13 @@ $(MARKS)/verl-$(TORCH): requirements-verl.txt
 	$(VERL)/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements-verl.txt
 	$(VERL)/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
 	@rm -f $(MARKS)/verl-*
+	@touch $@
+
+# Not with the default environment: its tensors are torch's. Transformers are for tokenizers alone.
+$(MARKS)/mindspore: requirements-mindspore.txt
+	@mkdir -p $(MARKS)
+	@test -x .venv-mindspore/bin/python || $(PYTHON) -m venv .venv-mindspore
+	.venv-mindspore/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 $(MARKS)/npm: web/package.json web/package-lock.json

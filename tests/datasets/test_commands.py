@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -13,6 +14,8 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from finery import migrations
+from finery.core import parquet
+from finery.core.client import Client
 from finery.core.clock import FakeClock
 from finery.core.db import Database
 from finery.core.errors import FineryError, InvalidSpec, NotFound
@@ -36,6 +39,11 @@ class _Client:
 
     def upload(self, path: Path) -> str:
         return self._objects.put_file(path).sha256
+
+    def download(self, path: str, target: Path) -> None:
+        real = Client("http://testserver", "")
+        real._http = self._http
+        real.download(path, target)
 
     def _answer(self, response: Any) -> Any:
         body = response.json()
@@ -108,6 +116,38 @@ def test_the_generators_are_listed_with_their_parameters(cli: Any) -> None:
         "arithmetic",
         "gym",
     ]
+
+
+def test_a_version_is_exported_whole_as_lines_or_for_verl(cli: Any, tmp_path: Path) -> None:
+    cli("generate", "arithmetic", "--name", "sums", "-s", "num_rows=7")
+    rows = json.loads(cli("head", "sums", "--json"))["rows"]
+
+    cli("export", "sums@1", "--out", str(tmp_path / "sums.jsonl"))
+    said = cli("export", "sums", "--to", "verl", "--out", str(tmp_path / "sums.parquet"))
+
+    assert [json.loads(line) for line in (tmp_path / "sums.jsonl").read_text().splitlines()] == rows
+    found = pyarrow.parquet.read_table(tmp_path / "sums.parquet").to_pylist()
+    assert [parquet.whole_row(row["extra_info"]) for row in found] == rows
+    assert {row["data_source"] for row in found} == {"sums@1"}
+    assert "7 rows of sums@1" in said
+
+
+def test_what_cannot_be_exported_leaves_no_file(cli: Any, tmp_path: Path) -> None:
+    cli("generate", "arithmetic", "--name", "pairs", "-s", "num_rows=3", "-s", "format=preference")
+    out = tmp_path / "out"
+    out.mkdir()
+
+    for arguments, complaint in {
+        ("pairs", "--to", "verl", "--out", str(out / "a.parquet")): "verl trains on",
+        ("pairs", "--to", "mars", "--out", str(out / "a")): "--to mars",
+        ("pairs", "--out", str(out / "deeper" / "a.jsonl")): "there is no folder",
+    }.items():
+        with pytest.raises(InvalidSpec, match=complaint):
+            cli("export", *arguments)
+    with pytest.raises(NotFound):
+        cli("export", "missing", "--out", str(out / "a.jsonl"))
+
+    assert list(out.iterdir()) == []
 
 
 @pytest.mark.parametrize(

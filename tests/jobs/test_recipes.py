@@ -269,7 +269,11 @@ def test_the_command_line_lists_and_prints_recipes_without_a_server(
     assert printed.output == SFT
 
 
-ANSWERS = {"grpo-gsm8k": "6 * 7 = 42.\nSo she pays $42.", "qwen3-32b-grpo-4bit": "<think>6 * 7</think> It is 42."}
+ANSWERS = {
+    "grpo-gsm8k": "6 * 7 = 42.\nSo she pays $42.",
+    "qwen3-32b-grpo-4bit": "<think>6 * 7</think> It is 42.",
+    "ascend-grpo": "<think>6 * 7</think>\n<answer>\\boxed{42}</answer>",
+}
 """Right answers to `42`; of every other recipe it is the number alone."""
 
 

@@ -5,6 +5,7 @@ with the command that starts one.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,13 +76,31 @@ class Client:
             stored = self._call("POST", "/objects", files={"file": (path.name, file)}, timeout=None)
         return str(stored["sha256"])
 
+    def download(self, path: str, target: Path) -> None:
+        """GET a file, however long, into `target`, which is complete or not there.
+
+        Raises:
+            OSError: the disk is full. Others as the server says.
+        """
+        aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            with self._http.stream("GET", path, timeout=None) as response, open(aside, "wb") as file:
+                if not response.is_success:
+                    response.read()
+                    raise _error(response)
+                for piece in response.iter_bytes():
+                    file.write(piece)
+            os.replace(aside, target)
+        except httpx.TransportError as error:
+            raise _silent(self.url, error) from error
+        finally:
+            aside.unlink(missing_ok=True)
+
     def _call(self, verb: str, path: str, **kwargs: Any) -> Any:
         try:
             response = self._http.request(verb, path, **kwargs)
         except httpx.TransportError as error:
-            raise Unavailable(
-                f"no Finery server answers at {self.url} ({error}); start one with `finery up`, or set FINERY_SERVER"
-            ) from error
+            raise _silent(self.url, error) from error
         if response.is_success:
             return orjson.loads(response.content) if response.content else None
         raise _error(response)
@@ -109,6 +128,10 @@ def connect(settings: Settings | None = None) -> Iterator[Client]:
         yield client
     finally:
         client.close()
+
+
+def _silent(url: str, error: httpx.TransportError) -> Unavailable:
+    return Unavailable(f"no Finery server answers at {url} ({error}); start one with `finery up`, or set FINERY_SERVER")
 
 
 def _error(response: httpx.Response) -> FineryError:

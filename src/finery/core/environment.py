@@ -1,8 +1,16 @@
 """What the child processes that hold models inherit from the platform's environment."""
 
 import os
+import sys
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
 
+VERL_PYTHON: Final = "FINERY_VERL_PYTHON"
+"""Names the interpreter that has verl; `.venv-verl` otherwise."""
+MINDSPORE_PYTHON: Final = "FINERY_MINDSPORE_PYTHON"
+"""Names the interpreter that has mindspore; `.venv-mindspore` otherwise."""
+_INTERPRETERS: Final = {VERL_PYTHON: ".venv-verl", MINDSPORE_PYTHON: ".venv-mindspore"}
 _HIDDEN_PREFIX = "FINERY_"
 _SECRET_PREFIX = "JOB_SECRET_"
 _HARMLESS = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH"})
@@ -18,9 +26,9 @@ _MALLOC = {
 def child_environment(
     base: Mapping[str, str], *, cpu_threads: int | None, tokens: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """What a child inherits: no address, token or database of the platform, but hubs' `tokens`."""
+    """What a child inherits: no address, token or database of the platform, but hubs' `tokens` and interpreters."""
     threads = str(cpu_threads or os.cpu_count() or 1)
-    kept = {name: value for name, value in base.items() if not name.startswith(_HIDDEN_PREFIX)}
+    kept = {name: value for name, value in base.items() if name in _INTERPRETERS or not name.startswith(_HIDDEN_PREFIX)}
     return {
         **kept,
         **(tokens or {}),
@@ -32,6 +40,26 @@ def child_environment(
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def interpreter(variable: str, base: Mapping[str, str] = os.environ) -> Path:
+    """Where the Python of an environment of its own is, or would be: as the variable says, else beside this one.
+
+    Args:
+        variable: `VERL_PYTHON` or `MINDSPORE_PYTHON`.
+        base: The environment in which it is looked up.
+    """
+    named = base.get(variable)
+    return Path(named) if named else Path(sys.prefix).parent / _INTERPRETERS[variable] / "bin" / "python"
+
+
+def foreign_environment(base: Mapping[str, str]) -> dict[str, str]:
+    """Of a tool of ours under another interpreter: no GPU, no network, this package where that one has not got it."""
+    kept = {name: value for name, value in base.items() if not name.startswith(("VERL_", "RAY_"))}
+    source = Path(__file__).parents[2]
+    if source.name not in ("site-packages", "dist-packages"):
+        kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(source), kept.get("PYTHONPATH", "")]))
+    return {**kept, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def _waiting(base: Mapping[str, str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """`finery data ...`: dataset versions, over REST."""
 
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="Import, generate and look at datas
 
 RefArgument = Annotated[str, typer.Argument(help="name@version, or a name for its newest version.")]
 NameOption = Annotated[str, typer.Option("--name", "-n", help="Lower-case letters, digits, dot, hyphen, underscore.")]
+_TARGETS = ("jsonl", "verl")
 _WIDTH = 200
 
 
@@ -112,6 +114,42 @@ def head(
         text = orjson.dumps(row).decode()
         console.say(f"{number:>6}  {text if len(text) <= _WIDTH else text[:_WIDTH] + '...'}")
     console.say(f"{page['ref']} has {page['num_rows']} rows")
+
+
+@app.command()
+def export(
+    ref: RefArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    to: Annotated[str, typer.Option("--to", help="jsonl, or verl: Parquet as verl trains on it.")] = "jsonl",
+    as_json: JsonOption = False,
+) -> None:
+    """Write all rows of a version to a file."""
+    if to not in _TARGETS:
+        raise InvalidSpec(f"--to {to} is not known; known are {', '.join(_TARGETS)}")
+    if not out.parent.is_dir():
+        raise InvalidSpec(f"there is no folder {out.parent}; make it first")
+    with connect() as client, tempfile.TemporaryDirectory(prefix="finery-export-") as folder:
+        version = client.get(f"/datasets/{ref}")
+        lines = out if to == "jsonl" else Path(folder) / "rows.jsonl"
+        client.download(f"/datasets/{version['ref']}/lines", lines)
+        num_rows = version["num_rows"] if to == "jsonl" else _write_for_verl(version, lines, out)
+    if as_json:
+        console.emit({"ref": version["ref"], "to": to, "file": str(out), "num_rows": num_rows})
+    else:
+        console.say(f"{out}: {num_rows:,} rows of {version['ref']}")
+
+
+def _write_for_verl(version: dict[str, Any], lines: Path, out: Path) -> int:
+    from finery.core import parquet  # noqa: PLC0415 - pyarrow takes long to import, and few commands need it
+
+    write = parquet.WRITERS.get(version["format"])
+    if write is None:
+        raise InvalidSpec(
+            f"{version['ref']} is data of the format {version['format']}, and verl trains on "
+            f"{' or '.join(parquet.WRITERS)}; name other data, or take --to jsonl"
+        )
+    with open(lines, "rb") as file:
+        return write((orjson.loads(line) for line in file), out, version["ref"])
 
 
 def _show(version: dict[str, Any], as_json: bool) -> None:

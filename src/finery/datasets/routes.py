@@ -3,12 +3,19 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
 
 from finery.core.web import ClockDep, DatabaseDep, Db, Objects
 from finery.datasets import service, staging
 from finery.datasets.specs import DatasetPage, DatasetVersionView, GenerateSpec, GeneratorPage, ImportSpec, RowPage
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
+
+
+class LinesResponse(StreamingResponse):
+    """Rows, one JSON object a line, that may be more than fit into memory."""
+
+    media_type = "application/x-ndjson"
 
 
 @router.get("")
@@ -63,3 +70,9 @@ def head(
 ) -> RowPage:
     """Some rows of a version."""
     return service.head(db, ref, objects=objects, offset=offset, limit=limit)
+
+
+@router.get("/{ref}/lines", response_class=LinesResponse)
+def lines(ref: str, db: Db, objects: Objects) -> LinesResponse:
+    """All rows of a version, one JSON object a line."""
+    return LinesResponse(staging.pieces(objects.path(service.get(db, ref).sha256)))

@@ -25,6 +25,7 @@ MAX_PROBLEMS = 100
 """Broken rows that are kept with the version; the rest is only counted."""
 
 _DETECT_ROWS = 50
+_PIECE_BYTES = 1 << 20
 _MAX_MESSAGE = 500
 
 
@@ -179,6 +180,13 @@ def read_canonical(path: Path) -> Iterator[dict[str, Any]]:
     with open(path, "rb") as file:
         for line in file:
             yield orjson.loads(line)
+
+
+def pieces(path: Path) -> Iterator[bytes]:
+    """The bytes of a stored version, a piece at a time."""
+    with open(path, "rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            yield piece
 
 
 def prompts_of(path: Path) -> Iterator[str]:

@@ -26,7 +26,7 @@ from transformers import (
 from finery.core import checkpoints
 from finery.core.errors import Conflict, InvalidSpec
 from finery.core.rundir import ResolvedInput
-from finery.models import builtin, chat, downloading, huggingface, modelscope, resolving
+from finery.models import builtin, chat, downloading, exporting, huggingface, modelscope, resolving
 
 CHATML: Final = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
@@ -61,8 +61,9 @@ def materialize(resolved: ResolvedInput, ref: str) -> Path:
         ref: The reference as written in the job file; names the repository of a hub.
 
     Raises:
-        Conflict: the folder, checkpoint or branch has changed since the job was submitted.
-        Unavailable, Forbidden, NotFound: a download failed.
+        Conflict: the folder, checkpoint or branch has changed since the job was submitted, or a checkpoint in the
+            layout of its engine cannot be converted.
+        Unavailable, Forbidden, NotFound: a download failed, or the interpreter for the conversion is missing.
     """
     path = Path(resolved.path)
     if resolved.kind == "builtin":
@@ -70,6 +71,8 @@ def materialize(resolved: ResolvedInput, ref: str) -> Path:
     if resolved.kind in ("hub", "modelscope"):
         return _download(ref, resolved)
     if resolved.kind == "checkpoint":
+        if exporting.needs_export(path):
+            return exporting.exported(path)
         problems = checkpoints.verify(path)
         if problems:
             raise Conflict(f"the checkpoint {ref} cannot be used: {'; '.join(problems)}")

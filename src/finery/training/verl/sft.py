@@ -23,7 +23,7 @@ from verl.workers.utils.losses import sft_loss
 
 from finery.core import checkpoints
 from finery.core.rundir import Run
-from finery.datasets import parquet
+from finery.core import parquet
 from finery.models import loading
 from finery.training import rows as data
 from finery.training.rows import Example

@@ -1,0 +1,1 @@
+"""What the export target `mindrlhf` writes: a layout over cards, configurations, scripts."""
