@@ -14,6 +14,7 @@ class Gate:
 sys.meta_path.insert(0, Gate())
 import finery.core.spec, finery.core.events, finery.core.rundir, finery.core.errors, finery.core.checkpoints
 import finery.runtime.__main__, finery.runtime.supervisor
+import finery.runtime.cluster.__main__, finery.runtime.cluster.keeper
 import finery.jobs.specs, finery.training.specs, finery.evaluation.specs, finery.datasets.specs
 import finery.models.specs, finery.monitoring.specs, finery.notifying.specs
 """

@@ -6,10 +6,10 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
@@ -17,7 +17,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from finery.api import static
-from finery.cli import exits
+from finery.cli import exits, verl
+from finery.cli.findings import Finding
 from finery.core import console
 from finery.core.console import JsonOption
 from finery.core.db import Database
@@ -27,21 +28,16 @@ _GIB = 2**30
 _LOW_DISK_GIB = 10
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    name: str
-    verdict: Literal["ok", "missing", "problem"]
-    detail: str
-    costs: str = ""
-    """What the user does not get because of it."""
-
-
-def doctor(as_json: JsonOption = False) -> None:
+def doctor(
+    only_verl: Annotated[bool, typer.Option("--verl", help="Only what the engine verl needs.")] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Also start a Ray cluster as a job would, and run a job on it.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Check packages, hardware, disk and services. Exit code 1 when something that is needed is broken."""
     settings = Settings()
-    checks: list[Callable[[], list[Finding]]] = [
+    every: list[Callable[[], list[Finding]]] = [
         _python,
         _packages,
         _hardware,
@@ -49,8 +45,11 @@ def doctor(as_json: JsonOption = False) -> None:
         lambda: _database(settings),
         _services,
         _web,
-        lambda: _verl(settings),
     ]
+    checks = [] if only_verl else every
+    checks.append(lambda: verl.findings(settings))
+    if smoke:
+        checks.append(lambda: verl.smoke(settings))
     found = [finding for check in checks for finding in check()]
     if as_json:
         console.emit([asdict(finding) for finding in found])
@@ -164,11 +163,3 @@ def _web() -> list[Finding]:
     if folder is None:
         return [Finding("web ui", "missing", "not built", "the page says so; `make web` builds it")]
     return [Finding("web ui", "ok", str(folder))]
-
-
-def _verl(settings: Settings) -> list[Finding]:
-    beside = Path(sys.prefix).parent / ".venv-verl" / "bin" / "python"
-    path = Path(settings.verl_python) if settings.verl_python else beside
-    if path.is_file():
-        return [Finding("verl", "ok", str(path))]
-    return [Finding("verl", "missing", f"no interpreter at {path}", "the engine verl (clusters) cannot be used")]

@@ -24,9 +24,9 @@ from finery.core.db import Database
 from finery.core.errors import Conflict, InvalidSpec, NotFound, Unavailable
 from finery.core.git import git_state
 from finery.core.objects import ObjectStore
-from finery.core.rundir import Command, ExitRecord, RunDir, RunSpec, append_line, read_new_lines
+from finery.core.rundir import CLUSTER, Command, ExitRecord, RunDir, RunSpec, append_line, read_new_lines
 from finery.core.settings import Settings
-from finery.jobs import checking, references, states
+from finery.jobs import checking, clusters, references, states
 from finery.jobs.resolving import Resolver, hub_tokens, job_secrets
 from finery.jobs.specs import JobSpec, PipelineSpec
 from finery.notifying.alone import Teller
@@ -92,6 +92,7 @@ def _attempted(
     """Run one attempt to its end."""
     try:
         tokens = hub_tokens(settings) | job_secrets(settings, spec.job, allow_environment=True)
+        tokens |= clusters.token(spec.job, settings)
         launch.start(path, spec, tokens=tokens, parent=os.getpid())
     except OSError as error:
         raise Unavailable(f"the run directory {path} could not be made: {error.strerror}") from error
@@ -144,7 +145,7 @@ class Follower:
             time.sleep(_POLL_SECONDS)
 
     def _read(self) -> None:
-        for writer in ("rank0", "supervisor"):
+        for writer in ("rank0", CLUSTER, "supervisor"):
             stream = self.run_dir.events / f"{writer}.jsonl"
             while True:
                 lines, self._offsets[writer] = read_new_lines(stream, self._offsets.get(writer, 0))
@@ -220,7 +221,8 @@ def _fresh(file: Path | None, config: Path | None, overrides: list[str], setting
         job=job,
         inputs=inputs,
         seed=spec.seed if spec.seed is not None else int.from_bytes(os.urandom(3)),
-        gpus=gpus.first(spec.resources.gpus, gpus.visible(os.environ)),
+        gpus=_gpus(job),
+        cluster=clusters.target(job, settings),
         grace_seconds=spec.grace_seconds,
         code=git_state(base) or None,
     )
@@ -251,10 +253,18 @@ def _resumed(path: Path, settings: Settings) -> tuple[Path, RunSpec]:
         "attempt": attempt,
         "resume_from": str(good) if good else None,
         "carried": carried,
-        "gpus": gpus.first(before.job.get("resources", {}).get("gpus"), gpus.visible(os.environ)),
+        "gpus": _gpus(before.job),
+        "cluster": clusters.target(before.job, settings),
     }
     made = before.model_copy(update=changes)
     return folder / f"attempt-{attempt}", made
+
+
+def _gpus(job: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """GPUs of this machine that an attempt of a job takes. Raises as `gpus.first` does."""
+    if clusters.is_elsewhere(job):
+        return ()
+    return gpus.first(job.get("resources", {}).get("gpus"), gpus.visible(os.environ))
 
 
 def local_resolver(settings: Settings) -> Resolver:

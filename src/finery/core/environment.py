@@ -13,6 +13,8 @@ MINDSPORE_PYTHON: Final = "FINERY_MINDSPORE_PYTHON"
 _INTERPRETERS: Final = {VERL_PYTHON: ".venv-verl", MINDSPORE_PYTHON: ".venv-mindspore"}
 _HIDDEN_PREFIX = "FINERY_"
 _SECRET_PREFIX = "JOB_SECRET_"
+HUB_TOKENS: Final = ("HF_TOKEN", "MODELSCOPE_API_TOKEN")
+"""Secrets, and environment variables, that hubs are asked with."""
 _HARMLESS = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH"})
 _HARMLESS_PREFIXES = ("LC_", "OMP_", "MKL_", "OPENBLAS_", "CUDA_", "NVIDIA_", "MALLOC_")
 _MALLOC = {
@@ -60,6 +62,11 @@ def foreign_environment(base: Mapping[str, str]) -> dict[str, str]:
     if source.name not in ("site-packages", "dist-packages"):
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(source), kept.get("PYTHONPATH", "")]))
     return {**kept, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def for_other_hosts(base: Mapping[str, str]) -> dict[str, str]:
+    """What a child on another machine is handed of its launcher's environment: tokens of hubs and the job's secrets."""
+    return {name: value for name, value in base.items() if name in HUB_TOKENS or name.startswith(_SECRET_PREFIX)}
 
 
 def _waiting(base: Mapping[str, str]) -> dict[str, str]:

@@ -155,6 +155,56 @@ class LogEvent(BaseEvent):
     message: str
 
 
+class ClusterNode(BaseModel):
+    """A machine of a cluster."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    id: str
+    """The first characters of Ray's id, which name it among a cluster's nodes."""
+    host: str
+    address: str
+    is_alive: bool
+    is_head: bool
+    total: dict[str, float]
+    """Name of a resource, such as GPU or CPU -> how much of it there is."""
+    free: dict[str, float]
+
+
+class ClusterActor(BaseModel):
+    """A process of a run on a cluster, such as a trainer's rank or a rollout server."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    name: str
+    kind: str
+    """Name of its class."""
+    state: str
+    """In Ray's words: ALIVE, PENDING_CREATION, RESTARTING, DEAD."""
+    node: str
+    """Id of its node; empty while it has none."""
+    pid: int
+    resources: dict[str, float]
+    """What it holds."""
+    cause: str
+    """Why it is dead; empty where it is not, or was ended on purpose."""
+
+
+class ClusterEvent(BaseEvent):
+    """The Ray cluster under a run, once it is up and whenever it has changed."""
+
+    type: Literal["cluster"]
+    name: str
+    """As configured; empty is one that was started for the run."""
+    address: str
+    """Of its dashboard."""
+    is_reachable: bool
+    """Whether it answers; what else is told is then what was last seen."""
+    nodes: tuple[ClusterNode, ...]
+    actors: tuple[ClusterActor, ...]
+    """Those of this run."""
+
+
 Event = Annotated[
     StatusEvent
     | MetricsEvent
@@ -167,7 +217,8 @@ Event = Annotated[
     | ControlAckEvent
     | ResourceEvent
     | ArtifactEvent
-    | LogEvent,
+    | LogEvent
+    | ClusterEvent,
     Field(discriminator="type"),
 ]
 

@@ -3,15 +3,22 @@
 A pid alone lies: it is given to another process later. Boot id + pid + start time do not.
 """
 
+import ctypes
 import os
 import platform
 import signal
 import socket
 import subprocess
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from finery.core.rundir import ProcessIdentity
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 def boot_id() -> str:
@@ -77,6 +84,81 @@ def spawn_detached(argv: list[str], *, stdout: Path, env: dict[str, str], cwd: P
             cwd=cwd,
             start_new_session=True,
         )
+
+
+def adopt_orphans() -> bool:
+    """From now on a descendant whose parent dies becomes a child of this process, which reaps it.
+
+    Returns:
+        Whether the system can do that: Linux.
+    """
+    return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies, on Linux. For `preexec_fn`."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def descendants(pid: int | None = None) -> list[int]:
+    """Living processes below a process, by default this one; zombies are none. Empty where there is no /proc."""
+    children: dict[int, list[int]] = {}
+    zombies = set()
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        number = int(entry.parent.name)
+        children.setdefault(int(fields[1]), []).append(number)
+        if fields[0] == "Z":
+            zombies.add(number)
+    found: list[int] = []
+    open_ = [os.getpid() if pid is None else pid]
+    while open_:
+        below = children.get(open_.pop(), [])
+        found += below
+        open_ += below
+    return [number for number in found if number not in zombies]
+
+
+def reap_orphans(keep: int | None = None) -> None:
+    """Reap the children of this process that have ended; stops at `keep`, for which somebody else waits."""
+    with suppress(ChildProcessError):
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid == keep:
+                return
+            os.waitpid(ended.si_pid, 0)
+
+
+def end_descendants(patience_seconds: float = 0.0, limit_seconds: float = 30.0) -> list[int]:
+    """Kill every process below this one, which has adopted its orphans.
+
+    Args:
+        patience_seconds: How long they may take to end by themselves.
+        limit_seconds: When to give up on what cannot be killed, such as a process that waits for a device.
+
+    Returns:
+        What is left: nothing, as a rule.
+    """
+    began = time.monotonic()
+    while True:
+        reap_orphans()
+        left = descendants()
+        passed = time.monotonic() - began
+        if not left or passed > limit_seconds:
+            return left
+        if passed >= patience_seconds:
+            for number in left:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(number, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _prctl(option: int, value: int) -> bool:
+    if not sys.platform.startswith("linux"):
+        return False
+    return ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0  # type: ignore[no-any-return]
 
 
 def _start_time(pid: int) -> float | None:

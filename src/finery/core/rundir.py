@@ -5,6 +5,7 @@
       events/<writer>.jsonl  append-only, one write(2) per line, one stream per writer
       control.jsonl          append-only, written by the platform, read by the child between steps
       samples/ gradients/ checkpoints/ logs/stdout.log
+      lease                  rewritten while a child on a configured cluster is followed
       supervisor.json        who supervises: identity of the supervisor and of the child
       carried.json           what the next attempt has to know, written by the child
       exit.json              how the child ended: written once, by the supervisor (or by who found it dead)
@@ -27,6 +28,7 @@ from pydantic import BaseModel, ConfigDict
 
 from finery.core import checkpoints, retention
 from finery.core.carried import CARRIED, Carried
+from finery.core.clusters import ClusterTarget
 from finery.core.errors import Conflict, FineryError
 from finery.core.events import Phase, encode_value
 from finery.core.hooks import Decision, LiveControls, StepHooks
@@ -35,6 +37,10 @@ from finery.core.retention import Retention
 RUNDIR_VERSION = 1
 RESOURCES = "resources"
 """Writer of the stream that holds what a run uses, sampled by its supervisor, and nothing else."""
+CLUSTER = "ray"
+"""Writer of the stream in which the launcher tells of the Ray cluster under a run."""
+LEASE = "lease"
+"""File of an attempt that is rewritten while somebody follows a child on a cluster that others run."""
 _LOCK = "lock"
 
 
@@ -84,6 +90,8 @@ class RunSpec(BaseModel):
     """Time a child has to save and stop before its process group is killed."""
     code: dict[str, Any] | None = None
     """Git state of the folder from which the job was submitted."""
+    cluster: ClusterTarget | None = None
+    """The Ray cluster on which the child runs; None runs it beside its supervisor."""
     carried: Carried = Carried()
     """What the attempts before this one have handed on."""
 

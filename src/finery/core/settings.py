@@ -3,10 +3,13 @@
 Passed in where they are needed; never read from a module-level object.
 """
 
+import sys
 from pathlib import Path
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from finery.core.clusters import ClusterConfig
 
 DEFAULT_PORT = 8321
 
@@ -52,6 +55,14 @@ class Settings(BaseSettings):
     company."""
     verl_python: str = ""
     """Interpreter of the environment that has verl; empty is `.venv-verl` beside this one."""
+    ray_clusters: dict[str, ClusterConfig] = {}
+    """Ray clusters by the names that `resources.cluster` has for them, as a JSON object:
+    {"lab": {"address": "http://head:8265", "token_file": "/etc/finery/lab.token"}}."""
+
+    @property
+    def verl_interpreter(self) -> Path:
+        """The interpreter of the environment that has verl, whether it is there or not."""
+        return Path(self.verl_python or Path(sys.prefix).parent / ".venv-verl" / "bin" / "python")
 
     @property
     def url(self) -> str:

@@ -14,11 +14,12 @@ from sqlalchemy.orm import Session
 from finery.core import checkpoints as files
 from finery.core import refs, retention
 from finery.core.carried import Carried
+from finery.core.clusters import ClusterTarget
 from finery.core.errors import Conflict, InvalidSpec, NotFound
 from finery.core.events import CheckpointEvent, ControlAckEvent, ControlsEvent, Event, StatusEvent
 from finery.core.paths import resolve_inside
 from finery.core.rundir import Command, ExitRecord, ResolvedInput, RunSpec
-from finery.jobs import holding, lineage, scheduling, states
+from finery.jobs import clusters, holding, lineage, scheduling, states
 from finery.jobs.lineage import Saved, Try
 from finery.jobs.scheduling import Free, Waiting
 from finery.jobs.specs import JobEdit, JobState, Verb
@@ -249,7 +250,11 @@ def claim(session: Session, *, worker: str, free: Free, now: datetime) -> Job | 
 def _gpus(session: Session, job: Job, all_gpus: int) -> int:
     """GPUs that a queued job takes from those that are free."""
     is_guest = _shared_gpus(session, job) is not None
-    return 0 if is_guest else scheduling.num_gpus(job.spec["resources"]["gpus"], all_gpus)
+    return (
+        0
+        if is_guest or clusters.is_elsewhere(job.spec)
+        else scheduling.num_gpus(job.spec["resources"]["gpus"], all_gpus)
+    )
 
 
 def _shared_gpus(session: Session, job: Job) -> tuple[str, ...] | None:
@@ -293,6 +298,7 @@ def begin_attempt(
     now: datetime,
     carried: Carried | None = None,
     gpus: Sequence[str] | None = None,
+    cluster: ClusterTarget | None = None,
 ) -> Attempt:
     """Record an attempt with all that its child will be told, before anything is spawned.
 
@@ -303,10 +309,14 @@ def begin_attempt(
         carried: What the attempt before this one hands on.
         gpus: Names of the machine's GPUs; the attempt gets the first that no live attempt on this host holds. None
             assigns none and hides none, as for a job that does not say and a machine without any.
+        cluster: The Ray cluster that its child runs on, if on any. One elsewhere takes no GPU of this host.
     """
-    given, wanted = None, job.spec["resources"]["gpus"]
+    given: tuple[str, ...] | None = None
+    wanted = job.spec["resources"]["gpus"]
     shared = _shared_gpus(session, job)
-    if shared is not None:
+    if cluster is not None and cluster.address:
+        given = ()
+    elif shared is not None:
         given = shared
     elif gpus or (gpus is not None and wanted is not None):
         num = scheduling.num_gpus(wanted, len(gpus))
@@ -327,6 +337,7 @@ def begin_attempt(
         gpus=given,
         grace_seconds=job.spec["grace_seconds"],
         code=job.code,
+        cluster=cluster,
         carried=carried or Carried(),
     )
     made = Attempt(

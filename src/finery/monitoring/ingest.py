@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from finery.core.events import encode_value
-from finery.core.rundir import RESOURCES
+from finery.core.rundir import CLUSTER, RESOURCES
 from finery.jobs import service as jobs
 from finery.jobs.tables import Attempt, Job
 from finery.monitoring import blocks, parsing
@@ -113,7 +113,7 @@ def _take_metrics(job: Job, attempt: Attempt, tail: TailOffset, group: Group) ->
 
 def is_of_run(writer: str) -> bool:
     """Whether a stream shows that the child works: what is measured or judged of it from outside does not."""
-    return writer not in (RESOURCES, PLATFORM)
+    return writer not in (RESOURCES, CLUSTER, PLATFORM)
 
 
 def _show(job: Job, attempt: Attempt, group: Group, *, is_of_run: bool) -> None:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from typing import Final
 from finery.core.errors import FineryError
 from finery.core.events import Phase
 from finery.core.hooks import Decision
-from finery.core.rundir import Run, RunDir, Stopped
+from finery.core.rundir import LEASE, Run, RunDir, Stopped
 from finery.core.spec import parse
 from finery.jobs.specs import JobSpec
 from finery.runtime import exits, exports, provenance
@@ -34,6 +35,8 @@ _ENDS: Final[dict[Decision, tuple[Phase, int]]] = {
     Decision.ROLLBACK: ("rolling_back", exits.ROLLED_BACK),
 }
 _ORPHAN_POLL_SECONDS = 1.0
+_LEASE_SECONDS = 60.0
+"""A child on somebody else's cluster that nobody has followed for so long saves and stops."""
 
 
 def main(path: Path) -> int:
@@ -47,6 +50,8 @@ def main(path: Path) -> int:
     signal.signal(signal.SIGTERM, lambda *_: run.request_stop(Decision.PAUSE))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_watch_parent, args=(run, os.getppid()), daemon=True).start()
+    if run.spec.cluster is not None and run.spec.cluster.address:
+        threading.Thread(target=_watch_lease, args=(run,), daemon=True).start()
     run.status("running", "starting")
     try:
         return _work(run)
@@ -82,7 +87,23 @@ def _watch_parent(run: Run, parent: int) -> None:
     """End an orphan. Nobody would see it train, so it saves, stops, and is killed when it cannot."""
     while os.getppid() == parent:
         time.sleep(_ORPHAN_POLL_SECONDS)
-    run.note("the supervisor is gone; saving a checkpoint and stopping", "error")
+    _stop_orphan(run, "the supervisor is gone; saving a checkpoint and stopping")
+
+
+def _watch_lease(run: Run) -> None:
+    """End a child whose launcher on another machine no longer touches the lease. Compares no clocks of two machines."""
+    lease = run.dir.path / LEASE
+    seen, seen_at = lease.read_text(), time.monotonic()
+    while time.monotonic() - seen_at < _LEASE_SECONDS:
+        time.sleep(_ORPHAN_POLL_SECONDS)
+        with suppress(OSError):
+            if (now := lease.read_text()) != seen:
+                seen, seen_at = now, time.monotonic()
+    _stop_orphan(run, f"nobody has followed this run for {_LEASE_SECONDS:g} s; saving a checkpoint and stopping")
+
+
+def _stop_orphan(run: Run, message: str) -> None:
+    run.note(message, "error")
     run.request_stop(Decision.PAUSE)
     time.sleep(run.spec.grace_seconds)
     os.killpg(os.getpgrp(), signal.SIGKILL)

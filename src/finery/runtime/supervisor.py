@@ -39,6 +39,8 @@ _POLL_SECONDS = 0.1
 _RESOURCE_INTERVAL_SECONDS = 10.0
 _TERM_SECONDS = 5.0
 """Between SIGTERM and SIGKILL, after the grace period is over."""
+_KEEPER_SECONDS = 10.0
+"""For what holds a job's own Ray cluster together to take it down, before all of it is killed one by one."""
 
 
 class Supervisor:
@@ -58,6 +60,8 @@ class Supervisor:
     def run(self) -> int:
         """Start the child, wait for its end, write exit.json."""
         oom_before = processes.oom_kills()
+        if self._spec.cluster is not None:
+            processes.adopt_orphans()
         child = self._start()
         signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -66,10 +70,12 @@ class Supervisor:
         while child.poll() is None:
             self._outsider.look()
             self._obey(child)
+            self._reap(child)
             time.sleep(_POLL_SECONDS)
         if watch is not None:
             watch.stop()
         _kill_rest(child.pid)
+        self._end_cluster()
         self._outsider.conclude(child.returncode)
         self._record(child.returncode, processes.oom_kills() - oom_before)
         return 0
@@ -78,13 +84,30 @@ class Supervisor:
         # Written before the child exists: whoever finds this file and no living supervisor knows that there was one.
         self._write_record(None)
         child = processes.spawn_detached(
-            [self._interpreter, "-P", "-m", "finery.runtime", str(self._dir.path)],
+            [self._interpreter, "-P", "-m", self._module, str(self._dir.path)],
             stdout=self._dir.stdout,
             env=dict(os.environ),
             cwd=self._dir.path,
         )
         self._write_record(_identify(child.pid))
         return child
+
+    @property
+    def _module(self) -> str:
+        """What is started: the child, or who has it run on a Ray cluster."""
+        return "finery.runtime" if self._spec.cluster is None else "finery.runtime.cluster"
+
+    def _reap(self, child: subprocess.Popen[bytes]) -> None:
+        if self._spec.cluster is not None:
+            processes.reap_orphans(keep=child.pid)
+
+    def _end_cluster(self) -> None:
+        """A cluster that was started for the job is gone before its end is recorded, whoever was killed."""
+        if self._spec.cluster is None:
+            return
+        left = processes.end_descendants(patience_seconds=_KEEPER_SECONDS)
+        if left:
+            self._events.emit("log", level="error", message=f"processes {left} of this run cannot be ended")
 
     def _watch_resources(self, pid: int) -> "ResourceWatch | None":
         try:

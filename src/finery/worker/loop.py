@@ -21,8 +21,8 @@ from finery.core.rundir import ExitRecord, ResolvedInput, RunDir, RunSpec, Strea
 from finery.core.settings import Settings
 from finery.core.spec import parse
 from finery.experiments import checkpoints as scores
+from finery.jobs import clusters, states
 from finery.jobs import service as jobs
-from finery.jobs import states
 from finery.jobs.resolving import Resolver, hub_tokens, job_secrets
 from finery.jobs.scheduling import Free
 from finery.jobs.specs import JobSpec
@@ -204,6 +204,7 @@ class Worker:
         try:
             spec = parse(JobSpec, job.spec, what=f"job {job.id}")
             self._resolver.check_code(spec)
+            cluster = clusters.target(job.spec, self._settings)
             inputs = self._held_checkpoints(job, spec)
             resume_from, carried = resuming.prepared(self._db, job.id)
         except FineryError as error:
@@ -225,6 +226,7 @@ class Worker:
                 worker=self._name,
                 now=self._clock.now(),
                 gpus=self._gpus,
+                cluster=cluster,
             )
         self._launch(attempt)
         log.info("job started id=%s attempt=%s", job.id, attempt.number)
@@ -253,6 +255,7 @@ class Worker:
         spec = RunSpec.model_validate(attempt.run_spec)
         try:
             tokens = hub_tokens(self._settings) | job_secrets(self._settings, spec.job, allow_environment=False)
+            tokens |= clusters.token(spec.job, self._settings)
             nice = _NICE if self._is_beside(attempt) else 0
             self._supervisors[attempt.id] = launch.start(Path(attempt.run_dir), spec, tokens=tokens, nice=nice)
         except OSError as error:

@@ -1,0 +1,147 @@
+"""What `finery doctor` says of the engine verl: interpreter, clusters, and with --smoke a cluster that runs."""
+
+import json
+import os
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from finery.cli.findings import Finding
+from finery.core import machine
+from finery.core.clusters import TOKEN_VARIABLE, ClusterConfig
+from finery.core.environment import child_environment
+from finery.core.errors import FineryError
+from finery.core.settings import Settings
+from finery.jobs import clusters
+from finery.runtime.cluster.api import RayApi
+from finery.runtime.cluster.local import LocalCluster
+from finery.worker import gpus
+
+_PROBE: Final = """
+import json, sys
+from importlib import metadata
+found = {}
+for name in sys.argv[1:]:
+    try: found[name] = metadata.version(name)
+    except metadata.PackageNotFoundError: pass
+print(json.dumps({"python": sys.version.split()[0], "packages": found}))
+"""
+_NEEDED: Final = {"verl": "the engine verl", "ray": "its processes", "torch": "its computation", "finery": "our part"}
+_OPTIONAL: Final = {
+    "vllm": "rollouts with `rollout.engine: vllm`",
+    "sglang": "rollouts with `rollout.engine: sglang`",
+    "megatron-core": "training with Megatron",
+    "torch-npu": "training on Ascend",
+}
+_SMOKE_SECONDS: Final = 120.0
+
+
+def findings(settings: Settings) -> list[Finding]:
+    """The interpreter with its packages, and each configured cluster."""
+    return [*_interpreter(settings), *(_cluster(name, one, settings) for name, one in settings.ray_clusters.items())]
+
+
+def _interpreter(settings: Settings) -> Iterator[Finding]:
+    path = settings.verl_interpreter
+    if not path.is_file():
+        hint = "the engine verl (clusters) cannot be used; `make verl` builds its environment"
+        yield Finding("verl", "missing", f"no interpreter at {path}", hint)
+        return
+    wanted = [*_NEEDED, *_OPTIONAL]
+    done = subprocess.run([path, "-P", "-c", _PROBE, *wanted], capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode:
+        yield Finding("verl", "problem", f"{path} does not start: {done.stderr.strip()[-200:]}", "no engine verl")
+        return
+    answer = json.loads(done.stdout)
+    packages = answer["packages"]
+    lacking = [name for name in _NEEDED if name not in packages]
+    if lacking:
+        costs = "; ".join(f"{name}: no {_NEEDED[name]}" for name in lacking)
+        yield Finding("verl", "problem", f"{path} lacks {', '.join(lacking)}", f"{costs}; `make verl` installs it")
+    else:
+        shown = ", ".join(f"{name} {packages[name]}" for name in _NEEDED if name != "finery")
+        yield Finding("verl", "ok", f"{shown} in Python {answer['python']} at {path}")
+    for name, what in _OPTIONAL.items():
+        if name in packages:
+            yield Finding(f"verl: {name}", "ok", packages[name])
+        else:
+            yield Finding(f"verl: {name}", "missing", f"not in {path}", f"no {what}")
+
+
+def _cluster(name: str, config: ClusterConfig, settings: Settings) -> Finding:
+    try:
+        token = clusters.config_token(config, settings).get(TOKEN_VARIABLE, "")
+        api = RayApi(config.address, token)
+        version, nodes = api.version(), [node for node in api.nodes() if node.is_alive]
+    except FineryError as error:
+        return Finding(f"cluster {name}", "problem", str(error), f"jobs with resources.cluster: {name} fail")
+    total = sum(node.total.get("GPU", 0) + node.total.get("NPU", 0) for node in nodes)
+    free = sum(node.free.get("GPU", 0) + node.free.get("NPU", 0) for node in nodes)
+    detail = f"Ray {version} at {config.address}, {len(nodes)} nodes, {free:g} of {total:g} accelerators free"
+    return Finding(f"cluster {name}", "ok", detail)
+
+
+def smoke(settings: Settings) -> list[Finding]:
+    """Start a cluster as a job's launcher does, run a small Ray job on it, and take it down."""
+    began = time.monotonic()
+    visible = gpus.visible(os.environ)
+    num = len(visible) or 2
+    python = str(settings.verl_interpreter)
+    with tempfile.TemporaryDirectory(prefix="finery-smoke-") as folder:
+        log, out = Path(folder) / "ray.log", Path(folder) / "seen.json"
+        env = child_environment(os.environ, cpu_threads=1) | gpus.variables(visible or None, os.environ)
+        try:
+            cluster = LocalCluster.start(
+                python, num_accelerators=num, accelerator="GPU", log=log, env=env, has_devices=bool(visible)
+            )
+        except FineryError as error:
+            return [Finding("smoke: local cluster", "problem", str(error), "no job of the engine verl runs here")]
+        found = [
+            Finding("smoke: local cluster", "ok", f"up after {time.monotonic() - began:.0f} s, {num} GPUs counted")
+        ]
+        try:
+            found.append(_smoke_job(cluster, python, out, is_on_gpu=bool(visible)))
+        except FineryError as error:
+            found.append(Finding("smoke: Ray job", "problem", str(error), "no job of the engine verl runs here"))
+        finally:
+            cluster.stop()
+    left = cluster.folder.exists()
+    detail = f"nothing left of it after {time.monotonic() - began:.0f} s"
+    found.append(Finding("smoke: end", "problem" if left else "ok", f"{cluster.folder} is left" if left else detail))
+    return [*found, *_not_exercised(bool(machine.gpus()))]
+
+
+def _smoke_job(cluster: LocalCluster, python: str, out: Path, *, is_on_gpu: bool) -> Finding:
+    name = "smoke: Ray job"
+    command = shlex.join([python, "-P", "-m", "finery.runtime.cluster.smoke", str(out)])
+    cluster.api.submit("finery-smoke", f"exec {command}", env={}, metadata={}, seconds=60)
+    deadline = time.monotonic() + _SMOKE_SECONDS
+    while not (job := cluster.api.job("finery-smoke")).is_over:
+        if time.monotonic() > deadline:
+            return Finding(name, "problem", f"is not over after {_SMOKE_SECONDS:g} s", "no job of the engine verl ends")
+        time.sleep(0.3)
+    if job.status != "SUCCEEDED":
+        said = cluster.api.logs("finery-smoke").strip().splitlines()
+        return Finding(name, "problem", said[-1] if said else job.message, "no job of the engine verl runs here")
+    ranks = json.loads(out.read_text())["ranks"]
+    expected = len(ranks) * (len(ranks) + 1) / 2
+    is_right = all(rank["sum"] == expected for rank in ranks) and is_on_gpu == all(
+        rank["device"] != "cpu" for rank in ranks
+    )
+    devices = ", ".join(rank["device"] for rank in ranks)
+    detail = f"{len(ranks)} actors on {devices} added up {expected:g} over gloo"
+    return Finding(
+        name, "ok" if is_right else "problem", detail if is_right else f"{ranks}", "" if is_right else "wrong"
+    )
+
+
+def _not_exercised(has_gpu: bool) -> list[Finding]:
+    if not has_gpu:
+        costs = "not shown to work here: vLLM, SGLang, Megatron, asynchronous rollouts; run this command on a GPU host"
+        return [Finding("smoke: GPU paths", "missing", "no GPU here", costs)]
+    detail = "this host can exercise them: docs/modules/verl.md lists the commands"
+    return [Finding("smoke: GPU paths", "ok", detail)]

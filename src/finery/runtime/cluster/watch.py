@@ -1,0 +1,56 @@
+"""Tells of the cluster under a run: its machines, what is free on them, and where the run's processes are."""
+
+import time
+from contextlib import suppress
+from typing import Any, Final
+
+from finery.core.clusters import ClusterTarget
+from finery.core.events import ClusterActor, ClusterNode
+from finery.core.rundir import EventWriter
+from finery.runtime.cluster.api import NotReached, RayApi
+
+_LOOK_SECONDS: Final = 10.0
+_FIRST_LOOK_SECONDS: Final = 2.0
+"""While the run has no process on the cluster yet."""
+
+
+class ClusterWatch:
+    """Writes an event when the cluster has changed since the last one."""
+
+    def __init__(self, api: RayApi, submission: str, target: ClusterTarget, events: EventWriter):
+        self._api = api
+        self._submission = submission
+        self._target = target
+        self._events = events
+        self._looked_at = float("-inf")
+        self._told: dict[str, Any] | None = None
+        self._nodes: tuple[ClusterNode, ...] = ()
+        self.actors: tuple[ClusterActor, ...] = ()
+        """Processes of the run, as last seen."""
+
+    def look(self, *, now: bool = False) -> None:
+        """Ask the cluster, every ten seconds or `now`, and tell what has changed. A cluster that fails to answer is
+        asked again the next time."""
+        pause = _LOOK_SECONDS if self.actors else _FIRST_LOOK_SECONDS
+        if not now and time.monotonic() - self._looked_at < pause:
+            return
+        self._looked_at = time.monotonic()
+        with suppress(NotReached, KeyError, TypeError):
+            self._nodes, self.actors = self._api.nodes(), self._api.actors(self._submission)
+            self._tell(is_reachable=True)
+
+    def unreachable(self) -> None:
+        """Tell that the cluster does not answer."""
+        self._tell(is_reachable=False)
+
+    def _tell(self, *, is_reachable: bool) -> None:
+        shown = {
+            "name": self._target.name,
+            "address": self._api.address,
+            "is_reachable": is_reachable,
+            "nodes": [node.model_dump() for node in self._nodes],
+            "actors": [actor.model_dump() for actor in self.actors],
+        }
+        if shown != self._told:
+            self._told = shown
+            self._events.emit("cluster", **shown)
