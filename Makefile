@@ -18,8 +18,8 @@ endif
 run: setup web  ## the main job on a real model, with the page open
 	$(BIN)/finery demo $(ARGS)
 
-test: setup web  ## all tests but the next two
-	$(BIN)/pytest tests --ignore tests/flows $(ARGS)
+test: setup web  ## all tests but the next three
+	$(BIN)/pytest tests --ignore tests/flows --ignore tests/verl $(ARGS)
 
 test-flows: setup web  ## the platform and its commands as real processes, and what is left when they are killed
 	$(BIN)/pytest tests/flows $(ARGS)
@@ -27,9 +27,10 @@ test-flows: setup web  ## the platform and its commands as real processes, and w
 test-web: setup web  ## the web UI in a real browser, on real jobs
 	$(BIN)/pytest web/e2e $(ARGS)
 
-test-verl: setup verl  ## the engine verl: real Ray and verl, on a CPU
-	$(BIN)/pytest tests/verl -n 2 $(ARGS)
-	$(VERL)/bin/python -m pytest -q -p no:cacheprovider -c /dev/null --rootdir . tests/verl/inside $(ARGS)
+test-verl: setup verl mindspore  ## the engine verl: real Ray and verl on a CPU, and MindRecord files
+	$(BIN)/pytest tests/verl --ignore tests/verl/inside -n 2 $(ARGS)
+	$(VERL)/bin/python -m pytest -q -p no:cacheprovider -c /dev/null --rootdir . --confcutdir tests/verl/inside \
+		tests/verl/inside $(ARGS)
 
 test-learning: setup verl  ## several seeds and controls of real training
 	$(BIN)/pytest -m learning -n 0 -s tests/training $(ARGS)

@@ -308,7 +308,7 @@ def test_activations_are_those_of_the_passes_that_are_trained_on(bench: Bench) -
 
     driver.run_here(run_dir)
 
-        from finery.training import rows as data
+    from finery.training import rows as data
     from finery.training.trl.sft import _Collator
 
     tokenizer = loading.load_tokenizer(loading.materialize(bench.model, driver.MODEL))

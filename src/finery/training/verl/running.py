@@ -7,8 +7,8 @@ import transfer_queue as tq
 from omegaconf import DictConfig
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ
 
-from finery.core.rundir import Run
 from finery.core import parquet
+from finery.core.rundir import Run
 from finery.training import rows as data
 from finery.training.verl import engine, ppo, prompts
 from finery.training.verl.prompts import PolicyTask

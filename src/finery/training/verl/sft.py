@@ -21,9 +21,8 @@ from verl.utils.seqlen_balancing import calculate_workload, get_seqlen_balanced_
 from verl.workers.engine_workers import TrainingWorkerConfig
 from verl.workers.utils.losses import sft_loss
 
-from finery.core import checkpoints
+from finery.core import checkpoints, parquet
 from finery.core.rundir import Run
-from finery.core import parquet
 from finery.models import loading
 from finery.training import rows as data
 from finery.training.rows import Example
