@@ -14,6 +14,7 @@ from finery.training.exporters import registry
 
 TASK: dict[str, Any] = {
     "algorithm": "grpo",
+    "engine": "verl",
     "model": {"base": "Qwen/Qwen2.5-7B-Instruct"},
     "data": {"train": "gsm8k@1", "max_prompt_tokens": 256},
     "rewards": [{"name": "math_equal"}, {"name": "format", "weight": 0.5}],

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from finery.cli import engines
 from finery.core import console, documents
 from finery.core.console import JsonOption
 from finery.core.spec import Spec
@@ -18,6 +19,10 @@ OverridesArgument = Annotated[
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Job file; the same as the argument.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", "-s", help="Override a field; the same as an argument. Repeatable.")
+]
+
+EngineOption = Annotated[
+    str | None, typer.Option("--engine", help="Show what this engine is told of each field: verl or trl.")
 ]
 
 
@@ -36,11 +41,18 @@ def check(
     overrides: OverridesArgument = None,
     config: ConfigOption = None,
     set_: SetOption = None,
+    engine: EngineOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a job file and show it complete, with every default."""
+    """Check a job file and show it complete, with every default; or with --engine what an engine makes of it."""
     document, name = read(file, config, [*(overrides or []), *(set_ or [])])
+    if engine is not None:
+        document = checking.override(document, [f"engine={engine}"])
     spec = checking.read(document, name=name)
+    if engine is not None:
+        told = engines.told(spec, engine)
+        console.emit(told) if as_json else engines.show(told, name)
+        return
     if as_json:
         console.emit({"is_valid": True, "spec": spec.model_dump(mode="json")})
         return

@@ -12,6 +12,8 @@ from finery.evaluation import service as evaluation
 from finery.jobs.specs import CheckView, CompareJob, EvaluateJob, JobSpec, PipelineSpec, ProblemView, TrainJob
 from finery.training import rewards
 from finery.training.specs.base import Rewarded
+from finery.training.verl import checking as verl_checking
+from finery.training.verl import translating
 
 JobFile = Annotated[TrainJob | EvaluateJob | CompareJob | PipelineSpec, Field(discriminator="kind")]
 """What a file may hold."""
@@ -28,8 +30,13 @@ def check(text: str) -> CheckView:
     return CheckView(is_valid=True, problems=[], spec=spec.model_dump(mode="json"))
 
 
-def read(document: documents.Document, *, name: str = "job file") -> JobSpec | PipelineSpec:
+def read(document: documents.Document, *, name: str = "job file", is_run_here: bool = True) -> JobSpec | PipelineSpec:
     """Validate a document as a job or a pipeline, with the parameters of everything that it names.
+
+    Args:
+        document: What was read.
+        name: What the user calls it.
+        is_run_here: Whether an engine of ours is to run it, or what it is exported for.
 
     Raises:
         InvalidSpec: with the line of each problem.
@@ -40,7 +47,7 @@ def read(document: documents.Document, *, name: str = "job file") -> JobSpec | P
     jobs = spec.jobs if isinstance(spec, PipelineSpec) else (spec,)
     for index, job in enumerate(jobs):
         prefix = f"jobs.{index}." if isinstance(spec, PipelineSpec) else ""
-        check_members(job, prefix, document.lines)
+        check_members(job, prefix, document.lines, is_run_here=is_run_here)
     return spec
 
 
@@ -61,13 +68,14 @@ def _is_of_task(assignment: str) -> bool:
     return bool(path and equals) and path.partition(".")[0] not in TrainJob.model_fields
 
 
-def check_members(job: JobSpec, prefix: str, lines: dict[str, int]) -> None:
+def check_members(job: JobSpec, prefix: str, lines: dict[str, int], *, is_run_here: bool = True) -> None:
     """Validate the parameters of rewards and benchmarks against the members' own models.
 
     Args:
         job: A valid job file.
         prefix: Of its paths, where it is part of a pipeline: `jobs.1.`.
         lines: 1-based line of each dotted path.
+        is_run_here: As of `read`.
 
     Raises:
         InvalidSpec: with the place of the problem.
@@ -75,6 +83,8 @@ def check_members(job: JobSpec, prefix: str, lines: dict[str, int]) -> None:
     if isinstance(job, EvaluateJob):
         _at(f"{prefix}task.benchmark", lines, lambda: evaluation.check(job.task))
         return
+    if is_run_here and isinstance(job, TrainJob) and job.task.engine == "verl":
+        _translated(job, prefix, lines)
     plan = job.monitoring.evaluation
     for index, problems in enumerate(plan.benchmarks if plan else ()):
         place = f"monitoring.evaluation.benchmarks.{index}"
@@ -83,6 +93,24 @@ def check_members(job: JobSpec, prefix: str, lines: dict[str, int]) -> None:
     for index, reward in enumerate(job.task.rewards if isinstance(job.task, Rewarded) else ()):
         path = f"{prefix}task.rewards.{index}"
         _at(path, lines, lambda reward=reward: rewards.registry.params(reward.name, reward.params), inner="params")
+
+
+def _translated(job: TrainJob, prefix: str, lines: dict[str, int]) -> None:
+    """Find what verl cannot honour, and numbers that do not divide."""
+    try:
+        inputs = translating.assumed(job)
+        verl_checking.check(translating.translate(job, inputs=inputs), inputs=inputs, files=False)
+    except InvalidSpec as error:
+        placed = ((f"{prefix}{one.path}" if one.path else "", one.message) for one in error.problems)
+        found = tuple(Problem(path, told, _line(path, lines)) for path, told in placed)
+        raise InvalidSpec(str(error), found or (Problem(f"{prefix}task", str(error), lines.get("task")),)) from error
+
+
+def _line(path: str, lines: dict[str, int]) -> int | None:
+    """Of the path, or of the nearest parent that was written."""
+    while path and path not in lines:
+        path = path.rpartition(".")[0]
+    return lines.get(path)
 
 
 def _at(path: str, lines: dict[str, int], check_: Any, *, inner: str = "") -> None:

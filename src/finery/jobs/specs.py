@@ -14,7 +14,8 @@ from finery.exporting import specs as exporting
 from finery.exporting.specs import ExportSpec
 from finery.jobs.resources import ResourceSpec
 from finery.rules.specs import RuleSpec, distinct
-from finery.training.specs import CompareSpec, TrainTask, processes
+from finery.training.specs import CompareSpec, TrainTask, engines, processes
+from finery.training.verl import template
 
 JobState = Literal[
     "created",
@@ -107,9 +108,20 @@ class TrainJob(JobBase):
     kind: Literal["train"]
     task: TrainTask
 
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_in_the_words_of_verl(cls, raw: Any) -> Any:
+        return template.expanded(raw)
+
+    @model_validator(mode="after")
+    def _engine_has_the_fields(self) -> Self:
+        engines.check(self.task, self.resources)
+        return self
+
     @model_validator(mode="after")
     def _batches_fall_to_processes(self) -> Self:
-        processes.check(self.task, self.resources.num_processes)
+        if self.task.engine != "verl":  # whose translation is checked as a whole
+            processes.check(self.task, self.resources.num_processes)
         return self
 
     @model_validator(mode="after")

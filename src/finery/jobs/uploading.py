@@ -11,6 +11,7 @@ from finery.core.client import Client
 from finery.core.errors import InvalidSpec
 from finery.core.git import git_state
 from finery.jobs import references
+from finery.training.verl import template
 
 
 def submit(client: Client, raw: dict[str, Any], *, base: Path) -> list[dict[str, Any]]:
@@ -27,7 +28,7 @@ def submit(client: Client, raw: dict[str, Any], *, base: Path) -> list[dict[str,
     is_pipeline = raw["kind"] == "pipeline"
 
     def upload(job: dict[str, Any]) -> dict[str, Any]:
-        return references.replaced(job, lambda found: _uploaded(client, found, base))
+        return references.replaced(template.expanded(job), lambda found: _uploaded(client, found, base))
 
     spec = {**raw, "jobs": [upload(job) for job in raw["jobs"]]} if is_pipeline else upload(raw)
     body = {"spec": spec, "code": git_state(base) or None}

@@ -71,6 +71,8 @@ class PolicyGradientSpec(GroupSpec):
     geo_mean, arXiv:2507.20673), with a soft gate (sapo, arXiv:2511.20347), with a bounded weight (cispo,
     arXiv:2506.13585), without ratio (gpg), with tokens of high covariance left out or held (clip_cov, kl_cov,
     arXiv:2505.22617), clipped by divergence (dppo_tv, dppo_kl, arXiv:2602.04879), with a quadratic penalty (dro)."""
+    mini_batches: int = Field(1, ge=1, json_schema_extra=ADVANCED)
+    """Optimizer steps in one pass over a batch of rollouts, each on `prompts_per_step` other prompts of it."""
     loss_aggregation: Literal["token_mean", "sequence_mean", "sequence_sum", "constant_length"] = Field(
         "token_mean", json_schema_extra=ADVANCED
     )
@@ -110,6 +112,11 @@ class PolicyGradientSpec(GroupSpec):
     def estimator(self) -> Advantage:
         """The estimator of advantages."""
         return self.advantage or _OF_ALGORITHM[self.algorithm][0]  # type: ignore[return-value]
+
+    @property
+    def steps_per_batch(self) -> int:
+        """Optimizer steps on a batch of rollouts."""
+        return self.num_iterations * self.mini_batches
 
     @model_validator(mode="after")
     def _advantage_is_the_algorithms(self) -> Self:

@@ -28,7 +28,13 @@ TRAINERS: Final = {
 
 
 def modules(task: TrainTask) -> tuple[str, ...]:
-    """What is imported to train a task."""
+    """What is imported to train a task.
+
+    Raises:
+        InvalidSpec: this engine has no such algorithm.
+    """
+    if task.algorithm not in TRAINERS:
+        raise InvalidSpec(f"engine trl has no algorithm {task.algorithm}; set task.engine: verl")
     return (__name__, f"finery.training.trl.{TRAINERS[task.algorithm]}")
 
 

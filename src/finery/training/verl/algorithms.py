@@ -6,6 +6,7 @@ verl computes losses over all processes and micro batches alike, so that `micro_
 from collections.abc import Callable
 from typing import Any, Final
 
+from finery.training.scoring import names
 from finery.training.specs import DapoSpec, GrpoSpec, GspoSpec, PolicyGradientSpec, PpoSpec, RlooSpec
 from finery.training.specs.groups import GroupSpec, ReferencedSpec
 from finery.training.verl.placing import ACTOR
@@ -111,7 +112,7 @@ def _put_policy_gradient(sheet: Sheet, task: PolicyGradientSpec) -> None:
     if estimator.endswith("optimal_token_baseline"):
         sheet.put(f"{ACTOR}.calculate_sum_pi_squared", True, place)
     if estimator == "gdpo":
-        sheet.put("+algorithm.gdpo_reward_keys", [reward.name for reward in task.rewards], "task.rewards")
+        sheet.put("+algorithm.gdpo_reward_keys", names(task.rewards), "task.rewards")
         sheet.put("+algorithm.gdpo_reward_weights", [reward.weight for reward in task.rewards], "task.rewards")
     _put_loss(sheet, task.policy_loss, _NAMED[task.loss_aggregation], "task.loss_aggregation", task)
     _put_clipping(sheet, low=task.clip_low, high=task.clip_high, most=task.max_ratio)
@@ -225,6 +226,6 @@ def _check_reference(sheet: Sheet, task: GroupSpec) -> None:
 
 
 def _check_truncated(sheet: Sheet, path: str, task: GrpoSpec | GspoSpec | DapoSpec | RlooSpec) -> None:
-    if task.mask_truncated:
+    if task.mask_truncated and not sheet.is_ours:
         way = "overlong: soft or keep" if isinstance(task, DapoSpec) else "mask_truncated: false"
         sheet.refuse(path, f"verl's loss is of truncated completions too; set {way}")

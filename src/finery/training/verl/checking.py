@@ -102,7 +102,7 @@ class _Look:
 
     @property
     def is_megatron(self) -> bool:
-        return self.get("engine" if self.is_sft else f"{ACTOR}.strategy") == "megatron"
+        return bool(self.get("engine" if self.is_sft else f"{ACTOR}.strategy") == "megatron")
 
     @property
     def world(self) -> int:
@@ -140,10 +140,14 @@ def _types(look: _Look) -> Iterator[Problem]:
             yield look.problem(key, f"{key} is true or false, but it is {value!r}")
         elif _WHOLE.search(key) and (isinstance(value, bool) or not isinstance(value, int)):
             yield look.problem(key, f"{key} is a whole number, but it is {value!r}")
-        elif _NUMBER.search(key) and (isinstance(value, bool) or not isinstance(value, int | float)):
-            # verl reads "0.5_2.0" as two bounds.
-            if not (key.endswith("_threshold") and re.fullmatch(r"[\d.]+(_[\d.]+)?", str(value))):
-                yield look.problem(key, f"{key} is a number, but it is {value!r}")
+        elif _NUMBER.search(key) and not _is_number(key, value):
+            yield look.problem(key, f"{key} is a number, but it is {value!r}")
+
+
+def _is_number(key: str, value: Any) -> bool:
+    if key.endswith("_threshold") and re.fullmatch(r"[\d.]+(_[\d.]+)?", str(value)):
+        return True  # verl reads "0.5_2.0" as two bounds
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _enums(look: _Look) -> Iterator[Problem]:
@@ -169,16 +173,16 @@ def _batches(look: _Look) -> Iterator[Problem]:
             f"{unit} {'replicas' if look.is_megatron else 'processes'} that train; {_near(prompts * size, unit)}, or "
             "change resources",
         )
-    if prompts % mini:
+    elif prompts % mini:
         yield look.problem(
             f"{ACTOR}.ppo_mini_batch_size",
             f"a batch of {prompts} prompts must be a multiple of a mini batch of {mini}; {_near(prompts, mini)}",
         )
-    if mini * size % replicas:
+    elif mini * size % replicas:
         yield look.problem(
             f"{ACTOR}.ppo_mini_batch_size",
-            f"an optimizer step takes {mini * size} completions, which must be a multiple of the {replicas} replicas of "
-            f"the model; {_near(mini * size, replicas)}, or change resources or parallel",
+            f"an optimizer step takes {mini * size} completions, which must be a multiple of the {replicas} replicas "
+            f"of the model; {_near(mini * size, replicas)}, or change resources or parallel",
         )
     elif mini * size // replicas % micro:
         share = mini * size // replicas
@@ -271,7 +275,8 @@ def _machines(look: _Look) -> Iterator[Problem]:
     if shards > 0 and world % shards:
         yield look.problem(
             f"{look.engine}.fsdp_size",
-            f"parallel.fsdp_size ({shards}) must divide the {world} processes that train; set {_divisor(world, shards)}",
+            f"parallel.fsdp_size ({shards}) must divide the {world} processes that train; set "
+            f"{_divisor(world, shards)}",
         )
 
 
@@ -281,8 +286,8 @@ def _rows(look: _Look, inputs: Inputs) -> Iterator[Problem]:
     if inputs.num_rows is not None and inputs.num_rows < size:
         yield look.problem(
             "data.train_batch_size",
-            f"the data have {inputs.num_rows} rows, fewer than the {size} of a step, and verl leaves incomplete batches "
-            f"out; set it to {inputs.num_rows} at most, or bring more rows",
+            f"the data have {inputs.num_rows} rows, fewer than the {size} of a step, and verl leaves incomplete "
+            f"batches out; set it to {inputs.num_rows} at most, or bring more rows",
         )
 
 

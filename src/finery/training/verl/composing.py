@@ -2,9 +2,10 @@
 
 Runs under verl's interpreter, in a process of its own: verl keeps hydra's state and much else in modules.
 
-    python -m finery.training.verl.composing [FILE]
+    python -m finery.training.verl.composing
 
-reads `{"job": <job file>, "inputs": {...}}` as JSON and prints `{"config": <YAML>}`, or `{"problems": [...]}`.
+reads a translation as JSON and prints, as its last line, `{"config": YAML}` or `{"message": ..., "problems": [...]}`;
+`asking` is the other end.
 """
 
 import contextlib
@@ -14,7 +15,6 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import verl
 from hydra import compose as hydra_compose
@@ -28,7 +28,8 @@ from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
 from finery.core.errors import InvalidSpec, Problem
-from finery.training.verl.sheet import CONFIG_FOLDERS, Inputs, Translation
+from finery.core.spec import parse
+from finery.training.verl.sheet import CONFIG_FOLDERS, Translation
 
 _KEY = re.compile(r"[A-Za-z_]\w*(?:\.\w+)+")
 _SAID = re.compile(r"\b([a-z]\w*_\w+)\b")
@@ -129,37 +130,19 @@ def _field(said: str, translation: Translation) -> str:
     return ""
 
 
-def main(arguments: list[str]) -> int:
-    """Compose what a file, or standard input, asks for."""
-    # Here, so that the engine can use `compose` without the job file's classes.
-    from finery.core.spec import parse  # noqa: PLC0415
-    from finery.training.specs import TrainTask  # noqa: PLC0415
-    from finery.training.verl import checking, translating  # noqa: PLC0415
-
-    text = Path(arguments[0]).read_text("utf-8") if arguments else sys.stdin.read()
-    asked = json.loads(text)
-    places = {"model", "train", "output", "reward_file", "validation", "resume_from"}
-    inputs = Inputs(
-        **{
-            name: Path(value) if name in places and value is not None else value
-            for name, value in asked["inputs"].items()
-        }
-    )
-    from finery.training.job import of_run  # noqa: PLC0415
-
+def main() -> int:
+    """Compose what standard input asks for."""
+    translation: Translation = parse(Translation, json.loads(sys.stdin.read()), what="translation")
     try:
-        job = of_run(parse(TrainTask, asked["job"]["task"], what="task"), asked["job"])
-        translation = translating.translate(job, inputs=inputs)
-        checking.check(translation, inputs=inputs, files=False)
         config = compose(translation)
     except InvalidSpec as error:
-        problems = error.problems or (Problem("", str(error)),)
-        answer: dict[str, Any] = {"problems": [{"path": one.path, "message": one.message} for one in problems]}
+        found = [{"path": one.path, "message": one.message} for one in error.problems]
+        answer = {"message": str(error), "problems": found}
     else:
         answer = {"config": OmegaConf.to_yaml(config)}
-    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.write(f"\n{json.dumps(answer)}\n")
     return 0 if "config" in answer else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

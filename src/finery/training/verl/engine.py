@@ -107,7 +107,7 @@ def composed(task: TrainTask, run: Run, *, model: Path, train: Path, more: Mappi
         reward_file=Path(rewards.__file__),
         reward_function=rewards.score.__name__,
         resume_from=_linked(run, folder, task) if run.resume_from else None,
-        rows_are_ordered=True,
+        is_ours=True,
     )
     translation = translating.translate(of_run(task, run.spec.job), inputs=inputs)
     checking.check(translation, inputs=inputs)

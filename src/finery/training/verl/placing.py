@@ -33,9 +33,9 @@ def put_model(sheet: Sheet, prefix: str, model: ModelSpec, parallel: ParallelSpe
     sheet.put(f"{prefix}.enable_gradient_checkpointing", model.gradient_checkpointing, checkpointing)
     sheet.put(f"{prefix}.use_liger", model.liger, "task.model.liger")
     if not parallel.is_megatron:
-        sheet.put(f"{prefix}.use_remove_padding", inputs.device != "cpu")
+        sheet.suggest(f"{prefix}.use_remove_padding", inputs.device != "cpu")
     if inputs.device == "cpu":
-        sheet.put(f"+{prefix}.override_config.attn_implementation", "sdpa")
+        sheet.suggest(f"+{prefix}.override_config.attn_implementation", "sdpa")
     if model.lora is not None:
         (_put_megatron_lora if parallel.is_megatron else _put_lora)(sheet, prefix, model)
     elif parallel.is_megatron:
@@ -89,7 +89,7 @@ def put_engine(
     sheet.put(f"{prefix}.model_dtype", weights, "task.model.dtype")
     mixed = {"param_dtype": computed, "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
     sheet.put(f"+{prefix}.mixed_precision", mixed, "task.model.dtype")
-    sheet.put(f"{prefix}.use_torch_compile", inputs.device == "cuda")
+    sheet.suggest(f"{prefix}.use_torch_compile", inputs.device == "cuda")
 
 
 def dtypes(model: ModelSpec, inputs: Inputs) -> tuple[str, str, str]:
@@ -183,19 +183,19 @@ def put_rollout(sheet: Sheet, spec: RolloutSpec, model: ModelSpec, inputs: Input
         "tensor_model_parallel_size": (spec.tensor_parallel, "tensor_parallel"),
         "gpu_memory_utilization": (spec.gpu_memory_utilization, "gpu_memory_utilization"),
         "max_model_len": (num_tokens, "max_new_tokens"),
-        "max_num_batched_tokens": (max(8192, num_tokens), ""),
         "calculate_log_probs": (True, ""),
-        "free_cache_engine": (not on_cpu and spec.mode in ("sync", "colocated_async"), ""),
-        "enforce_eager": (inputs.device == "npu", ""),
     }
     for key, (value, origin) in settings.items():
         sheet.put(f"{ROLLOUT}.{key}", value, f"{place}.{origin}" if origin else "")
     sheet.put(f"{ROLLOUT}.dtype", dtypes(model, inputs)[2], "task.model.dtype")
     sheet.put(f"{ROLLOUT}.seed", inputs.seed, "seed")
+    sheet.suggest(f"{ROLLOUT}.max_num_batched_tokens", max(8192, num_tokens))
+    sheet.suggest(f"{ROLLOUT}.free_cache_engine", not on_cpu and spec.mode in ("sync", "colocated_async"))
+    sheet.suggest(f"{ROLLOUT}.enforce_eager", inputs.device == "npu")
     if model.lora is not None and not on_cpu:
-        sheet.put(f"{ROLLOUT}.load_format", "safetensors", "task.model.lora")
+        sheet.suggest(f"{ROLLOUT}.load_format", "safetensors")
     if on_cpu:
-        sheet.put(f"{ROLLOUT}.agent.num_workers", 1)
+        sheet.suggest(f"{ROLLOUT}.agent.num_workers", 1)
 
 
 def _check_cpu(sheet: Sheet, parallel: ParallelSpec) -> None:

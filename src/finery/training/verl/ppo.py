@@ -63,6 +63,7 @@ class WatchedTrainer(PPOTrainer):
     task: PolicyTask
     rows: list[dict[str, Any]]
     recorder: Recorder
+    global_steps: int
 
     def __init__(self, config: DictConfig):
         super().__init__(config)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ CONFIG_FOLDERS: Final[dict[str, str]] = {
     "sft": "trainer/config",
 }
 """Folder within verl that holds the entry's YAML files."""
+_PLAIN: Final = re.compile(r"[A-Za-z_/][A-Za-z0-9_./@-]*")
+"""Texts that hydra reads as they stand."""
 NO_BOUND: Final = 1e9
 """Stands for no bound where verl wants a number: above every ratio it can compute (exp(20))."""
 
@@ -57,8 +60,8 @@ class Inputs:
     """Checkpoints that verl keeps; None keeps all."""
     num_rows: int | None = None
     """Of `train`, where it is known."""
-    rows_are_ordered: bool = False
-    """The rows of `train` stand in the order in which they are to be visited."""
+    is_ours: bool = False
+    """Our own trainer runs it, which brings rows in their order, tokens and masks. verl's alone can do less."""
 
     @property
     def num_processes(self) -> int:
@@ -101,11 +104,19 @@ class Translation:
 class Sheet:
     """Settings as they come together, with the field that each came from and what is wrong."""
 
+    is_ours: bool = False
+    """As in `Inputs`."""
     settings: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    suggested: set[str] = field(default_factory=set)
+
+    def suggest(self, key: str, value: Any) -> None:
+        """Set a key that changes no mathematics, so that `native` may set it otherwise."""
+        self.put(key, value)
+        self.suggested.add(key.removeprefix("+"))
 
     def put(self, key: str, value: Any, origin: str = "") -> None:
         """Set a key; `origin` is the job file's field."""
@@ -153,23 +164,23 @@ def _written(value: Any) -> str:
         return "{" + ",".join(f"{_key(name)}:{_written(part)}" for name, part in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(_written(part) for part in value) + "]"
-    return _quoted(str(value))
+    text = str(value)
+    is_plain = _PLAIN.fullmatch(text) and text.lower() not in ("true", "false", "null", "nan", "inf")
+    return text if is_plain else _quoted(text)
 
 
 def _key(name: object) -> str:
     text = str(name)
-    return text if text.replace("_", "").replace("-", "").isalnum() else _quoted(text)
+    return text if _PLAIN.fullmatch(text) else _quoted(text)
 
 
 def _quoted(text: str) -> str:
-    """In single quotes, within which hydra leaves everything but a quote and the backslashes before it alone, and
-    with `$` escaped, or a value such as `${x}` would be looked up."""
-    parts = text.split("'")
-    escaped = "\\'".join(part + "\\" * _trailing(part) for part in parts[:-1])
-    last = parts[-1] + "\\" * _trailing(parts[-1])
-    whole = f"{escaped}\\'{last}" if len(parts) > 1 else last
-    return f"'{whole}'".replace("${", "\\${")
+    """In single quotes, within which hydra leaves everything alone but a quote and the backslashes before it. A
+    reference, such as `${oc.env:HOME}` or `${trainer.nnodes}`, stays one."""
+    *parts, last = (part + "\\" * _trailing(part) for part in text.split("'"))
+    return "'" + "".join(part + "\\'" for part in parts) + last + "'"
 
 
 def _trailing(text: str) -> int:
+    """Backslashes at the end."""
     return len(text) - len(text.rstrip("\\"))

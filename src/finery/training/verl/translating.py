@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 
 from finery.core.errors import InvalidSpec
 from finery.training.job import Job
+from finery.training.scoring import names
 from finery.training.specs import DapoSpec, GrpoSpec, GspoSpec, PolicyGradientSpec, PpoSpec, RlooSpec, SftSpec
 from finery.training.specs.groups import GroupSpec
 from finery.training.verl import algorithms, placing
@@ -26,6 +27,12 @@ _TRAINERS: Final = {"sync": "sync", "colocated_async": "colocate_async", "disagg
 _ASYNC: Final = ("colocated_async", "disaggregated_async")
 _SPLIT: Final = ("one_step_off", "disaggregated_async")
 """Modes that draw on GPUs of their own."""
+
+_ALONE: Final[dict[Entry, tuple[str, str]]] = {
+    "one_step_off": ("task.rollout.mode", "mode one_step_off"),
+    "ppo_legacy": ("task.advantage", "an estimator of verl's older trainer"),
+}
+"""Entry that our own trainer has no part in -> the field that asks for it, and what it is."""
 
 
 def translate(job: Job, *, inputs: Inputs) -> Translation:
@@ -44,7 +51,7 @@ def translate(job: Job, *, inputs: Inputs) -> Translation:
         raise InvalidSpec(
             f"engine verl has no algorithm {task.algorithm}; set engine: trl, or one of {known}, ppo as the algorithm"
         )
-    sheet = Sheet()
+    sheet = Sheet(is_ours=inputs.is_ours)
     placing.check_model(sheet, task.model, task.parallel, inputs)
     placing.check_optimizer(sheet, task.optim, task.parallel)
     if job.monitoring.activations:
@@ -53,6 +60,13 @@ def translate(job: Job, *, inputs: Inputs) -> Translation:
         entry, config = _put_sft(sheet, task, inputs)
     else:
         entry, config = _put_rl(sheet, task, inputs)
+    if inputs.is_ours and entry in _ALONE:
+        field, what = _ALONE[entry]
+        sheet.refuse(
+            field,
+            f"{what} is run by verl's own program alone, which cannot be watched, stopped or changed; set another, or "
+            "write what runs it without Finery: finery jobs export FILE --to verl",
+        )
     _put_trainer(sheet, job, task, inputs, entry)
     _put_environment(sheet, inputs)
     _put_native(sheet, task.native)
@@ -79,6 +93,7 @@ def assumed(job: Job) -> Inputs:
         processes_per_node=per_node,
         nodes=resources.nodes,
         reward_file=Path("rewards.py"),
+        is_ours=True,
     )
 
 
@@ -104,7 +119,7 @@ def _put_rl(sheet: Sheet, task: GroupSpec | PpoSpec, inputs: Inputs) -> tuple[En
     placing.put_model(sheet, MODEL, task.model, task.parallel, inputs)
     engine = "megatron" if is_megatron else "fsdp_config"
     sheet.put(f"{ACTOR}.strategy", placing.strategy(task.parallel), "task.parallel.strategy")
-    sheet.put(f"{ACTOR}.use_torch_compile", inputs.device == "cuda")
+    sheet.suggest(f"{ACTOR}.use_torch_compile", inputs.device == "cuda")
     placing.put_engine(sheet, f"{ACTOR}.{engine}", task.model, task.parallel, inputs)
     placing.put_engine(sheet, f"{REF}.{engine}", task.model, task.parallel, inputs, is_reference=True)
     if not is_megatron:
@@ -127,7 +142,15 @@ def _put_rl(sheet: Sheet, task: GroupSpec | PpoSpec, inputs: Inputs) -> tuple[En
         sheet.put("reward.reward_manager.name", "naive")
     if isinstance(task, PolicyGradientSpec) and task.estimator in algorithms.LEGACY and entry == "ppo":
         entry = _legacy(sheet, task)
+    if entry != "ppo" and inputs.device != "cpu":
+        _share_out(sheet)
     return entry, config
+
+
+def _share_out(sheet: Sheet) -> None:
+    """verl's older trainers give each of the workers that ask for completions as many of a batch."""
+    completions = sheet.settings["data.train_batch_size"] * sheet.settings[f"{ROLLOUT}.n"]
+    sheet.suggest(f"{ROLLOUT}.agent.num_workers", math.gcd(completions, 8))
 
 
 def _legacy(sheet: Sheet, task: PolicyGradientSpec) -> Entry:
@@ -144,23 +167,25 @@ def _legacy(sheet: Sheet, task: PolicyGradientSpec) -> Entry:
 
 def _put_data(sheet: Sheet, task: GroupSpec | PpoSpec, inputs: Inputs) -> None:
     prompts = task.prompts_per_batch if isinstance(task, PpoSpec) else task.prompts_per_step
+    if isinstance(task, PolicyGradientSpec):
+        prompts *= task.mini_batches
     field = "task.prompts_per_batch" if isinstance(task, PpoSpec) else "task.prompts_per_step"
     sheet.put("data.train_files", str(inputs.train), "task.data.train")
     sheet.put("data.val_files", str(inputs.validation or inputs.train))
     if inputs.validation is None:
-        sheet.put("data.val_max_samples", 1)
+        sheet.suggest("data.val_max_samples", 1)
     sheet.put("data.train_batch_size", prompts, field)
     sheet.put("data.max_prompt_length", task.data.max_prompt_tokens, "task.data.max_prompt_tokens")
     sheet.put("data.max_response_length", task.rollout.max_new_tokens, "task.rollout.max_new_tokens")
     sheet.put("data.truncation", "left", "task.data.max_prompt_tokens")
     sheet.put("data.filter_overlong_prompts", False)
-    sheet.put("data.shuffle", task.data.shuffle and not inputs.rows_are_ordered, "task.data.shuffle")
+    sheet.put("data.shuffle", task.data.shuffle and not inputs.is_ours, "task.data.shuffle")
     sheet.put("data.seed", inputs.seed, "seed")
     sheet.put("data.prompt_key", "prompt")
     sheet.put("data.reward_fn_key", "data_source")
     sheet.put("data.return_raw_chat", True)
     sheet.put("data.trust_remote_code", False)
-    sheet.put("data.dataloader_num_workers", 0 if inputs.device == "cpu" else 4)
+    sheet.suggest("data.dataloader_num_workers", 0 if inputs.device == "cpu" else 4)
 
 
 def _put_batches(sheet: Sheet, task: GroupSpec | PpoSpec, inputs: Inputs) -> None:
@@ -177,7 +202,7 @@ def _put_batches(sheet: Sheet, task: GroupSpec | PpoSpec, inputs: Inputs) -> Non
         prompts, is_shuffled = max(1, completions // size), completions < task.num_completions
     else:
         completions, field = task.prompts_per_step * size, "task.prompts_per_step"
-        prompts, is_shuffled = task.prompts_per_step, False
+        prompts, is_shuffled = task.prompts_per_step, isinstance(task, PolicyGradientSpec) and task.mini_batches > 1
     replicas = max(1, inputs.nodes * num_training(task, inputs) // task.parallel.replica)
     micro = task.micro_batch_size or max(1, completions // replicas)
     sheet.put(f"{ACTOR}.ppo_mini_batch_size", prompts, field)
@@ -300,11 +325,11 @@ def _put_filter(sheet: Sheet, task: GroupSpec | PpoSpec) -> None:
     sheet.put("algorithm.filter_groups.enable", metric != "none", place)
     if metric == "none":
         return
-    names = {"reward", *(reward.name for reward in task.rewards)}
-    if metric not in names:
-        near = get_close_matches(metric, names, n=1)
+    known = {"reward", *names(task.rewards)}
+    if metric not in known:
+        near = get_close_matches(metric, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        sheet.refuse(place, f"there is no reward {metric!r}; set none or one of {', '.join(sorted(names))}{hint}")
+        sheet.refuse(place, f"there is no reward {metric!r}; set none or one of {', '.join(sorted(known))}{hint}")
     if task.rollout.completions_per_prompt < 2:
         sheet.refuse(place, "a prompt with one completion has no group; set rollout.completions_per_prompt: 2 or more")
     if task.rollout.mode == "one_step_off":
@@ -324,9 +349,9 @@ def _put_sft(sheet: Sheet, task: SftSpec, inputs: Inputs) -> tuple[Entry, str]:
     if is_megatron:
         sheet.put("engine", "megatron", "task.parallel.strategy")
         sheet.put("optim", "megatron", "task.parallel.strategy")
-    if task.loss_on == "all":
+    if task.loss_on == "all" and not inputs.is_ours:
         sheet.refuse("task.loss_on", "verl's loss is of the assistant's turns alone; set loss_on: response")
-    if not task.data.shuffle:
+    if not task.data.shuffle and not inputs.is_ours:
         sheet.refuse("task.data.shuffle", "verl's SFT always shuffles; set shuffle: true")
     replicas = max(1, inputs.num_processes // task.parallel.replica)
     micro = task.micro_batch_size or max(1, task.batch_size // replicas)
@@ -340,7 +365,7 @@ def _put_sft(sheet: Sheet, task: SftSpec, inputs: Inputs) -> tuple[Entry, str]:
     sheet.put("data.truncation", "right", "task.data.max_tokens")
     sheet.put("data.pad_mode", "no_padding")
     sheet.put("data.messages_key", "messages")
-    sheet.put("data.num_workers", 0 if inputs.device == "cpu" else 4)
+    sheet.suggest("data.num_workers", 0 if inputs.device == "cpu" else 4)
     placing.put_model(sheet, "model", task.model, task.parallel, inputs)
     placing.put_engine(sheet, "engine", task.model, task.parallel, inputs)
     placing.put_optimizer(sheet, "optim", task.optim, task.parallel)
@@ -357,9 +382,9 @@ def _put_trainer(sheet: Sheet, job: Job, task: SftSpec | GroupSpec | PpoSpec, in
     sheet.put("trainer.total_epochs", steps, "task.optim.steps")  # an epoch has a step at least
     interval = "monitoring.checkpoint_interval"
     sheet.put("trainer.save_freq", math.ceil(job.monitoring.checkpoint_interval / per_batch), interval)
-    sheet.put("trainer.test_freq", -1)
-    sheet.put("trainer.logger", ["console"])
-    sheet.put("trainer.project_name", "finery")
+    sheet.suggest("trainer.test_freq", -1)
+    sheet.suggest("trainer.logger", ["console"])
+    sheet.suggest("trainer.project_name", "finery")
     sheet.put("trainer.experiment_name", job.name, "name")
     sheet.put("trainer.default_local_dir", str(inputs.output))
     sheet.put("trainer.nnodes", inputs.nodes, "resources.nodes")
@@ -372,13 +397,13 @@ def _put_trainer(sheet: Sheet, job: Job, task: SftSpec | GroupSpec | PpoSpec, in
         sheet.put("trainer.seed", inputs.seed, "seed")
         sheet.put("trainer.max_ckpt_to_keep", inputs.keep_checkpoints, "monitoring.keep_checkpoints")
         return
-    sheet.put("trainer.val_before_train", False)
+    sheet.suggest("trainer.val_before_train", False)
     for role in ("actor", "critic"):
         key = f"trainer.max_{role}_ckpt_to_keep"
         sheet.put(key, inputs.keep_checkpoints, "monitoring.keep_checkpoints")
     if inputs.device == "cpu":
-        sheet.put("reward.num_workers", 1)
-        sheet.put("transfer_queue.backend.SimpleStorage.num_data_storage_units", 1)
+        sheet.suggest("reward.num_workers", 1)
+        sheet.suggest("transfer_queue.backend.SimpleStorage.num_data_storage_units", 1)
 
 
 def _put_environment(sheet: Sheet, inputs: Inputs) -> None:
@@ -393,15 +418,16 @@ def _put_environment(sheet: Sheet, inputs: Inputs) -> None:
 
 def _put_native(sheet: Sheet, native: Mapping[str, Any]) -> None:
     """Keys of verl that the user sets, over all others but ours."""
-    own = {key.removeprefix("+") for key in sheet.settings}
+    own = [key.removeprefix("+") for key in sheet.settings]
+    owned = [key for key in own if key not in sheet.suggested]
     for key, value in native.items():
         path, plain = f"task.native.{key}", key.lstrip("+~")
-        taken = next(
-            (one for one in own if one == plain or one.startswith(f"{plain}.") or plain.startswith(f"{one}.")), None
-        )
-        if taken is not None:
-            field = sheet.origins.get(taken)
-            way = f"set {field} instead" if field else "it cannot be changed"
-            sheet.refuse(path, f"{taken} is set by Finery; {way}")
+        taken = [one for one in owned if one == plain or one.startswith(f"{plain}.") or plain.startswith(f"{one}.")]
+        if taken:
+            named = next((one for one in taken if one in sheet.origins), taken[0])
+            field = sheet.origins.get(named)
+            sheet.refuse(
+                path, f"{named} is set by Finery; {f'set {field} instead' if field else 'it cannot be changed'}"
+            )
         else:
-            sheet.put(key, value, path)
+            sheet.put(plain if plain in sheet.settings else key, value, path)

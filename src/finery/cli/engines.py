@@ -1,0 +1,67 @@
+"""`finery check --engine`: what an engine makes of a job file, field by field."""
+
+from typing import Any
+
+from finery.core import console
+from finery.core.errors import InvalidSpec
+from finery.core.settings import Settings
+from finery.core.spec import Spec
+from finery.jobs.specs import TrainJob
+from finery.training.verl import asking, translating
+
+
+def told(spec: Spec, engine: str) -> dict[str, Any]:
+    """What `engine` is told of a valid job.
+
+    Returns:
+        `fields`: one {field, value, key, told} for each setting; `notes`; `composed_by`: the interpreter with which
+        the engine's own code has checked the whole, None where there is none.
+
+    Raises:
+        InvalidSpec: it is no training job, or the engine's own code refuses it.
+    """
+    if not isinstance(spec, TrainJob):
+        raise InvalidSpec("--engine is for training jobs, one in a file")
+    if engine != "verl":  # which was checked when the file was read; TRL's own arguments are made where torch is
+        notes = ["every field that is set is honoured; the fields of clusters are at their defaults"]
+        return {"engine": engine, "fields": [], "settings": {}, "notes": notes, "composed_by": None}
+    translation = translating.translate(spec, inputs=translating.assumed(spec))
+    plain = spec.model_dump(mode="json")
+    fields = [
+        {"field": field, "value": _value(plain, field), "key": key, "told": translation.get(key)}
+        for key, field in translation.origins.items()
+    ]
+    python = Settings().verl_interpreter
+    if python.is_file():
+        asking.composed(translation, python)
+    return {
+        "engine": engine,
+        "fields": sorted(fields, key=lambda one: one["field"]),
+        "settings": {key: value for key, value in translation.settings.items() if key not in translation.origins},
+        "notes": list(translation.notes),
+        "composed_by": str(python) if python.is_file() else None,
+    }
+
+
+def show(told: dict[str, Any], name: str) -> None:
+    """Print it for people."""
+    for one in told["fields"]:
+        console.say(f"{one['field']} = {one['value']}  ->  {one['key']} = {one['told']}")
+    for key, value in told["settings"].items():
+        console.say(f"(always)  ->  {key} = {value}")
+    for note in told["notes"]:
+        console.say(f"note: {note}")
+    by = f", composed and checked by verl itself ({told['composed_by']})" if told["composed_by"] else ""
+    if told["engine"] == "verl" and not by:
+        by = "; verl itself was not asked: it is not installed (`make verl`, or FINERY_VERL_PYTHON)"
+    console.say(f"{name} is right for engine {told['engine']}{by}.")
+
+
+def _value(plain: Any, field: str) -> Any:
+    """The value at a dotted path; of `native`, whose keys have dots themselves, the rest is one key."""
+    before, is_native, key = field.partition("task.native.")
+    if is_native and not before:
+        return plain["task"]["native"].get(key)
+    for part in field.split("."):
+        plain = plain.get(part) if isinstance(plain, dict) else None
+    return plain
