@@ -127,9 +127,10 @@ class Supervisor:
         commands, self._control_offset = read_commands(self._dir.control, self._control_offset, self._spec.attempt)
         now = time.monotonic()
         for command in commands:
-            if command.command in ("pause", "cancel"):
+            # The first wish decides: a launcher that is being ended writes one more.
+            if command.command in ("pause", "cancel") and self._kill_at is None:
                 self._why_killed = f"did not stop within {self._spec.grace_seconds:g} s of {command.command}"
-                self._kill_at = min(self._kill_at or now + 1e9, now + self._spec.grace_seconds)
+                self._kill_at = now + self._spec.grace_seconds
         if self._parent is not None and os.getppid() != self._parent:
             self._parent = None
             self._ask_for_pause()

@@ -26,6 +26,8 @@ from tests.conftest import need
 ROOT = Path(__file__).parents[3]
 MARK = "TEST_RUN"
 """Environment variable that every process of a run inherits."""
+OTHER = f"other-{os.getpid()}"
+"""Mark of the processes of `other_ray`: tests run in several processes, each with one of its own."""
 
 
 @pytest.fixture(scope="session")
@@ -156,7 +158,7 @@ def other_ray(verl_python: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
         num_accelerators=2,
         accelerator="GPU",
         log=log,
-        env={name: value for name, value in environment("other").items() if name != "HF_TOKEN"},
+        env={name: value for name, value in environment(OTHER).items() if name != "HF_TOKEN"},
         has_devices=False,
     )
     yield cluster

@@ -10,7 +10,7 @@ import pytest
 
 from finery.core.rundir import append_line
 from finery.runtime.cluster.local import LocalCluster
-from tests.verl.cluster.conftest import Attempt, marked, wait_for
+from tests.verl.cluster.conftest import OTHER, Attempt, marked, wait_for
 
 Make = Callable[..., Attempt]
 
@@ -67,7 +67,7 @@ def test_another_ray_of_the_host_is_not_touched_and_the_job_goes_on_as_a_new_att
     attempt: Make, other_ray: LocalCluster
 ) -> None:
     its_own = ("ray.scripts.scripts", "gcs_server", "raylet/raylet", "dashboard.py", "cluster.keeper")
-    before = {pid for pid, line in marked("other").items() if any(word in line for word in its_own)}
+    before = {pid for pid, line in marked(OTHER).items() if any(word in line for word in its_own)}
     first = attempt().start()
     first.wait_for_step()
     first.kill("gcs_server")
@@ -75,7 +75,7 @@ def test_another_ray_of_the_host_is_not_touched_and_the_job_goes_on_as_a_new_att
     second = attempt(number=2, steps=5).start()
     assert second.wait_for_exit(120).code == 0, second.output()
     second.wait_until_gone(5)
-    assert before <= marked("other").keys()
+    assert before <= marked(OTHER).keys()
     assert other_ray.api.version()
 
 
