@@ -209,6 +209,7 @@ def test_lora_has_two_forms() -> None:
         ),
         ({"algorithm": "remax", "rollout": {"group_filter": "reward"}}, "task.rollout.group_filter"),
         ({"algorithm": "sft", "loss_on": "all"}, "task.loss_on"),
+        ({"rewards": [{"name": "exact", "on_error": "skip"}]}, "task.rewards.0.on_error"),
         ({"algorithm": "sft", "data": {"train": "a@1", "shuffle": False}}, "task.data.shuffle"),
     ],
 )

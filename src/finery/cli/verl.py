@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from finery.cli import exercising
 from finery.cli.findings import Finding
-from finery.core import machine
 from finery.core.clusters import TOKEN_VARIABLE, ClusterConfig
 from finery.core.environment import child_environment
 from finery.core.errors import FineryError
@@ -72,6 +72,20 @@ def _interpreter(settings: Settings) -> Iterator[Finding]:
             yield Finding(f"verl: {name}", "missing", f"not in {path}", f"no {what}")
 
 
+def _packages(path: Path) -> dict[str, str]:
+    """Distributions of verl's interpreter that ways of training need -> version."""
+    done = subprocess.run(
+        [path, "-P", "-c", _PROBE, *_NEEDED, *_OPTIONAL], capture_output=True, text=True, timeout=60, check=True
+    )
+    found: dict[str, str] = json.loads(done.stdout)["packages"]
+    return found
+
+
+def _num_npus() -> int:
+    """Ascend NPUs of this machine, as their driver shows them."""
+    return len([path for path in Path("/dev").glob("davinci*") if path.name.removeprefix("davinci").isdigit()])
+
+
 def _cluster(name: str, config: ClusterConfig, settings: Settings) -> Finding:
     try:
         token = clusters.config_token(config, settings).get(TOKEN_VARIABLE, "")
@@ -112,7 +126,8 @@ def smoke(settings: Settings) -> list[Finding]:
     left = cluster.folder.exists()
     detail = f"nothing left of it after {time.monotonic() - began:.0f} s"
     found.append(Finding("smoke: end", "problem" if left else "ok", f"{cluster.folder} is left" if left else detail))
-    return [*found, *_not_exercised(bool(machine.gpus()))]
+    packages = _packages(settings.verl_interpreter)
+    return [*found, *exercising.exercised(packages.keys(), num_gpus=len(visible), num_npus=_num_npus())]
 
 
 def _smoke_job(cluster: LocalCluster, python: str, out: Path, *, is_on_gpu: bool) -> Finding:
@@ -137,11 +152,3 @@ def _smoke_job(cluster: LocalCluster, python: str, out: Path, *, is_on_gpu: bool
     return Finding(
         name, "ok" if is_right else "problem", detail if is_right else f"{ranks}", "" if is_right else "wrong"
     )
-
-
-def _not_exercised(has_gpu: bool) -> list[Finding]:
-    if not has_gpu:
-        costs = "not shown to work here: vLLM, SGLang, Megatron, asynchronous rollouts; run this command on a GPU host"
-        return [Finding("smoke: GPU paths", "missing", "no GPU here", costs)]
-    detail = "this host can exercise them: docs/modules/verl.md lists the commands"
-    return [Finding("smoke: GPU paths", "ok", detail)]

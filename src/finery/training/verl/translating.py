@@ -136,6 +136,10 @@ def _put_rl(sheet: Sheet, task: GroupSpec | PpoSpec, inputs: Inputs) -> tuple[En
         sheet.put("critic.enable", False)
     _put_mode(sheet, task, inputs)
     _put_filter(sheet, task)
+    for number, reward in enumerate(task.rewards):
+        if reward.on_error == "skip":
+            path = f"task.rewards.{number}.on_error"
+            sheet.refuse(path, "engine verl leaves no single completion out; set on_error: zero or fail")
     sheet.put("reward.custom_reward_function.path", str(inputs.reward_file) if inputs.reward_file else None)
     sheet.put("reward.custom_reward_function.name", inputs.reward_function)
     if "reward.reward_manager.name" not in sheet.settings:
