@@ -165,6 +165,7 @@ def test_supervised_steps_are_those_of_the_other_engine(bench: Bench, processes:
     for step, values in wanted.items():
         assert found[step]["loss"] == pytest.approx(values["loss"], rel=1e-4)
         assert found[step]["grad_norm"] == pytest.approx(values["grad_norm"], rel=1e-3)
+        assert found[step]["learning_rate"] == pytest.approx(values["learning_rate"], rel=1e-6)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

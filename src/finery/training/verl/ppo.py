@@ -155,7 +155,7 @@ class WatchedTrainer(PPOTrainer):
         rewards = [reward for group in groups.values() for reward in group]
         spreads = [stdev(group) if len(group) > 1 else 0.0 for group in groups.values()]
         tally.add("reward_mean", fmean(rewards))
-        tally.add("reward_std", fmean(spreads) if len(groups) < len(rewards) else _spread(rewards))
+        tally.add("reward_std", _spread(rewards))
         if len(groups) < len(rewards):
             tally.add("zero_std_fraction", fmean(spread < 1e-8 for spread in spreads))
         for name, parts in zip(

@@ -104,6 +104,7 @@ class Recorder:
         Args:
             step: Optimizer steps done.
         """
+        self._live["learning_rate"] = self._trainer.scale_rate(1.0)
         self._run.status("running", step=step, total=self._num_steps)
         self._run.before_training(step, self)
         self._look_ahead(step)
@@ -119,8 +120,10 @@ class Recorder:
             Stopped: the attempt is to end here; what is to be saved is saved.
         """
         step = min(batch * self._steps_per_batch, self._num_steps)
-        self._live["learning_rate"] = values.get("learning_rate", self._live["learning_rate"])
-        values = {**values, **self._recorded_gradients(step)}
+        rate_to_come = values.get("learning_rate", self._live["learning_rate"])
+        # verl tells the rate of the step to come; a step is reported with the rate that it was made with.
+        values = {**values, **self._recorded_gradients(step), "learning_rate": self._live["learning_rate"]}
+        self._live["learning_rate"] = rate_to_come
         if "entropy_coef" in self._live and "entropy" in values:
             values["entropy_loss"] = 0.0 - self._live["entropy_coef"] * values["entropy"]
         if not math.isfinite(values.get("grad_norm", 0.0)):
