@@ -29,11 +29,19 @@ ERRORS: Final = "reward_errors"
 _CALM_SECONDS: Final = 0.005
 
 
+class _RewardRun(Run):
+    """The run as one of several workers of rewards sees it: each keeps a file of its own."""
+
+    def samples(self, name: str, records: Sequence[Mapping[str, Any]], step: int) -> int | None:
+        """Append records to a file of this process."""
+        return super().samples(f"{name}-{os.getpid()}", records, step)
+
+
 class _Desk:
     """The rewards of this process."""
 
     def __init__(self, attempt: Path):
-        run = Run.open(attempt, writer=f"rewards-{os.getpid()}")
+        run = _RewardRun.open(attempt, writer=f"rewards-{os.getpid()}")
         self._specs = parse(tuple[RewardSpec, ...], run.spec.job["task"]["rewards"])
         self._names = names(self._specs)
         self._scorer = Scorer(self._specs, run)
