@@ -111,6 +111,18 @@ def test_only_so_many_processes_get_lines_and_all_are_counted(tmp_path: Path, mo
     assert second["num_processes"] == 2
 
 
+def test_what_a_cluster_is_made_of_takes_no_lines_from_what_works_on_it(tmp_path: Path) -> None:
+    with running(BUSY, "/site-packages/ray/_private/log_monitor.py") as parent:
+        sampler = JobSampler(parent.pid, tmp_path)
+        sampler.sample()
+        time.sleep(0.1)
+        second = sampler.sample()
+        children = [str(child.pid) for child in psutil.Process(parent.pid).children()]
+
+    assert {name.split("/")[1].rpartition(".")[2] for name in second if "process/" in name} == set(children)
+    assert second["num_processes"] == 2
+
+
 def test_the_tree_is_found_without_the_kernels_lists_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage, "_HAS_LISTS", False)
     with running(BUSY) as parent:

@@ -20,7 +20,7 @@ READABLE = {
     f"/api/jobs/1{rest}"
     for rest in (
         *("", "/events", "/metrics", "/checkpoints", "/series", "/series.csv", "/resources", "/logs", "/recipe"),
-        *("/gradients", "/gradients/series", "/gradients/histogram", "/story", "/rules"),
+        *("/cluster", "/gradients", "/gradients/series", "/gradients/histogram", "/story", "/rules"),
         *("/rollouts", "/rollouts/steps", "/rollouts/one", "/rollouts/prompt", "/rollouts/detectors"),
     )
 } | {"/api/evaluations/1/samples", "/api/evaluations/1/policies"}

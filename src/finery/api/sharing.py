@@ -26,8 +26,8 @@ COOKIE = "finery_share"
 MAX_DAYS = 90
 
 _READABLE = re.compile(
-    r"/api/(?:jobs/(\d{1,9})(?:/(?:events|metrics|checkpoints|series|series\.csv|resources|logs|recipe|live|story|rules"
-    r"|gradients(?:/(?:series|histogram))?|rollouts(?:/(?:steps|one|prompt|detectors))?))?"
+    r"/api/(?:jobs/(\d{1,9})(?:/(?:events|metrics|checkpoints|series|series\.csv|resources|cluster|logs|recipe|live"
+    r"|story|rules|gradients(?:/(?:series|histogram))?|rollouts(?:/(?:steps|one|prompt|detectors))?))?"
     r"|evaluations/(\d{1,9})/(?:samples|policies))"
 )
 _COOKIE_PATHS = ("/api/jobs/{job_id}", "/api/evaluations/{job_id}")

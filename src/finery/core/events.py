@@ -167,7 +167,7 @@ class ClusterNode(BaseModel):
     is_alive: bool
     is_head: bool
     total: dict[str, float]
-    """Name of a resource, such as GPU or CPU -> how much of it there is."""
+    """Name of a resource -> how much of it there is: GPU, NPU and CPU as Ray counts them, memory in bytes."""
     free: dict[str, float]
 
 

@@ -4,6 +4,7 @@ Through psutil and NVML. Sizes are in bytes, times in seconds; rates are means s
 """
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,11 @@ from finery.core.nvml import Driver, Gpu
 
 MAX_PROCESSES: Final = 16
 """So many processes of a job get figures of their own; the sums count all."""
+_OF_RAY: Final = re.compile(
+    r"^ray::(IDLE|DashboardAgent|RuntimeEnvAgent|JobSupervisor)|^ray-dashboard|/ray/(_private|autoscaler|core|dashboard)/"
+    r"|\bray\.(dashboard|scripts|util)\."
+)
+"""Command lines of the processes that a Ray cluster itself is made of: they come before those that do a job's work."""
 WALK_SECONDS: Final = 8.0
 """A new process is found after at most so long."""
 _ACCOUNTING: Final = Path("/proc/sys/kernel/task_delayacct")
@@ -72,7 +78,7 @@ class JobSampler:
         `cpu_percent` counts 100 for each core that is busy; `memory_bytes` is the sum of resident memory, so that pages
         that processes share count for each. `disk_wait_percent` counts 100 for each process that waits for a disk all
         the time, where the kernel keeps account of that; the machine's is the share of its processor time that was idle
-        for that reason. A process gets figures of its own once it was seen twice.
+        for that reason. A process gets figures of its own once it was seen twice, unless it is a part of Ray.
         """
         now = _Look(time.monotonic(), self._processes(), machine.totals())
         before, self._before = self._before, now
@@ -107,9 +113,10 @@ class JobSampler:
         seconds = now.time - before.time
         for pid, used in now.processes.items():
             known = before.processes.get(pid)
-            if known is None or (pid not in self._named and len(self._named) >= MAX_PROCESSES):
+            if known is None or (pid not in self._named and not self._is_named(pid)):
                 continue
-            name = self._named.setdefault(pid, f"process/{used.name}.{pid}")
+            # A worker of Ray is called after what it does at the moment: `ray::WorkerDict.update_actor`.
+            name = self._named.setdefault(pid, f"process/{used.name.partition('.')[0]}.{pid}")
             found[f"{name}/memory_bytes"] = used.memory_bytes
             rates = {
                 "cpu_percent": 100 * (used.cpu_seconds - known.cpu_seconds),
@@ -118,6 +125,15 @@ class JobSampler:
             }
             found |= {f"{name}/{rate}": max(0.0, value / seconds) for rate, value in rates.items()}
         return found
+
+    def _is_named(self, pid: int) -> bool:
+        """Whether a process gets figures of its own from now on."""
+        if len(self._named) >= MAX_PROCESSES:
+            return False
+        try:
+            return not _OF_RAY.search(" ".join(self._tree[pid].cmdline()))
+        except psutil.Error:
+            return False
 
     def _of_gpus(self) -> dict[str, float]:
         found: dict[str, float] = {}

@@ -15,6 +15,7 @@ from finery.monitoring import export, gradients, rehearsing, rollouts, service
 from finery.monitoring.specs import (
     ActionView,
     AlertPage,
+    ClusterView,
     DetectorPage,
     GradientBy,
     GradientHistogram,
@@ -158,6 +159,12 @@ def resources(job_id: JobId, db: Db, max_points: Annotated[int, Query(ge=4, le=1
     """What the run used over time: its processes, the machine around them, its GPUs. Long series are thinned."""
     cursor = jobs.get(db, job_id).cursor
     return SeriesPage(series=service.resources(db, job_id, max_points=max_points), cursor=cursor)
+
+
+@router.get("/cluster")
+def cluster(job_id: JobId, db: Db) -> ClusterView:
+    """The Ray cluster under a run: its machines, what is free on them, and where the run's processes are."""
+    return service.cluster(db, job_id)
 
 
 @router.get("/rollouts")

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from finery.core.errors import Conflict, NotFound
-from finery.core.events import ActionEvent, AlertEvent, MetricValue, encode_value, validate_event
+from finery.core.events import ActionEvent, AlertEvent, ClusterEvent, MetricValue, encode_value, validate_event
 from finery.core.rundir import RESOURCES
 from finery.core.spec import parse
 from finery.jobs import service as jobs
@@ -22,7 +22,16 @@ from finery.jobs.specs import StreamedEvent
 from finery.jobs.tables import Attempt, ControlRequest, Job
 from finery.monitoring import blocks, downsample
 from finery.monitoring.blocks import Floats, Group, Ints, Row
-from finery.monitoring.specs import AlertView, JobRulesView, RuleActionView, RuleView, SeriesView, StoryEntry, StoryPage
+from finery.monitoring.specs import (
+    AlertView,
+    ClusterView,
+    JobRulesView,
+    RuleActionView,
+    RuleView,
+    SeriesView,
+    StoryEntry,
+    StoryPage,
+)
 from finery.monitoring.specs import MetricSummary as MetricSummaryView
 from finery.monitoring.tables import EventRow, MetricBlock, MetricChunk, MetricSummary, MetricTail, TailOffset
 from finery.rules import defaults, undoing, watch
@@ -179,6 +188,18 @@ def newest_alerts(session: Session, *, limit: int) -> list[AlertView]:
         assert isinstance(event, AlertEvent)
         found.append(AlertView(job_id=row.job_id, job_name=name, attempt=row.attempt, alert=event))
     return found
+
+
+def cluster(session: Session, job_id: int) -> ClusterView:
+    """The Ray cluster under a job, as its newest attempt that has one last told of it. Raises `NotFound`."""
+    jobs.get(session, job_id)
+    mine = (EventRow.job_id == job_id, EventRow.type == "cluster")
+    row = session.scalars(select(EventRow).where(*mine).order_by(EventRow.cursor.desc()).limit(1)).first()
+    if row is None:
+        return ClusterView(attempt=None, seen=None)
+    event = validate_event(row.payload)
+    assert isinstance(event, ClusterEvent)
+    return ClusterView(attempt=row.attempt, seen=event)
 
 
 def summaries(session: Session, job_ids: Sequence[int]) -> dict[int, list[MetricSummaryView]]:

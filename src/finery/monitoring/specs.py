@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from finery.core.events import ActionEvent, AlertEvent, MetricValue
+from finery.core.events import ActionEvent, AlertEvent, ClusterEvent, MetricValue
 from finery.core.spec import Spec, View
 from finery.jobs.specs import RequestView, Verb
 from finery.rules.specs import Severity
@@ -268,6 +268,15 @@ class StoryPage(View):
     total: int
     num_alerts: int
     """Of all, also those that are not here."""
+
+
+class ClusterView(View):
+    """The Ray cluster under a run."""
+
+    attempt: int | None
+    """The one that told of it; None where none did, as of a run that needs no cluster."""
+    seen: ClusterEvent | None
+    """As it was when it last changed."""
 
 
 class RuleActionView(View):

@@ -161,6 +161,7 @@ def test_what_a_job_on_a_cluster_is_handed(configured: Make) -> None:
     assert [actor["name"] for actor in seen["actors"]] == ["rank0", "rank1"]
     assert {actor["node"] for actor in seen["actors"]} == {seen["nodes"][0]["id"]}
     assert seen["nodes"][0]["total"]["GPU"] == 2
+    assert 0 < seen["nodes"][0]["free"]["memory"] < seen["nodes"][0]["total"]["memory"]
 
 
 def _driver(path: Path) -> int:

@@ -272,6 +272,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/datasets/{ref}/lines": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lines
+         * @description All rows of a version, one JSON object a line.
+         */
+        get: operations["datasets_lines"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/datasets/{ref}/rows": {
         parameters: {
             query?: never;
@@ -722,6 +742,26 @@ export interface paths {
          * @description Take `keep` back. The checkpoint goes when nothing else keeps it.
          */
         post: operations["checkpoints_release"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/cluster": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Cluster
+         * @description The Ray cluster under a run: its machines, what is free on them, and where the run's processes are.
+         */
+        get: operations["monitoring_cluster"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -2280,6 +2320,129 @@ export interface components {
             step: number;
         };
         /**
+         * ClusterActor
+         * @description A process of a run on a cluster, such as a trainer's rank or a rollout server.
+         */
+        ClusterActor: {
+            /**
+             * Cause
+             * @description Why it is dead; empty where it is not, or was ended on purpose.
+             */
+            cause: string;
+            /**
+             * Kind
+             * @description Name of its class.
+             */
+            kind: string;
+            /** Name */
+            name: string;
+            /**
+             * Node
+             * @description Id of its node; empty while it has none.
+             */
+            node: string;
+            /** Pid */
+            pid: number;
+            /**
+             * Resources
+             * @description What it holds.
+             */
+            resources: {
+                [key: string]: number;
+            };
+            /**
+             * State
+             * @description In Ray's words: ALIVE, PENDING_CREATION, RESTARTING, DEAD.
+             */
+            state: string;
+        };
+        /**
+         * ClusterEvent
+         * @description The Ray cluster under a run, once it is up and whenever it has changed.
+         */
+        ClusterEvent: {
+            /**
+             * Actors
+             * @description Those of this run.
+             */
+            actors: components["schemas"]["ClusterActor"][];
+            /**
+             * Address
+             * @description Of its dashboard.
+             */
+            address: string;
+            /**
+             * Is Reachable
+             * @description Whether it answers; what else is told is then what was last seen.
+             */
+            is_reachable: boolean;
+            /**
+             * Name
+             * @description As configured; empty is one that was started for the run.
+             */
+            name: string;
+            /** Nodes */
+            nodes: components["schemas"]["ClusterNode"][];
+            /**
+             * Seq
+             * @description Position in the stream of this writer, from 0.
+             */
+            seq: number;
+            /**
+             * Time
+             * @description Seconds since the Unix epoch.
+             */
+            time: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "cluster";
+        };
+        /**
+         * ClusterNode
+         * @description A machine of a cluster.
+         */
+        ClusterNode: {
+            /** Address */
+            address: string;
+            /** Free */
+            free: {
+                [key: string]: number;
+            };
+            /** Host */
+            host: string;
+            /**
+             * Id
+             * @description The first characters of Ray's id, which name it among a cluster's nodes.
+             */
+            id: string;
+            /** Is Alive */
+            is_alive: boolean;
+            /** Is Head */
+            is_head: boolean;
+            /**
+             * Total
+             * @description Name of a resource -> how much of it there is: GPU, NPU and CPU as Ray counts them, memory in bytes.
+             */
+            total: {
+                [key: string]: number;
+            };
+        };
+        /**
+         * ClusterView
+         * @description The Ray cluster under a run.
+         */
+        ClusterView: {
+            /**
+             * Attempt
+             * @description The one that told of it; None where none did, as of a run that needs no cluster.
+             */
+            attempt: number | null;
+            /** @description As it was when it last changed. */
+            seen: components["schemas"]["ClusterEvent"] | null;
+        };
+        /**
          * CodeState
          * @description Git state of the folder from which a job was submitted.
          */
@@ -2349,7 +2512,12 @@ export interface components {
              * @description Name of the recipe that this job file started from; its page shows what was changed.
              */
             recipe?: string | null;
-            /** @default {} */
+            /**
+             * @default {
+             *       "device": "auto",
+             *       "nodes": 1
+             *     }
+             */
             resources?: components["schemas"]["ResourceSpec"];
             /**
              * Seed
@@ -2643,6 +2811,21 @@ export interface components {
              */
             overlong_buffer?: number | null;
             /**
+             * @description How the model is split over GPUs (engine verl).
+             * @default {
+             *       "context": 1,
+             *       "expert": 1,
+             *       "offload_optimizer": false,
+             *       "offload_parameters": false,
+             *       "offload_reference": false,
+             *       "pipeline": 1,
+             *       "sequence": 1,
+             *       "strategy": "auto",
+             *       "tensor": 1
+             *     }
+             */
+            parallel?: components["schemas"]["ParallelSpec"];
+            /**
              * Prompts Per Step
              * @description Prompts per optimizer step; each gets `rollout.completions_per_prompt` completions.
              * @default 8
@@ -2657,8 +2840,15 @@ export interface components {
             /**
              * @default {
              *       "completions_per_prompt": 8,
+             *       "engine": "auto",
+             *       "gpu_memory_utilization": 0.5,
+             *       "group_filter": "none",
+             *       "importance_correction": "none",
+             *       "importance_threshold": 2,
              *       "max_new_tokens": 96,
+             *       "mode": "sync",
              *       "temperature": 1,
+             *       "tensor_parallel": 1,
              *       "top_k": 0,
              *       "top_p": 1
              *     }
@@ -3098,7 +3288,12 @@ export interface components {
              * @description Name of the recipe that this job file started from; its page shows what was changed.
              */
             recipe?: string | null;
-            /** @default {} */
+            /**
+             * @default {
+             *       "device": "auto",
+             *       "nodes": 1
+             *     }
+             */
             resources?: components["schemas"]["ResourceSpec"];
             /**
              * Seed
@@ -3265,7 +3460,12 @@ export interface components {
              * @description Name of the recipe that this job file started from; its page shows what was changed.
              */
             recipe?: string | null;
-            /** @default {} */
+            /**
+             * @default {
+             *       "device": "auto",
+             *       "nodes": 1
+             *     }
+             */
             resources?: components["schemas"]["ResourceSpec"];
             /**
              * Seed
@@ -3712,6 +3912,21 @@ export interface components {
              */
             optim?: components["schemas"]["OptimSpec"];
             /**
+             * @description How the model is split over GPUs (engine verl).
+             * @default {
+             *       "context": 1,
+             *       "expert": 1,
+             *       "offload_optimizer": false,
+             *       "offload_parameters": false,
+             *       "offload_reference": false,
+             *       "pipeline": 1,
+             *       "sequence": 1,
+             *       "strategy": "auto",
+             *       "tensor": 1
+             *     }
+             */
+            parallel?: components["schemas"]["ParallelSpec"];
+            /**
              * Prompts Per Step
              * @description Prompts per optimizer step; each gets `rollout.completions_per_prompt` completions.
              * @default 8
@@ -3745,8 +3960,15 @@ export interface components {
             /**
              * @default {
              *       "completions_per_prompt": 8,
+             *       "engine": "auto",
+             *       "gpu_memory_utilization": 0.5,
+             *       "group_filter": "none",
+             *       "importance_correction": "none",
+             *       "importance_threshold": 2,
              *       "max_new_tokens": 96,
+             *       "mode": "sync",
              *       "temperature": 1,
+             *       "tensor_parallel": 1,
              *       "top_k": 0,
              *       "top_p": 1
              *     }
@@ -3851,6 +4073,21 @@ export interface components {
              */
             optim?: components["schemas"]["OptimSpec"];
             /**
+             * @description How the model is split over GPUs (engine verl).
+             * @default {
+             *       "context": 1,
+             *       "expert": 1,
+             *       "offload_optimizer": false,
+             *       "offload_parameters": false,
+             *       "offload_reference": false,
+             *       "pipeline": 1,
+             *       "sequence": 1,
+             *       "strategy": "auto",
+             *       "tensor": 1
+             *     }
+             */
+            parallel?: components["schemas"]["ParallelSpec"];
+            /**
              * Prompts Per Step
              * @description Prompts per optimizer step; each gets `rollout.completions_per_prompt` completions.
              * @default 8
@@ -3877,8 +4114,15 @@ export interface components {
             /**
              * @default {
              *       "completions_per_prompt": 8,
+             *       "engine": "auto",
+             *       "gpu_memory_utilization": 0.5,
+             *       "group_filter": "none",
+             *       "importance_correction": "none",
+             *       "importance_threshold": 2,
              *       "max_new_tokens": 96,
+             *       "mode": "sync",
              *       "temperature": 1,
+             *       "tensor_parallel": 1,
              *       "top_k": 0,
              *       "top_p": 1
              *     }
@@ -4944,6 +5188,73 @@ export interface components {
             optim?: components["schemas"]["OptimSpec"];
         };
         /**
+         * ParallelSpec
+         * @description How a model is split over GPUs. For engine verl; the mathematics stays the same.
+         */
+        ParallelSpec: {
+            /**
+             * Context
+             * @description GPUs that share each sequence (megatron).
+             * @default 1
+             */
+            context?: number;
+            /**
+             * Expert
+             * @description GPUs that share the experts of a mixture (megatron).
+             * @default 1
+             */
+            expert?: number;
+            /**
+             * Fsdp Size
+             * @description GPUs that hold one copy of the weights together (fsdp and fsdp2); None is all of them.
+             */
+            fsdp_size?: number | null;
+            /**
+             * Offload Optimizer
+             * @description Keep the states of the optimizer in host memory between steps.
+             * @default false
+             */
+            offload_optimizer?: boolean;
+            /**
+             * Offload Parameters
+             * @description Keep the weights in host memory between passes.
+             * @default false
+             */
+            offload_parameters?: boolean;
+            /**
+             * Offload Reference
+             * @description Keep the reference model in host memory between passes.
+             * @default false
+             */
+            offload_reference?: boolean;
+            /**
+             * Pipeline
+             * @description Stages of layers, each on GPUs of its own (megatron).
+             * @default 1
+             */
+            pipeline?: number;
+            /**
+             * Sequence
+             * @description GPUs that share each sequence by attention heads, of which it must be a divisor (fsdp and fsdp2; Ulysses,
+             *     arXiv:2309.14509).
+             * @default 1
+             */
+            sequence?: number;
+            /**
+             * Strategy
+             * @description PyTorch's fully sharded data parallelism in its first or second form, or Megatron; `auto` is fsdp2.
+             * @default auto
+             * @enum {string}
+             */
+            strategy?: "auto" | "fsdp" | "fsdp2" | "megatron";
+            /**
+             * Tensor
+             * @description GPUs that share each layer (megatron).
+             * @default 1
+             */
+            tensor?: number;
+        };
+        /**
          * PipelineSpec
          * @description Jobs that belong together; each may wait for others by name.
          */
@@ -4969,6 +5280,226 @@ export interface components {
             jobs: components["schemas"]["JobView"][];
             /** Name */
             name: string;
+        };
+        /**
+         * PolicyGradientSpec
+         * @description Policy gradients from parts (engine verl). REINFORCE++ (arXiv:2501.03262) takes the mean of the batch as its
+         *     baseline, ReMax (arXiv:2310.10505) the reward of the likeliest completion; `policy_gradient` is any other pair of
+         *     `advantage` and `policy_loss`.
+         */
+        PolicyGradientSpec: {
+            /**
+             * Advantage
+             * @description How advantages are estimated: against the mean of the group (grpo; grpo_vectorized computes the same at once),
+             *     for the best of a group alone (grpo_passk, arXiv:2503.19595), each reward on its own (gdpo, arXiv:2601.05242),
+             *     scaled by the share of right answers (gpg), weighted by length (opo, arXiv:2505.23585), per token from gradient
+             *     norms (optimal_token_baseline; tir_ over several turns), against the batch (reinforce_plus_plus; _baseline after
+             *     the group), the likeliest completion (remax), the others of the group (rloo; rloo_vectorized computes the same at
+             *     once). None is that of `algorithm`; policy_gradient needs one.
+             */
+            advantage?: ("grpo" | "grpo_vectorized" | "grpo_passk" | "gdpo" | "gpg" | "opo" | "optimal_token_baseline" | "tir_optimal_token_baseline" | "reinforce_plus_plus" | "reinforce_plus_plus_baseline" | "remax" | "rloo" | "rloo_vectorized") | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            algorithm: "policy_gradient" | "reinforce_plus_plus" | "remax";
+            /**
+             * Clip High
+             * @description Ratios above 1 + clip_high get no gradient; of dppo_tv and dppo_kl the divergence.
+             * @default 0.2
+             */
+            clip_high?: number;
+            /**
+             * Clip Low
+             * @description Ratios below 1 - clip_low get no gradient; of dppo_tv and dppo_kl the divergence.
+             * @default 0.2
+             */
+            clip_low?: number;
+            /**
+             * Cov High
+             * @description And up to which.
+             * @default 5
+             */
+            cov_high?: number;
+            /**
+             * Cov Kl Coef
+             * @description Weight of the term that holds the tokens of kl_cov.
+             * @default 1
+             */
+            cov_kl_coef?: number;
+            /**
+             * Cov Low
+             * @description Covariance from which clip_cov may leave a token out.
+             * @default 1
+             */
+            cov_low?: number;
+            /**
+             * Cov Ratio
+             * @description Share of the tokens that clip_cov leaves out and kl_cov holds.
+             * @default 0.0002
+             */
+            cov_ratio?: number;
+            data: components["schemas"]["DataSpec"];
+            /**
+             * Dro Beta
+             * @description Weight of the penalty of dro, which needs one.
+             */
+            dro_beta?: number | null;
+            /**
+             * Engine
+             * @default auto
+             * @enum {string}
+             */
+            engine?: "auto" | "trl" | "verl";
+            /**
+             * Entropy Coef
+             * @description Weight of the entropy bonus, averaged as the loss is.
+             * @default 0
+             */
+            entropy_coef?: number;
+            /**
+             * Gamma
+             * @description Discount of rewards per token (reinforce_plus_plus).
+             * @default 1
+             */
+            gamma?: number;
+            /**
+             * Kl Coef
+             * @description Weight of the KL term to the starting model, in nats. 0 loads no reference model.
+             * @default 0
+             */
+            kl_coef?: number;
+            /**
+             * Kl Estimator
+             * @description As of ppo.
+             * @default k3
+             * @enum {string}
+             */
+            kl_estimator?: "k1" | "k2" | "k3";
+            /**
+             * Kl In
+             * @description Where the KL term is: taken from the reward of each token, or added to the loss.
+             * @default loss
+             * @enum {string}
+             */
+            kl_in?: "reward" | "loss";
+            /**
+             * Loss Aggregation
+             * @description How token losses, the KL term and the entropy bonus are averaged: over all tokens of the step; per completion
+             *     first; as the mean of the completions' sums; or these divided by `rollout.max_new_tokens`.
+             * @default token_mean
+             * @enum {string}
+             */
+            loss_aggregation?: "token_mean" | "sequence_mean" | "sequence_sum" | "constant_length";
+            /**
+             * Max Ratio
+             * @description Bound of the ratio where the advantage is negative (vanilla), or of its weight (dppo_tv, dppo_kl); None has no
+             *     bound.
+             */
+            max_ratio?: number | null;
+            /**
+             * Micro Batch Size
+             * @description Completions per forward and backward pass; None takes all of a step. Does not change the mathematics.
+             */
+            micro_batch_size?: number | null;
+            /**
+             * Mini Batches
+             * @description Optimizer steps in one pass over a batch of rollouts, each on `prompts_per_step` other prompts of it.
+             * @default 1
+             */
+            mini_batches?: number;
+            model: components["schemas"]["ModelSpec"];
+            /**
+             * Native
+             * @description Overrides under the engine's own names, checked against its config class.
+             * @default {}
+             */
+            native?: {
+                [key: string]: unknown;
+            };
+            /**
+             * Num Iterations
+             * @description Optimizer steps on each batch of rollouts (mu in the paper of GRPO).
+             * @default 1
+             */
+            num_iterations?: number;
+            /**
+             * @default {
+             *       "beta1": 0.9,
+             *       "beta2": 0.999,
+             *       "ema_decay": 0,
+             *       "epsilon": 1e-8,
+             *       "kind": "adamw",
+             *       "learning_rate": 0.00001,
+             *       "max_grad_norm": 1,
+             *       "schedule": "constant",
+             *       "steps": 60,
+             *       "warmup_steps": 0,
+             *       "weight_decay": 0
+             *     }
+             */
+            optim?: components["schemas"]["OptimSpec"];
+            /**
+             * @description How the model is split over GPUs (engine verl).
+             * @default {
+             *       "context": 1,
+             *       "expert": 1,
+             *       "offload_optimizer": false,
+             *       "offload_parameters": false,
+             *       "offload_reference": false,
+             *       "pipeline": 1,
+             *       "sequence": 1,
+             *       "strategy": "auto",
+             *       "tensor": 1
+             *     }
+             */
+            parallel?: components["schemas"]["ParallelSpec"];
+            /**
+             * Policy Loss
+             * @description Loss of a token: clipped on both sides (vanilla), with the ratio of the completion (gspo, arXiv:2507.18071;
+             *     geo_mean, arXiv:2507.20673), with a soft gate (sapo, arXiv:2511.20347), with a bounded weight (cispo,
+             *     arXiv:2506.13585), without ratio (gpg), with tokens of high covariance left out or held (clip_cov, kl_cov,
+             *     arXiv:2505.22617), clipped by divergence (dppo_tv, dppo_kl, arXiv:2602.04879), with a quadratic penalty (dro).
+             * @default vanilla
+             * @enum {string}
+             */
+            policy_loss?: "vanilla" | "gspo" | "sapo" | "cispo" | "geo_mean" | "gpg" | "clip_cov" | "kl_cov" | "dppo_tv" | "dppo_kl" | "dro";
+            /**
+             * Prompts Per Step
+             * @description Prompts per optimizer step; each gets `rollout.completions_per_prompt` completions.
+             * @default 8
+             */
+            prompts_per_step?: number;
+            /**
+             * Rewards
+             * @description Parts of the reward, added up by weight. In short: `rewards: "math_equal,format"` and, beside it,
+             *     `reward_weights: "1.0,0.5"`.
+             */
+            rewards: components["schemas"]["RewardSpec"][];
+            /**
+             * @default {
+             *       "completions_per_prompt": 8,
+             *       "engine": "auto",
+             *       "gpu_memory_utilization": 0.5,
+             *       "group_filter": "none",
+             *       "importance_correction": "none",
+             *       "importance_threshold": 2,
+             *       "max_new_tokens": 96,
+             *       "mode": "sync",
+             *       "temperature": 1,
+             *       "tensor_parallel": 1,
+             *       "top_k": 0,
+             *       "top_p": 1
+             *     }
+             */
+            rollout?: components["schemas"]["SingleRolloutSpec"];
+            /**
+             * Scale Rewards
+             * @description Standard deviation that the advantages of grpo, grpo_vectorized, grpo_passk and gdpo are divided by.
+             * @default group
+             * @enum {string}
+             */
+            scale_rewards?: "group" | "none";
         };
         /**
          * PolicyRow
@@ -5040,15 +5571,88 @@ export interface components {
              */
             completions_per_prompt?: number;
             /**
+             * Engine
+             * @description What draws them on a cluster; `auto` is vllm on GPUs and NPUs, hf on a CPU.
+             * @default auto
+             * @enum {string}
+             */
+            engine?: "auto" | "vllm" | "sglang" | "hf";
+            /**
+             * Gpu Memory Utilization
+             * @description Share of a GPU's memory that the drawing policy may take, weights and cache.
+             * @default 0.5
+             */
+            gpu_memory_utilization?: number;
+            /**
+             * Gpus
+             * @description GPUs of each machine, out of `resources.gpus`, that only draw, in the modes one_step_off and
+             *     disaggregated_async; None takes half of them.
+             */
+            gpus?: number | null;
+            /**
+             * Group Filter
+             * @description Other prompts take the place of those whose completions all have the same: `reward`, or the reward of this name.
+             *     `none` keeps them.
+             * @default none
+             */
+            group_filter?: string;
+            /**
+             * Importance Correction
+             * @description Whether the loss is weighted by how much likelier the policy finds what was drawn than what drew it does: per
+             *     token, per completion, or not (arXiv:2510.18927).
+             * @default none
+             * @enum {string}
+             */
+            importance_correction?: "none" | "token" | "sequence";
+            /**
+             * Importance Threshold
+             * @description These weights are at most so large.
+             * @default 2
+             */
+            importance_threshold?: number;
+            /**
              * Max New Tokens
              * @default 96
              */
             max_new_tokens?: number;
             /**
+             * Max Staleness
+             * @description In asynchronous modes, updates of the policy that a completion may be behind when it is learned from; older ones
+             *     are left out. None has no bound.
+             */
+            max_staleness?: number | null;
+            /**
+             * Mode
+             * @description When completions are drawn: by the policy as it is, before each step (sync); long ones go on over steps, on the
+             *     same GPUs (colocated_async); on other GPUs, by the policy of one step before (one_step_off); on other GPUs and all
+             *     the time (disaggregated_async).
+             * @default sync
+             * @enum {string}
+             */
+            mode?: "sync" | "colocated_async" | "one_step_off" | "disaggregated_async";
+            /**
+             * Oversample
+             * @description Prompts that are being answered beyond those of one batch, as a share of a batch. None is 1 in colocated_async
+             *     and disaggregated_async, else 0.
+             */
+            oversample?: number | null;
+            /**
+             * Partial Rollout
+             * @description Whether a completion that is not finished when the policy changes is gone on with instead of drawn anew. None is
+             *     as the mode does: yes in colocated_async and disaggregated_async, else no.
+             */
+            partial_rollout?: boolean | null;
+            /**
              * Temperature
              * @default 1
              */
             temperature?: number;
+            /**
+             * Tensor Parallel
+             * @description GPUs that hold one copy of the policy together while it draws.
+             * @default 1
+             */
+            tensor_parallel?: number;
             /**
              * Top K
              * @description 0 considers every token.
@@ -5188,6 +5792,21 @@ export interface components {
              */
             optim?: components["schemas"]["OptimSpec"];
             /**
+             * @description How the model is split over GPUs (engine verl).
+             * @default {
+             *       "context": 1,
+             *       "expert": 1,
+             *       "offload_optimizer": false,
+             *       "offload_parameters": false,
+             *       "offload_reference": false,
+             *       "pipeline": 1,
+             *       "sequence": 1,
+             *       "strategy": "auto",
+             *       "tensor": 1
+             *     }
+             */
+            parallel?: components["schemas"]["ParallelSpec"];
+            /**
              * Prompts Per Batch
              * @description Prompts per batch of rollouts; each gets `rollout.completions_per_prompt` completions.
              * @default 64
@@ -5202,8 +5821,15 @@ export interface components {
             /**
              * @default {
              *       "completions_per_prompt": 1,
+             *       "engine": "auto",
+             *       "gpu_memory_utilization": 0.5,
+             *       "group_filter": "none",
+             *       "importance_correction": "none",
+             *       "importance_threshold": 2,
              *       "max_new_tokens": 96,
+             *       "mode": "sync",
              *       "temperature": 1,
+             *       "tensor_parallel": 1,
              *       "top_k": 0,
              *       "top_p": 1
              *     }
@@ -5560,17 +6186,36 @@ export interface components {
          */
         ResourceSpec: {
             /**
+             * Cluster
+             * @description Name of a configured Ray cluster to train on (engine verl); None starts one for the job on this machine.
+             */
+            cluster?: string | null;
+            /**
              * Cpu Threads
              * @description Threads for matrix work, of all processes together; None takes all cores. One thread makes results
              *     bit-reproducible.
              */
             cpu_threads?: number | null;
             /**
+             * Device
+             * @description What `gpus` are (engine verl): cuda, or npu for Ascend; cpu needs `gpus: 0`. `auto` is cuda, and cpu without
+             *     any.
+             * @default auto
+             * @enum {string}
+             */
+            device?: "auto" | "cpu" | "cuda" | "npu";
+            /**
              * Gpus
              * @description GPUs that are this job's alone while it runs. None takes one where the machine has any; 0 runs on the CPU. A
              *     training job is trained on all of them at once, by one process each.
              */
             gpus?: number | null;
+            /**
+             * Nodes
+             * @description Machines that train together (engine verl); `gpus` and `processes` are those of each of them.
+             * @default 1
+             */
+            nodes?: number;
             /**
              * Processes
              * @description Processes that train together, each on its share of every batch; None is one per GPU, at least one. Several on a
@@ -5790,6 +6435,21 @@ export interface components {
              */
             optim?: components["schemas"]["OptimSpec"];
             /**
+             * @description How the model is split over GPUs (engine verl).
+             * @default {
+             *       "context": 1,
+             *       "expert": 1,
+             *       "offload_optimizer": false,
+             *       "offload_parameters": false,
+             *       "offload_reference": false,
+             *       "pipeline": 1,
+             *       "sequence": 1,
+             *       "strategy": "auto",
+             *       "tensor": 1
+             *     }
+             */
+            parallel?: components["schemas"]["ParallelSpec"];
+            /**
              * Prompts Per Step
              * @description Prompts per optimizer step; each gets `rollout.completions_per_prompt` completions.
              * @default 8
@@ -5816,8 +6476,15 @@ export interface components {
             /**
              * @default {
              *       "completions_per_prompt": 8,
+             *       "engine": "auto",
+             *       "gpu_memory_utilization": 0.5,
+             *       "group_filter": "none",
+             *       "importance_correction": "none",
+             *       "importance_threshold": 2,
              *       "max_new_tokens": 96,
+             *       "mode": "sync",
              *       "temperature": 1,
+             *       "tensor_parallel": 1,
              *       "top_k": 0,
              *       "top_p": 1
              *     }
@@ -6038,7 +6705,7 @@ export interface components {
         };
         /**
          * RolloutSpec
-         * @description How completions are drawn from the policy.
+         * @description How completions are drawn from the policy, and where. All below `top_k` is for engine verl.
          */
         RolloutSpec: {
             /**
@@ -6048,15 +6715,88 @@ export interface components {
              */
             completions_per_prompt?: number;
             /**
+             * Engine
+             * @description What draws them on a cluster; `auto` is vllm on GPUs and NPUs, hf on a CPU.
+             * @default auto
+             * @enum {string}
+             */
+            engine?: "auto" | "vllm" | "sglang" | "hf";
+            /**
+             * Gpu Memory Utilization
+             * @description Share of a GPU's memory that the drawing policy may take, weights and cache.
+             * @default 0.5
+             */
+            gpu_memory_utilization?: number;
+            /**
+             * Gpus
+             * @description GPUs of each machine, out of `resources.gpus`, that only draw, in the modes one_step_off and
+             *     disaggregated_async; None takes half of them.
+             */
+            gpus?: number | null;
+            /**
+             * Group Filter
+             * @description Other prompts take the place of those whose completions all have the same: `reward`, or the reward of this name.
+             *     `none` keeps them.
+             * @default none
+             */
+            group_filter?: string;
+            /**
+             * Importance Correction
+             * @description Whether the loss is weighted by how much likelier the policy finds what was drawn than what drew it does: per
+             *     token, per completion, or not (arXiv:2510.18927).
+             * @default none
+             * @enum {string}
+             */
+            importance_correction?: "none" | "token" | "sequence";
+            /**
+             * Importance Threshold
+             * @description These weights are at most so large.
+             * @default 2
+             */
+            importance_threshold?: number;
+            /**
              * Max New Tokens
              * @default 96
              */
             max_new_tokens?: number;
             /**
+             * Max Staleness
+             * @description In asynchronous modes, updates of the policy that a completion may be behind when it is learned from; older ones
+             *     are left out. None has no bound.
+             */
+            max_staleness?: number | null;
+            /**
+             * Mode
+             * @description When completions are drawn: by the policy as it is, before each step (sync); long ones go on over steps, on the
+             *     same GPUs (colocated_async); on other GPUs, by the policy of one step before (one_step_off); on other GPUs and all
+             *     the time (disaggregated_async).
+             * @default sync
+             * @enum {string}
+             */
+            mode?: "sync" | "colocated_async" | "one_step_off" | "disaggregated_async";
+            /**
+             * Oversample
+             * @description Prompts that are being answered beyond those of one batch, as a share of a batch. None is 1 in colocated_async
+             *     and disaggregated_async, else 0.
+             */
+            oversample?: number | null;
+            /**
+             * Partial Rollout
+             * @description Whether a completion that is not finished when the policy changes is gone on with instead of drawn anew. None is
+             *     as the mode does: yes in colocated_async and disaggregated_async, else no.
+             */
+            partial_rollout?: boolean | null;
+            /**
              * Temperature
              * @default 1
              */
             temperature?: number;
+            /**
+             * Tensor Parallel
+             * @description GPUs that hold one copy of the policy together while it draws.
+             * @default 1
+             */
+            tensor_parallel?: number;
             /**
              * Top K
              * @description 0 considers every token.
@@ -6574,6 +7314,21 @@ export interface components {
              * @default false
              */
             packing?: boolean;
+            /**
+             * @description How the model is split over GPUs (engine verl).
+             * @default {
+             *       "context": 1,
+             *       "expert": 1,
+             *       "offload_optimizer": false,
+             *       "offload_parameters": false,
+             *       "offload_reference": false,
+             *       "pipeline": 1,
+             *       "sequence": 1,
+             *       "strategy": "auto",
+             *       "tensor": 1
+             *     }
+             */
+            parallel?: components["schemas"]["ParallelSpec"];
         };
         /** ShareList */
         ShareList: {
@@ -6612,6 +7367,112 @@ export interface components {
             id: number;
             /** Job Id */
             job_id: number;
+        };
+        /**
+         * SingleRolloutSpec
+         * @description How completions are drawn from the policy, and where.
+         */
+        SingleRolloutSpec: {
+            /**
+             * Completions Per Prompt
+             * @description Completions of each prompt; one is enough for reinforce_plus_plus and remax.
+             * @default 8
+             */
+            completions_per_prompt?: number;
+            /**
+             * Engine
+             * @description What draws them on a cluster; `auto` is vllm on GPUs and NPUs, hf on a CPU.
+             * @default auto
+             * @enum {string}
+             */
+            engine?: "auto" | "vllm" | "sglang" | "hf";
+            /**
+             * Gpu Memory Utilization
+             * @description Share of a GPU's memory that the drawing policy may take, weights and cache.
+             * @default 0.5
+             */
+            gpu_memory_utilization?: number;
+            /**
+             * Gpus
+             * @description GPUs of each machine, out of `resources.gpus`, that only draw, in the modes one_step_off and
+             *     disaggregated_async; None takes half of them.
+             */
+            gpus?: number | null;
+            /**
+             * Group Filter
+             * @description Other prompts take the place of those whose completions all have the same: `reward`, or the reward of this name.
+             *     `none` keeps them.
+             * @default none
+             */
+            group_filter?: string;
+            /**
+             * Importance Correction
+             * @description Whether the loss is weighted by how much likelier the policy finds what was drawn than what drew it does: per
+             *     token, per completion, or not (arXiv:2510.18927).
+             * @default none
+             * @enum {string}
+             */
+            importance_correction?: "none" | "token" | "sequence";
+            /**
+             * Importance Threshold
+             * @description These weights are at most so large.
+             * @default 2
+             */
+            importance_threshold?: number;
+            /**
+             * Max New Tokens
+             * @default 96
+             */
+            max_new_tokens?: number;
+            /**
+             * Max Staleness
+             * @description In asynchronous modes, updates of the policy that a completion may be behind when it is learned from; older ones
+             *     are left out. None has no bound.
+             */
+            max_staleness?: number | null;
+            /**
+             * Mode
+             * @description When completions are drawn: by the policy as it is, before each step (sync); long ones go on over steps, on the
+             *     same GPUs (colocated_async); on other GPUs, by the policy of one step before (one_step_off); on other GPUs and all
+             *     the time (disaggregated_async).
+             * @default sync
+             * @enum {string}
+             */
+            mode?: "sync" | "colocated_async" | "one_step_off" | "disaggregated_async";
+            /**
+             * Oversample
+             * @description Prompts that are being answered beyond those of one batch, as a share of a batch. None is 1 in colocated_async
+             *     and disaggregated_async, else 0.
+             */
+            oversample?: number | null;
+            /**
+             * Partial Rollout
+             * @description Whether a completion that is not finished when the policy changes is gone on with instead of drawn anew. None is
+             *     as the mode does: yes in colocated_async and disaggregated_async, else no.
+             */
+            partial_rollout?: boolean | null;
+            /**
+             * Temperature
+             * @default 1
+             */
+            temperature?: number;
+            /**
+             * Tensor Parallel
+             * @description GPUs that hold one copy of the policy together while it draws.
+             * @default 1
+             */
+            tensor_parallel?: number;
+            /**
+             * Top K
+             * @description 0 considers every token.
+             * @default 0
+             */
+            top_k?: number;
+            /**
+             * Top P
+             * @default 1
+             */
+            top_p?: number;
         };
         /**
          * StatusEvent
@@ -6709,7 +7570,7 @@ export interface components {
              */
             cursor: number;
             /** Event */
-            event: components["schemas"]["StatusEvent"] | components["schemas"]["MetricsEvent"] | components["schemas"]["GradientsEvent"] | components["schemas"]["SampleEvent"] | components["schemas"]["CheckpointEvent"] | components["schemas"]["AlertEvent"] | components["schemas"]["ActionEvent"] | components["schemas"]["ControlsEvent"] | components["schemas"]["ControlAckEvent"] | components["schemas"]["ResourceEvent"] | components["schemas"]["ArtifactEvent"] | components["schemas"]["LogEvent"];
+            event: components["schemas"]["StatusEvent"] | components["schemas"]["MetricsEvent"] | components["schemas"]["GradientsEvent"] | components["schemas"]["SampleEvent"] | components["schemas"]["CheckpointEvent"] | components["schemas"]["AlertEvent"] | components["schemas"]["ActionEvent"] | components["schemas"]["ControlsEvent"] | components["schemas"]["ControlAckEvent"] | components["schemas"]["ResourceEvent"] | components["schemas"]["ArtifactEvent"] | components["schemas"]["LogEvent"] | components["schemas"]["ClusterEvent"];
             /** Writer */
             writer: string;
         };
@@ -6855,7 +7716,12 @@ export interface components {
              * @description Name of the recipe that this job file started from; its page shows what was changed.
              */
             recipe?: string | null;
-            /** @default {} */
+            /**
+             * @default {
+             *       "device": "auto",
+             *       "nodes": 1
+             *     }
+             */
             resources?: components["schemas"]["ResourceSpec"];
             /**
              * Seed
@@ -6868,7 +7734,7 @@ export interface components {
              */
             tags?: string[];
             /** Task */
-            task: components["schemas"]["SftSpec"] | components["schemas"]["RewardModelSpec"] | components["schemas"]["DpoSpec"] | components["schemas"]["KtoSpec"] | components["schemas"]["OrpoSpec"] | components["schemas"]["GrpoSpec"] | components["schemas"]["GspoSpec"] | components["schemas"]["DapoSpec"] | components["schemas"]["RlooSpec"] | components["schemas"]["PpoSpec"];
+            task: components["schemas"]["SftSpec"] | components["schemas"]["RewardModelSpec"] | components["schemas"]["DpoSpec"] | components["schemas"]["KtoSpec"] | components["schemas"]["OrpoSpec"] | components["schemas"]["GrpoSpec"] | components["schemas"]["GspoSpec"] | components["schemas"]["DapoSpec"] | components["schemas"]["RlooSpec"] | components["schemas"]["PolicyGradientSpec"] | components["schemas"]["PpoSpec"];
         };
         /**
          * TrainingFacts
@@ -8489,6 +9355,118 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    datasets_lines: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                ref: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": string;
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                    "application/x-ndjson": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                    "application/x-ndjson": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                    "application/x-ndjson": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                    "application/x-ndjson": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                    "application/x-ndjson": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                    "application/x-ndjson": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                    "application/x-ndjson": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                    "application/x-ndjson": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                    "application/x-ndjson": components["schemas"]["FailureView"];
                 };
             };
         };
@@ -11011,6 +11989,109 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Timeline"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    monitoring_cluster: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClusterView"];
                 };
             };
             /** @description The request cannot be read, or its host is not allowed */

@@ -9,7 +9,7 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 from urllib.parse import quote
@@ -124,7 +124,9 @@ class RayApi:
         listed = self._get("/api/v0/nodes?detail=1&limit=1000")["data"]["result"]["result"]
         report = self._get("/api/cluster_status")["data"]["clusterStatus"].get("loadMetricsReport") or {}
         used = report.get("usageByNode") or {}
-        return tuple(_node(raw, used.get(raw["node_id"], {})) for raw in listed)
+        summary = self._get("/nodes?view=summary")["data"].get("summary") or []
+        memory = {raw["raylet"].get("nodeId"): raw.get("mem") or () for raw in summary if raw.get("raylet")}
+        return tuple(_node(raw, used.get(raw["node_id"], {}), memory.get(raw["node_id"], ())) for raw in listed)
 
     def actors(self, submission_id: str) -> tuple[ClusterActor, ...]:
         """Processes of one job. Raises `NotReached`."""
@@ -174,9 +176,14 @@ _SHOWN: Final = ("CPU", "GPU", "NPU")
 _ON_PURPOSE: Final = ("INTENDED", "references to the actor were removed", "ray.kill")
 
 
-def _node(raw: Mapping[str, Any], usage: Mapping[str, Any]) -> ClusterNode:
+def _node(raw: Mapping[str, Any], usage: Mapping[str, Any], memory: Sequence[float]) -> ClusterNode:
+    """A node. `memory` is the machine's own, total and available in bytes, as far as Ray knows: what Ray counts under
+    that name is what actors have asked for, which is none."""
     total = {name: float(raw["resources_total"].get(name, 0.0)) for name in _SHOWN}
     total = {name: value for name, value in total.items() if value}
+    free = {name: max(0.0, value - float(usage.get(name, [0.0])[0])) for name, value in total.items()}
+    if len(memory) >= 2:
+        total["memory"], free["memory"] = float(memory[0]), float(memory[1])
     return ClusterNode(
         id=raw["node_id"][:12],
         host=raw.get("node_name") or raw["node_ip"],
@@ -184,7 +191,7 @@ def _node(raw: Mapping[str, Any], usage: Mapping[str, Any]) -> ClusterNode:
         is_alive=raw["state"] == "ALIVE",
         is_head=bool(raw["is_head_node"]),
         total=total,
-        free={name: max(0.0, value - float(usage.get(name, [0.0])[0])) for name, value in total.items()},
+        free=free,
     )
 
 

@@ -12,6 +12,8 @@ from finery.runtime.cluster.api import NotReached, RayApi
 _LOOK_SECONDS: Final = 10.0
 _FIRST_LOOK_SECONDS: Final = 2.0
 """While the run has no process on the cluster yet."""
+_MEMORY_STEP: Final = 0.05
+"""Share of a machine's memory by which what is free of it must move to be told: it moves all the time."""
 
 
 class ClusterWatch:
@@ -36,7 +38,9 @@ class ClusterWatch:
             return
         self._looked_at = time.monotonic()
         with suppress(NotReached, KeyError, TypeError):
-            self._nodes, self.actors = self._api.nodes(), self._api.actors(self._submission)
+            found, self.actors = self._api.nodes(), self._api.actors(self._submission)
+            before = {node.id: node for node in self._nodes}
+            self._nodes = tuple(steadied(node, before.get(node.id)) for node in found)
             self._tell(is_reachable=True)
 
     def unreachable(self) -> None:
@@ -54,3 +58,12 @@ class ClusterWatch:
         if shown != self._told:
             self._told = shown
             self._events.emit("cluster", **shown)
+
+
+def steadied(node: ClusterNode, before: ClusterNode | None) -> ClusterNode:
+    """A node, with its free memory as `before` while that has hardly moved."""
+    last = before.free.get("memory") if before is not None else None
+    now = node.free.get("memory")
+    if now is None or last is None or abs(now - last) > _MEMORY_STEP * node.total["memory"]:
+        return node
+    return node.model_copy(update={"free": {**node.free, "memory": last}})

@@ -4,10 +4,10 @@ import { api, take } from "../../api/client";
 import { bytes, number } from "../../app/format";
 import { useT } from "../../app/i18n";
 import { ErrorCard } from "../../ui/ErrorCard";
+import { Meter } from "../../ui/Meter";
 import type { Devices } from "./attention";
 
 const POLL_MS = 5000;
-const NEARLY_FULL = 0.95;
 
 export function useDevices() {
   return useQuery({ queryKey: ["devices"], queryFn: () => take(api.GET("/api/devices")), refetchInterval: POLL_MS });
@@ -43,19 +43,6 @@ function Meters({ devices }: { devices: Devices }) {
         </div>
       ))}
       {devices.gpus.length === 0 && <span className="quiet">{t("home.noGpu")}</span>}
-    </div>
-  );
-}
-
-/** @param isFullBad amber near the end: true of memory and disk, not of a processor that works. */
-function Meter({ name, share, text, isFullBad = true }: { name: string; share: number; text: string; isFullBad?: boolean }) {
-  const bounded = Math.min(1, Math.max(0, share));
-  return (
-    <div>
-      <div className="meter-text"><span>{name}</span><span>{text}</span></div>
-      <div className="meter" role="meter" aria-label={name} aria-valuemin={0} aria-valuemax={100} aria-valuenow={Math.round(100 * bounded)} aria-valuetext={text} data-full={isFullBad && share > NEARLY_FULL}>
-        <span style={{ width: `${100 * bounded}%` }} />
-      </div>
     </div>
   );
 }

@@ -11,6 +11,7 @@ const TITLES: Record<string, Key> = {
   data: "launch.section.data",
   optim: "launch.section.optim",
   rollout: "launch.section.rollout",
+  parallel: "launch.section.parallel",
   rewards: "launch.section.rewards",
   benchmark: "launch.section.benchmark",
   resources: "launch.section.resources",

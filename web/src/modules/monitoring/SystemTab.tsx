@@ -9,29 +9,34 @@ import type { ChartLine } from "../../ui/chartOptions";
 import { paletteColour } from "../../ui/colours";
 import { EmptyState } from "../../ui/EmptyState";
 import { ErrorCard } from "../../ui/ErrorCard";
+import { ClusterCard, useCluster } from "./ClusterCard";
 import { DataWait } from "./DataWait";
 import { peak, resourceCharts, shortName, type ResourceChart } from "./resources";
 import type { Lines } from "./series";
 
 const POLL_MS = 5000;
 const HEIGHT = 170;
-const LIVE: JobDetail["state"][] = ["running", "pausing", "cancelling"];
+const LIVE: JobDetail["state"][] = ["allocated", "running", "pausing", "cancelling"];
 
-/** What the run's processes and its machine used over time, and whether its steps wait for data. */
+/** Where the run is, what its processes and its machine used over time, and whether its steps wait for data. */
 export function SystemTab({ job, metrics }: { job: JobDetail; metrics: Lines }) {
   const t = useT();
+  const every = LIVE.includes(job.state) ? POLL_MS : false;
+  const cluster = useCluster(job, every);
   const found = useQuery({
     queryKey: ["resources", job.id, job.attempt],
     queryFn: () => take(api.GET("/api/jobs/{job_id}/resources", { params: { path: { job_id: job.id } } })),
-    refetchInterval: LIVE.includes(job.state) ? POLL_MS : false,
+    refetchInterval: every,
     enabled: job.attempt > 0,
   });
   const charts = useMemo(() => resourceCharts(found.data?.series ?? []), [found.data]);
   if (found.error && !found.data) return <ErrorCard error={found.error} retry={() => void found.refetch()} />;
   if (found.isLoading) return <Skeleton active />;
-  if (charts.length === 0) return <EmptyState text={t("system.empty")} />;
+  if (charts.length === 0 && !cluster.data?.seen) return <EmptyState text={t("system.empty")} />;
   return (
     <>
+      {cluster.error && !cluster.data && <ErrorCard error={cluster.error} retry={() => void cluster.refetch()} />}
+      <ClusterCard job={job} view={cluster.data} />
       <DataWait metrics={metrics} attempt={job.attempt} />
       <div className="charts system-charts">
         {charts.map((chart) => <ResourceCard key={chart.key} chart={chart} jobId={job.id} numAttempts={job.attempt} />)}

@@ -180,8 +180,8 @@ const RULES: [RegExp, Family][] = [
   [/accuracy|^evaluated|^num_(samples|correct)/, "accuracy"],
   [/^(entropy|kl_|clip_|approx_kl|logp_|log_odds)/, "policy"],
   [/^(response_|generation_|diversity|tokens_)/, "generation"],
-  [/^(grad_|weight_|learning_rate)/, "gradient"],
-  [/^seconds_/, "time"],
+  [/^(grad_|weight_|learning_rate|value_(grad_norm|learning_rate))/, "gradient"],
+  [/^(seconds_|model_flops_)/, "time"],
 ];
 
 export function family(name: string): Family {
