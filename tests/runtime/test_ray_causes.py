@@ -84,3 +84,17 @@ def test_only_words_about_errors_elsewhere_call_for_a_cause() -> None:
 def test_a_long_cause_is_cut() -> None:
     assert len(causes.one_line("x" * 5000)) == 600
     assert causes.one_line("a\n  b\x1b[36mc\x1b[39m") == "a bc"
+
+
+@pytest.mark.parametrize(
+    ("cause", "is_of_loss"),
+    [
+        ("RuntimeError: [gloo/transport/tcp/pair.cc:553] Connection closed by peer [10.0.0.3]:54954", True),
+        ("torch.distributed.DistBackendError: NCCL error: remote process exited or there was a network error", True),
+        ("rank1 (pid 41, on 10.0.0.3) ended without a word, as a process does that is killed (SIGKILL)", True),
+        ("ActorUnavailableError: The actor is unavailable", True),
+        ("ValueError: no column named answer", False),
+    ],
+)
+def test_what_others_say_of_a_machine_that_is_gone_is_not_yet_the_cause(cause: str, is_of_loss: bool) -> None:
+    assert causes.is_of_loss(cause) is is_of_loss

@@ -45,6 +45,10 @@ _OOM: Final = re.compile(
     r"running low on memory[^.\n]*)[^\n]*"
 )
 _KILLED: Final = "ended without a word, as a process does that is killed (SIGKILL)"
+_BROKEN: Final = re.compile(
+    r"(?:closed|reset) by peer|Broken pipe|Connection refused|[Ss]ocket closed|gloo|NCCL|HCCL|[Dd]ied|lost|Unavailable"
+)
+"""Of what is said by those that are left when a process or a machine is gone."""
 _FATAL: Final = re.compile(
     r"^(?:\*\*\* (?P<signal>SIG[A-Z]+) received|Fatal Python error: (?P<fatal>.+))", re.MULTILINE
 )
@@ -91,6 +95,11 @@ def is_of_ray(message: str) -> bool:
 def is_kill(cause: str) -> bool:
     """Whether a cause says no more than that a process was ended from outside."""
     return _KILLED in cause
+
+
+def is_of_loss(cause: str) -> bool:
+    """Whether a cause may be no more than what others have seen of a machine that is gone."""
+    return is_kill(cause) or _BROKEN.search(cause) is not None
 
 
 def one_line(text: str) -> str:

@@ -37,6 +37,8 @@ _DEAD_SECONDS: Final = 15.0
 """A cluster that cannot be asked for so long has ended, where it is ours; else contact with it is lost."""
 _SLOW_SECONDS: Final = 60.0
 """The same for one of ours that takes the question and does not answer: it may have no processor time left."""
+_LOSS_SECONDS: Final = 20.0
+"""For Ray to see that a machine is gone: it asks each five times, 3 s apart."""
 _GIVE_UP_SECONDS: Final = 300.0
 """A configured cluster that does not answer for so long is given up."""
 _STOP_SECONDS: Final = 3.5
@@ -54,6 +56,10 @@ _TAIL_BYTES: Final = 1 << 18
 
 class _Ended(Exception):
     """The launcher was told to end at once."""
+
+
+class _NodeLost(Unavailable):
+    """A machine that the run is on has left the cluster; what waits for it may wait for ever."""
 
 
 class Launcher:
@@ -152,7 +158,7 @@ class Launcher:
         self._run.note(f"submitted to Ray as {self._submission} at {api.address}")
         try:
             end = self._follow(api)
-        except _Ended:
+        except (_Ended, _NodeLost):
             self._stop(api)
             raise
         return self._conclude(api, end)
@@ -209,7 +215,7 @@ class Launcher:
         """Watch the job until it is over; None where contact was lost and the child's own words must do.
 
         Raises:
-            Unavailable: the cluster has ended, or was given up.
+            Unavailable: the cluster has ended, has lost a machine of the run, or was given up.
         """
         heard_at = time.monotonic()
         is_lost = False
@@ -237,9 +243,14 @@ class Launcher:
                 heard_at = time.monotonic()
                 if info.is_over:
                     return info
-                assert self._watch is not None
-                self._watch.look()
+                self._look()
             time.sleep(_POLL_SECONDS)
+
+    def _look(self) -> None:
+        assert self._watch is not None
+        self._watch.look()
+        if self._own is None and self._watch.lost():
+            raise _NodeLost(self._told_loss("what the others wait for will not come"))
 
     def _judge_own(self, silence: float, error: NotReached) -> None:
         assert self._own is not None
@@ -282,9 +293,31 @@ class Launcher:
             return _ENDS[phase] if code is None else code
         if phase != "failed" or causes.is_of_ray(message):
             cause = self._cause(end, is_silent=phase != "failed")
+            if not cause or causes.is_of_loss(cause):
+                cause = self._loss(cause or causes.one_line(message)) or cause
             if cause:
                 self._fail(cause)
         return exits.FAILED if code is None else code
+
+    def _loss(self, seen: str) -> str | None:
+        """Which machines the run has lost; None where all are there, or where Ray tells of a single process."""
+        if self._own is not None or self._watch is None:
+            return None
+        deadline = time.monotonic() + _LOSS_SECONDS
+        while True:
+            with suppress(NotReached):
+                self._watch.look(now=True)
+            if self._watch.lost():
+                return self._told_loss(seen)
+            is_told = any(actor.state == "DEAD" and actor.cause for actor in self._watch.actors)
+            if is_told or time.monotonic() > deadline:
+                return None
+            time.sleep(_POLL_SECONDS)
+
+    def _told_loss(self, seen: str) -> str:
+        assert self._watch is not None
+        lost = ", ".join(self._watch.lost())
+        return causes.one_line(f"cluster {self._target.name} has lost node {lost} of this run; {seen}")
 
     def _cause(self, end: JobInfo, *, is_silent: bool) -> str:
         logs = self._own.logs if self._own is not None else None

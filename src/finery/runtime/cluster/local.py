@@ -26,7 +26,9 @@ _PREFIX = "finery-ray-"
 _START_SECONDS = 180.0
 _STOP_SECONDS = 20.0
 _NUM_STARTS = 3
-"""A port that was free may be taken before Ray listens on it."""
+_PASSING: Final = ("in use", "timed out during startup")
+"""Why a start fails that may succeed the next time: a port that was free has been taken before Ray listened on it, or
+the machine had no time for Ray, which waits no longer than 30 s for its own processes."""
 _NUM_CPUS: Final = 32
 """At least, as Ray counts: actors of verl ask for one each and mostly wait."""
 _OBJECT_STORE_BYTES: Final = 500_000_000
@@ -79,7 +81,7 @@ class LocalCluster:
                 return cluster
             except Unavailable as error:
                 cluster.stop()
-                if num_left == 0 or "in use" not in str(error):
+                if num_left == 0 or not any(passing in str(error) for passing in _PASSING):
                     raise
         raise AssertionError("the last start has returned or raised")
 
@@ -152,13 +154,16 @@ class LocalCluster:
             if not self.is_alive:
                 raise Unavailable(f"the Ray cluster of this job did not start: {_last_words(log, started_at)}")
             try:
-                self.api.version()
-                return
-            except NotReached as error:
-                if time.monotonic() > deadline:
-                    raise Unavailable(
-                        f"the Ray cluster of this job did not answer within {_START_SECONDS:g} s ({error}); see {log}"
-                    ) from None
+                # The dashboard answers before the machine is part of the cluster, which may yet fail.
+                if any(node.is_alive for node in self.api.nodes()):
+                    return
+                why = "no machine has joined it"
+            except (NotReached, KeyError, TypeError) as error:
+                why = str(error)
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    f"the Ray cluster of this job did not answer within {_START_SECONDS:g} s ({why}); see {log}"
+                )
             time.sleep(0.2)
 
 

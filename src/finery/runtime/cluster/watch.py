@@ -10,6 +10,8 @@ from finery.core.rundir import EventWriter
 from finery.runtime.cluster.api import NotReached, RayApi
 
 _LOOK_SECONDS: Final = 10.0
+_LOOK_AT_NODES_SECONDS: Final = 4.0
+"""Where machines of the run may be lost: on a configured cluster."""
 _FIRST_LOOK_SECONDS: Final = 2.0
 """While the run has no process on the cluster yet."""
 _MEMORY_STEP: Final = 0.05
@@ -31,9 +33,10 @@ class ClusterWatch:
         """Processes of the run, as last seen."""
 
     def look(self, *, now: bool = False) -> None:
-        """Ask the cluster, every ten seconds or `now`, and tell what has changed. A cluster that fails to answer is
+        """Ask the cluster, every few seconds or `now`, and tell what has changed. A cluster that fails to answer is
         asked again the next time."""
-        pause = _LOOK_SECONDS if self.actors else _FIRST_LOOK_SECONDS
+        pause = _LOOK_AT_NODES_SECONDS if self._target.address else _LOOK_SECONDS
+        pause = pause if self.actors else _FIRST_LOOK_SECONDS
         if not now and time.monotonic() - self._looked_at < pause:
             return
         self._looked_at = time.monotonic()
@@ -42,6 +45,11 @@ class ClusterWatch:
             before = {node.id: node for node in self._nodes}
             self._nodes = tuple(steadied(node, before.get(node.id)) for node in found)
             self._tell(is_reachable=True)
+
+    def lost(self) -> list[str]:
+        """Addresses of dead machines that the run is on, or was until it ended."""
+        places = {actor.node for actor in self.actors}
+        return sorted({node.address for node in self._nodes if node.id in places and not node.is_alive})
 
     def unreachable(self) -> None:
         """Tell that the cluster does not answer."""
