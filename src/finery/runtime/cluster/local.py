@@ -23,6 +23,8 @@ from finery.runtime.cluster import keeper
 from finery.runtime.cluster.api import NotReached, RayApi
 
 _PREFIX = "finery-ray-"
+_TEMPORARY: Final = "t"
+"""Folder for what the processes of the job leave lying about, such as verl's lock files; it goes with the cluster."""
 _START_SECONDS = 180.0
 _STOP_SECONDS = 20.0
 _NUM_STARTS = 3
@@ -101,6 +103,7 @@ class LocalCluster:
         token_file = folder / "token"
         with open(os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(token)
+        (folder / _TEMPORARY).mkdir()
         gcs, dashboard, agent, client = _free_ports(4)
         counted = ["--num-gpus", str(num_accelerators)] if accelerator == "GPU" else []
         counted += (
@@ -200,8 +203,13 @@ def _environment(base: Mapping[str, str], token_file: Path, *, num_pretended: in
     if num_pretended:
         # Ray wants as many names as it is to count, and hands them on to workers; to CUDA this name is no device.
         kept["CUDA_VISIBLE_DEVICES"] = ",".join(["-1"] * num_pretended)
+    # Compiled kernels are kept from run to run, where torch looks for them without a word.
+    kernels = kept.get("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"torchinductor_{os.getuid()}"))
     return {
         **kept,
+        "TMPDIR": str(token_file.with_name(_TEMPORARY)),
+        **({} if num_pretended else {"TORCHINDUCTOR_CACHE_DIR": kernels}),
+        "RAY_COLOR_PREFIX": "0",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token_file),
         "RAY_USAGE_STATS_ENABLED": "0",

@@ -6,6 +6,7 @@ machine or many.
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +27,11 @@ from finery.training.verl import checking, rewards, translating
 from finery.training.verl.rewards import ATTEMPT
 from finery.training.verl.sheet import Device, Inputs
 
+_QUIET: Final = {
+    "PYTHONWARNINGS": "ignore::UserWarning:verl.workers.engine",
+    "TQ_LOGGING_LEVEL": "ERROR",
+}
+"""Keeps out of the log which optional engines verl lacks, and at each step how many threads are taken."""
 CPU_ENVIRONMENT: Final = {
     "VERL_PLATFORM": "cpu",
     "VERL_USE_EXTERNAL_MODULES": "finery.training.verl.cpu",
@@ -55,6 +61,7 @@ def execute(task: TrainTask, run: Run) -> None:
     """
     checkpoints.remove_debris(run.dir.checkpoints)
     os.environ.update(environment(run))
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"verl\.workers\.engine")
     trainer = import_module("finery.training.verl.sft" if task.algorithm == "sft" else "finery.training.verl.running")
     trainer.execute(task, run)
 
@@ -77,7 +84,7 @@ def device(run: Run) -> Device:
 
 def environment(run: Run) -> dict[str, str]:
     """Variables of all processes of the run."""
-    return {ATTEMPT: str(run.dir.path), **(CPU_ENVIRONMENT if device(run) == "cpu" else {})}
+    return {ATTEMPT: str(run.dir.path), **_QUIET, **(CPU_ENVIRONMENT if device(run) == "cpu" else {})}
 
 
 def composed(task: TrainTask, run: Run, *, model: Path, train: Path, more: Mapping[str, Any]) -> DictConfig:
