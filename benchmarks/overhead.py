@@ -108,7 +108,7 @@ def run_bare(folder: Path, spec: RunSpec) -> None:
     from transformers import PrinterCallback, TrainerCallback  # noqa: PLC0415
     from trl import SFTConfig, SFTTrainer  # noqa: PLC0415
 
-    from finery.training.trl import rows as data  # noqa: PLC0415
+    from finery.training import rows as data  # noqa: PLC0415
     from finery.training.trl import setup  # noqa: PLC0415
 
     class Wait(TrainerCallback):

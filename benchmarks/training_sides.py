@@ -141,7 +141,7 @@ def run_stock_sft(case: dict[str, Any], folder: Path, side: str) -> dict[str, An
     from datasets import Dataset  # noqa: PLC0415
     from trl import SFTConfig, SFTTrainer  # noqa: PLC0415
 
-    from finery.training.trl import rows as data  # noqa: PLC0415
+    from finery.training import rows as data  # noqa: PLC0415
 
     class InOrder(SFTTrainer):
         def _get_train_sampler(self, *_: Any) -> Any:
@@ -179,7 +179,7 @@ def run_stock_groups(case: dict[str, Any], folder: Path, side: str) -> dict[str,
     from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer  # noqa: PLC0415
 
     from finery.training import rewards  # noqa: PLC0415
-    from finery.training.trl import rows as data  # noqa: PLC0415
+    from finery.training import rows as data  # noqa: PLC0415
 
     run, job = open_run(case, folder)
     task = job.task
@@ -230,7 +230,7 @@ def run_stock_preference(case: dict[str, Any], folder: Path, side: str) -> dict[
     from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer  # noqa: PLC0415
     from trl.experimental.orpo import ORPOConfig, ORPOTrainer  # noqa: PLC0415
 
-    from finery.training.trl import rows as data  # noqa: PLC0415
+    from finery.training import rows as data  # noqa: PLC0415
 
     kinds: dict[str, tuple[Any, Any]] = {
         "dpo": (DPOTrainer, DPOConfig),

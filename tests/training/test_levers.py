@@ -399,7 +399,7 @@ def _start_from(run_dir: driver.RunDir, base: Path) -> None:
 
 def _loss_of(folder: Path) -> float:
     """Mean loss of the labels of all rows under a checkpoint."""
-    from finery.training.trl import rows as data
+    from finery.training import rows as data
 
     model, tokenizer = loading.load_model(folder, dtype="float32"), loading.load_tokenizer(folder)
     examples, _ = data.examples(SFT_ROWS, tokenizer, loss_on="response", max_tokens=100)

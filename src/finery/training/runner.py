@@ -1,9 +1,11 @@
 """Runs a training task in the child: picks the engine and imports it there."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Final
 
 from finery.core.errors import InvalidSpec
@@ -27,6 +29,11 @@ def execute(task: TrainTask, run: Run) -> None:
         raise InvalidSpec(f"engine {name!r} is not available in this version; use one of {', '.join(ENGINES)}")
     if name == "verl":
         # Its ranks are actors that Ray starts where there is room; this process is their driver.
+        if find_spec("verl") is None:
+            raise InvalidSpec(
+                f"there is no verl in {sys.executable}; `make verl` builds an environment that has it, and "
+                "FINERY_VERL_PYTHON names another one"
+            )
         import_module(ENGINES[name]).execute(task, run)
         return
     from finery.training import ranks  # noqa: PLC0415 - imports torch, which the driver of a cluster has no use for
