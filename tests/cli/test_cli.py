@@ -12,6 +12,9 @@ import typer
 from finery.cli.main import app
 from tests.platform import JOB, Inside
 
+NOWHERE = Path("/proc/nowhere")
+"""Where not even root can make a folder."""
+
 
 def assert_nothing_was_begun(folder: Path) -> None:
     assert list((folder / "home").glob("runs/**/*")) == []
@@ -120,6 +123,49 @@ def test_an_override_of_no_field_is_a_usage_error(folder: Path, inside: Inside) 
 
     assert done.returncode == 2
     assert "stepz" in done.stderr
+
+
+def test_a_wrong_variable_is_one_line_and_a_usage_error(
+    folder: Path, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINERY_RAY_CLUSTERS", "oops")
+
+    done = inside(folder, "run", "job.yaml")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("FINERY_RAY_CLUSTERS is not right: it is not JSON")
+    assert done.stderr.count("\n") == 1
+    assert_nothing_was_begun(folder)
+
+
+@pytest.mark.parametrize("command", [("run", "job.yaml"), ("up", "--port", "0"), ("token", "metrics")])
+def test_a_home_that_cannot_be_written_is_one_line_with_the_way_out(
+    folder: Path, inside: Inside, command: tuple[str, ...]
+) -> None:
+    done = inside(folder, *command, home=NOWHERE)
+
+    assert done.returncode == 4
+    assert done.stderr.startswith(f"cannot write {NOWHERE}: ")
+    assert "FINERY_HOME" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_doctor_finds_a_home_that_cannot_be_written(folder: Path, inside: Inside) -> None:
+    done = inside(folder, "doctor", "--json", home=NOWHERE)
+
+    [found] = [finding for finding in json.loads(done.stdout) if finding["name"] == "home"]
+    assert done.returncode == 1
+    assert found["verdict"] == "problem"
+    assert found["detail"].startswith(f"cannot write {NOWHERE}: ")
+
+
+@pytest.mark.parametrize("given", [("optim.steps=9", "nonsense=3"), ("--set", "nonsense=3"), ("--config", "job.yaml")])
+def test_resume_refuses_what_it_would_ignore(folder: Path, inside: Inside, given: tuple[str, ...]) -> None:
+    done = inside(folder, "run", "--resume", "somewhere", *given)
+
+    assert done.returncode == 2
+    assert given[-1] in done.stderr
+    assert "without --resume" in done.stderr
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

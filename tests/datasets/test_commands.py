@@ -18,7 +18,7 @@ from finery.core import parquet
 from finery.core.client import Client
 from finery.core.clock import FakeClock
 from finery.core.db import Database
-from finery.core.errors import FineryError, InvalidSpec, NotFound
+from finery.core.errors import FineryError, InvalidSpec, NotFound, Unavailable
 from finery.core.objects import ObjectStore
 from finery.datasets import commands
 from finery.datasets.routes import router
@@ -140,12 +140,17 @@ def test_what_cannot_be_exported_leaves_no_file(cli: Any, tmp_path: Path) -> Non
     for arguments, complaint in {
         ("pairs", "--to", "verl", "--out", str(out / "a.parquet")): "verl trains on",
         ("pairs", "--to", "mars", "--out", str(out / "a")): "--to mars",
+        ("pairs", "--out", str(out / "a.parquet")): r"name it a\.jsonl, or add --to verl",
+        ("pairs", "--out", str(out / "a.csv")): r"name it a\.jsonl$",
+        ("pairs", "--to", "verl", "--out", str(out / "a.jsonl")): r"name it a\.parquet, or add --to jsonl",
         ("pairs", "--out", str(out / "deeper" / "a.jsonl")): "there is no folder",
     }.items():
         with pytest.raises(InvalidSpec, match=complaint):
             cli("export", *arguments)
     with pytest.raises(NotFound):
         cli("export", "missing", "--out", str(out / "a.jsonl"))
+    with pytest.raises(Unavailable, match="cannot write /proc: "):
+        cli("export", "pairs", "--out", "/proc/a.jsonl")
 
     assert list(out.iterdir()) == []
 

@@ -47,6 +47,19 @@ def test_a_run_without_a_server_ends_with_the_jobs_exit_code_and_leaves_a_comple
     assert result["last_values"]["loss"] > 0
 
 
+def test_a_completed_run_is_not_begun_again(folder: Path) -> None:
+    assert finery(folder, "run", "job.yaml").returncode == 0
+    [made] = runs(folder)
+
+    for place in (made, made.parent):
+        done = finery(folder, "run", "--resume", str(place))
+
+        assert (done.returncode, done.stdout.splitlines()[0]) == (0, "nothing to do: completed at step 6")
+    told = json.loads(finery(folder, "run", "--resume", str(made), "--json").stdout)
+    assert (told["state"], told["run_dir"]) == ("completed", str(made))
+    assert runs(folder) == [made]
+
+
 def test_a_failing_run_exits_with_1_and_says_why(folder: Path) -> None:
     done = finery(folder, "run", "job.yaml", "--set", "task.native.no_such_option=1")
 
@@ -137,9 +150,10 @@ def test_a_second_ctrl_c_kills(folder: Path, long_run: subprocess.Popen[str]) ->
     long_run.send_signal(signal.SIGINT)
     wait_for("the first to be taken", lambda: "interrupt" in (events.parents[1] / "control.jsonl").read_text())
     long_run.send_signal(signal.SIGINT)
-    long_run.communicate(timeout=60)
+    output, _ = long_run.communicate(timeout=60)
 
     assert long_run.returncode == 130
+    assert json.loads(output)["cause"].startswith("killed by a second Ctrl-C at step ")
 
 
 def test_a_run_whose_foreground_process_is_killed_saves_and_stops(

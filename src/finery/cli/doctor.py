@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from finery.api import static
 from finery.cli import exits, verl
 from finery.cli.findings import Finding
-from finery.core import console
+from finery.core import console, folders
 from finery.core.console import JsonOption
 from finery.core.db import Database
 from finery.core.settings import Settings
@@ -115,9 +115,11 @@ def _optional(name: str, is_there: bool, what: str, costs: str) -> Finding:
 
 
 def _disk(home: Path) -> list[Finding]:
-    existing = next(path for path in (home, *home.parents) if path.exists())
-    if not os.access(existing, os.W_OK):
-        return [Finding("home", "problem", f"{existing} cannot be written", "nothing runs; set FINERY_HOME")]
+    try:
+        existing = next(path for path in (home, *home.parents) if path.exists())
+        folders.try_out(existing)
+    except OSError as error:
+        return [Finding("home", "problem", f"cannot write {home}: {error.strerror}", "nothing runs; set FINERY_HOME")]
     free = shutil.disk_usage(existing).free / _GIB
     costs = "" if free > _LOW_DISK_GIB else "checkpoints of larger models will not fit"
     return [Finding("disk", "ok" if not costs else "problem", f"{free:.1f} GiB free for {home}", costs)]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from finery.cli import verl
 from finery.core import console
 from finery.core.errors import InvalidSpec
 from finery.core.settings import Settings
@@ -15,7 +16,7 @@ def told(spec: Spec, engine: str) -> dict[str, Any]:
 
     Returns:
         `fields`: one {field, value, key, told} for each setting; `notes`; `composed_by`: the interpreter with which
-        the engine's own code has checked the whole, None where there is none.
+        the engine's own code has checked the whole, None where there is none; `not_asked`: why it has not.
 
     Raises:
         InvalidSpec: it is no training job, or the engine's own code refuses it.
@@ -24,14 +25,15 @@ def told(spec: Spec, engine: str) -> dict[str, Any]:
         raise InvalidSpec("--engine is for training jobs, one in a file")
     if engine != "verl":  # which was checked when the file was read; TRL's own arguments are made where torch is
         notes = ["every field that is set is honoured; the fields of clusters are at their defaults"]
-        return {"engine": engine, "fields": [], "settings": {}, "notes": notes, "composed_by": None}
+        return {"engine": engine, "fields": [], "settings": {}, "notes": notes, "composed_by": None, "not_asked": ""}
     translation = translating.translate(spec, inputs=translating.assumed(spec))
     plain = spec.model_dump(mode="json")
     fields = [
         {"field": field, "value": _value(plain, field), "key": key, "told": translation.get(key)}
         for key, field in translation.origins.items()
     ]
-    python = Settings().verl_interpreter
+    settings = Settings()
+    python = settings.verl_interpreter
     if python.is_file():
         asking.composed(translation, python)
     return {
@@ -40,6 +42,7 @@ def told(spec: Spec, engine: str) -> dict[str, Any]:
         "settings": {key: value for key, value in translation.settings.items() if key not in translation.origins},
         "notes": list(translation.notes),
         "composed_by": str(python) if python.is_file() else None,
+        "not_asked": "" if python.is_file() else verl.absence(settings),
     }
 
 
@@ -52,8 +55,8 @@ def show(told: dict[str, Any], name: str) -> None:
     for note in told["notes"]:
         console.say(f"note: {note}")
     by = f", composed and checked by verl itself ({told['composed_by']})" if told["composed_by"] else ""
-    if told["engine"] == "verl" and not by:
-        by = "; verl itself was not asked: it is not installed (`make verl`, or FINERY_VERL_PYTHON)"
+    if told["not_asked"]:
+        by = f"; verl itself was not asked: {told['not_asked']}"
     console.say(f"{name} is right for engine {told['engine']}{by}.")
 
 

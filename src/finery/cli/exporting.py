@@ -1,6 +1,9 @@
 """`finery jobs export`: what jobs have logged for another tracker, or a job as files for another program."""
 
+import os
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,10 +11,10 @@ import orjson
 import typer
 
 from finery.cli.run import local_resolver
-from finery.core import console, documents, refs
+from finery.core import console, documents, folders, refs
 from finery.core.client import connect
 from finery.core.console import JsonOption
-from finery.core.errors import Conflict, InvalidSpec
+from finery.core.errors import Conflict, InvalidSpec, Unavailable
 from finery.core.settings import Settings
 from finery.core.spec import parse
 from finery.exporting.commands import export_runs
@@ -40,10 +43,8 @@ def export(
         raise InvalidSpec("--out takes one job; name one id or file")
     target = exporters.registry.get(to).target
     job, rows = _job(jobs[0])
-    if out.exists() and any(out.iterdir()):
-        raise Conflict(f"{out} is not empty; name a new folder with --out")
-    out.mkdir(parents=True, exist_ok=True)
-    files = [str(path) for path in target(job, out, data_rows=rows)]
+    with _new_folder(out):
+        files = [str(path) for path in target(job, out, data_rows=rows)]
     if as_json:
         console.emit({"files": files})
         return
@@ -51,6 +52,28 @@ def export(
         console.say(path)
     if rows is None:
         console.warn(f"the data of {job.task.data.train} are not on this machine; put them where the files say")
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[None]:
+    """`out` as an empty folder, of which nothing is left when what fills it fails.
+
+    Raises:
+        Conflict: something is in it already.
+        Unavailable: it cannot be made or written, or the disk is full.
+    """
+    missing = [folder for folder in (out, *out.parents) if not os.path.exists(folder)]  # Path.exists may raise
+    folders.writable(out, way_out="name another folder with --out")
+    if any(out.iterdir()):
+        raise Conflict(f"{out} is not empty; name a new folder with --out")
+    try:
+        yield
+    except BaseException as error:
+        for entry in missing[-1:] or list(out.iterdir()):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        if isinstance(error, OSError):
+            raise Unavailable(f"the export to {out} failed: {error}") from error
+        raise
 
 
 def _ids(jobs: list[str]) -> list[int]:

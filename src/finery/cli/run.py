@@ -5,7 +5,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
@@ -15,7 +15,7 @@ import orjson
 import typer
 
 from finery import migrations
-from finery.cli import exits
+from finery.cli import exits, verl
 from finery.cli.check import ConfigOption, FileArgument, OverridesArgument, SetOption, read
 from finery.core import console, processes, refs
 from finery.core.clock import SystemClock
@@ -61,24 +61,32 @@ def run(
     Ctrl-C saves a checkpoint and stops; a second one kills.
     """
     settings = Settings()
-    path, spec = (
-        _resumed(resume, settings) if resume else _fresh(file, config, [*(overrides or []), *(set_ or [])], settings)
-    )
+    changes = [*(overrides or []), *(set_ or [])]
+    if resume is not None:
+        _refuse_changes([str(given) for given in (file, config) if given is not None] + changes)
+        if _told_that_it_is_complete(resume, as_json):
+            return
+    path, spec = _resumed(resume, settings) if resume is not None else _fresh(file, config, changes, settings)
     if dry_run:
         console.emit(spec.model_dump(mode="json"))
         return
-    _refuse_full_disk(settings.home)
+    if spec.cluster is not None and not spec.cluster.name:
+        verl.refuse_unusable(settings)
+    _refuse_full_disk(settings)
     teller = Teller(lambda: open_database(settings), settings, SystemClock(), warn=console.warn)
     while True:
         follower, exit_ = _attempted(path, spec, settings, quiet=quiet or as_json, hear=teller.hear)
         end = states.outcome(
             exit_, phase=follower.phase, message=follower.message, stop_verb=follower.stop_verb, step=follower.step
         )
+        if follower.killed_by and exit_.signal == "SIGKILL":
+            at = f" at step {follower.step}" if follower.step else ""
+            end = replace(end, cause=f"killed by {follower.killed_by}{at}")
         if end.state != "queued":
             break
         path, spec = _resumed(path, settings)
     teller.end(spec, end.state, end.cause, step=follower.step, was_asked=follower.stop_verb is not None)
-    result = {"state": end.state, "cause": end.cause, "run_dir": str(path), "last_values": follower.values}
+    result = _result(end, path, follower)
     if as_json:
         console.emit(result)
     else:
@@ -113,6 +121,8 @@ class Follower:
     step: int | None = None
     total: int | None = None
     stop_verb: str | None = None
+    killed_by: str = ""
+    """What the user has ended the child with, in words; empty where it was left to end by itself."""
     values: dict[str, Any] = field(default_factory=dict)
     _offsets: dict[str, int] = field(default_factory=dict)
     _interrupts: int = 0
@@ -138,13 +148,14 @@ class Follower:
     def _follow_until_end(self, draw: Callable[[], None]) -> ExitRecord:
         while True:
             exit_ = afterlife.examine(self.run_dir.path)
-            self._read()
+            self.catch_up()
             draw()
             if exit_ is not None:
                 return exit_
             time.sleep(_POLL_SECONDS)
 
-    def _read(self) -> None:
+    def catch_up(self) -> None:
+        """Take in what has been said since the last call."""
         for writer in ("rank0", CLUSTER, "supervisor"):
             stream = self.run_dir.events / f"{writer}.jsonl"
             while True:
@@ -187,7 +198,7 @@ class Follower:
         shown = [f"{name} {_number(self.values[name])}" for name in names if name in self.values]
         return "  ".join(shown) or self.message
 
-    def _interrupted(self, _number: int, _frame: FrameType | None) -> None:
+    def _interrupted(self, number: int, _frame: FrameType | None) -> None:
         self._interrupts += 1
         if self._interrupts == 1:
             self.stop_verb = "pause"
@@ -197,6 +208,7 @@ class Follower:
             return
         record = self.run_dir.read_supervisor()
         if record is not None and record.child is not None:
+            self.killed_by = "a second Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
             processes.kill_group(record.child, signal.SIGKILL)
 
 
@@ -231,15 +243,8 @@ def _fresh(file: Path | None, config: Path | None, overrides: list[str], setting
 
 def _resumed(path: Path, settings: Settings) -> tuple[Path, RunSpec]:
     """The next attempt of a run directory, given as the job's folder or one of its attempts."""
-    folder = path.resolve()
-    if folder.name.startswith("attempt-"):
-        folder = folder.parent
-    tries = sorted(
-        (entry for entry in folder.glob("attempt-*") if RunDir(entry).spec.is_file()),
-        key=lambda entry: int(entry.name.removeprefix("attempt-")),
-    )
-    if not tries:
-        raise NotFound(f"{path} is no run directory: there is no attempt-1/spec.json in it")
+    tries = _tries(path)
+    folder = tries[-1].parent
     if afterlife.examine(tries[-1]) is None and RunDir(tries[-1]).supervisor.exists():
         raise Conflict(f"{tries[-1]} is still running; stop it first")
     before = RunDir(tries[-1]).read_spec()
@@ -260,6 +265,49 @@ def _resumed(path: Path, settings: Settings) -> tuple[Path, RunSpec]:
     return folder / f"attempt-{attempt}", made
 
 
+def _tries(path: Path) -> list[Path]:
+    """The attempts of a run directory, oldest first. Raises `NotFound` where there are none."""
+    folder = path.resolve()
+    if folder.name.startswith("attempt-"):
+        folder = folder.parent
+    tries = [entry for entry in folder.glob("attempt-*") if RunDir(entry).spec.is_file()]
+    if not tries:
+        raise NotFound(f"{path} is no run directory: there is no attempt-1/spec.json in it")
+    return sorted(tries, key=lambda entry: int(entry.name.removeprefix("attempt-")))
+
+
+def _refuse_changes(given: list[str]) -> None:
+    """What is gone on with is the job as it was begun."""
+    if given:
+        raise InvalidSpec(
+            f"--resume goes on with the job as it was begun, so {' '.join(given)} would have no effect; leave it out, "
+            "or start a new run of the job file with the changes, without --resume"
+        )
+
+
+def _told_that_it_is_complete(path: Path, as_json: bool) -> bool:
+    """Whether the newest attempt has done its job, which is then said: nothing is left to go on with."""
+    newest = _tries(path)[-1]
+    exit_ = afterlife.examine(newest)
+    if exit_ is None:
+        return False
+    follower = Follower(RunDir(newest), RunDir(newest).read_spec(), quiet=True, hear=lambda *_: None)
+    follower.catch_up()
+    end = states.outcome(exit_, phase=follower.phase, message=follower.message, stop_verb=None, step=follower.step)
+    if end.state != "completed":
+        return False
+    if as_json:
+        console.emit(_result(end, newest, follower))
+    else:
+        console.say(f"nothing to do: completed{f' at step {follower.step}' if follower.step else ''}")
+        console.say(f"run directory: {newest}")
+    return True
+
+
+def _result(end: states.Outcome, path: Path, follower: "Follower") -> dict[str, Any]:
+    return {"state": end.state, "cause": end.cause, "run_dir": str(path), "last_values": follower.values}
+
+
 def _gpus(job: Mapping[str, Any]) -> tuple[str, ...] | None:
     """GPUs of this machine that an attempt of a job takes. Raises as `gpus.first` does."""
     if clusters.is_elsewhere(job):
@@ -274,7 +322,7 @@ def local_resolver(settings: Settings) -> Resolver:
 
 def open_database(settings: Settings) -> Database:
     """The database of this machine's home, made where there is none."""
-    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings.make_home()
     db = Database(settings.url)
     migrations.upgrade(db, lock=settings.home / "migrate.lock")
     return db
@@ -290,8 +338,9 @@ def _with_absolute_paths(spec: JobSpec, base: Path) -> JobSpec:
     return type(spec).model_validate(references.replaced(spec.model_dump(mode="json"), absolute))
 
 
-def _refuse_full_disk(home: Path) -> None:
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+def _refuse_full_disk(settings: Settings) -> None:
+    settings.make_home()
+    home = settings.home
     stat = os.statvfs(home)
     free = stat.f_bavail * stat.f_frsize
     if free < 50 * 2**20:

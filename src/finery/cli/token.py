@@ -22,5 +22,6 @@ def metrics(
 ) -> None:
     """Print the token with which Prometheus reads /metrics; it opens nothing else. Made at the first call."""
     settings = Settings()
+    settings.make_home()
     token = ensure_token(settings.metrics_token_file)
     console.say(str(settings.metrics_token_file) if as_file else token)

@@ -46,9 +46,9 @@ class Server:
         """Migrate, start both, wait until the API answers.
 
         Raises:
-            Unavailable: the port is taken, or the API does not come up.
+            Unavailable: the port is taken, the home cannot be written, or the API does not come up.
         """
-        self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.settings.make_home()
         migrations.upgrade(Database(self.settings.url), lock=self.settings.home / "migrate.lock")
         ensure_token(self.settings.token_file)
         ensure_token(self.settings.metrics_token_file)

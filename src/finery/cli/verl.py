@@ -8,13 +8,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from finery.cli import exercising
 from finery.cli.findings import Finding
 from finery.core.clusters import TOKEN_VARIABLE, ClusterConfig
 from finery.core.environment import child_environment
-from finery.core.errors import FineryError
+from finery.core.errors import FineryError, Unavailable
 from finery.core.settings import Settings
 from finery.jobs import clusters
 from finery.runtime.cluster.api import RayApi
@@ -49,14 +49,14 @@ def _interpreter(settings: Settings) -> Iterator[Finding]:
     path = settings.verl_interpreter
     if not path.is_file():
         hint = "the engine verl (clusters) cannot be used; `make verl` builds its environment"
-        yield Finding("verl", "missing", f"no interpreter at {path}", hint)
+        # Of one that was named somebody believes that it is there.
+        yield Finding("verl", "problem" if settings.verl_python else "missing", absence(settings), hint)
         return
-    wanted = [*_NEEDED, *_OPTIONAL]
-    done = subprocess.run([path, "-P", "-c", _PROBE, *wanted], capture_output=True, text=True, timeout=60, check=False)
-    if done.returncode:
-        yield Finding("verl", "problem", f"{path} does not start: {done.stderr.strip()[-200:]}", "no engine verl")
+    try:
+        answer = _asked(path)
+    except Unavailable as error:
+        yield Finding("verl", "problem", str(error), "no engine verl")
         return
-    answer = json.loads(done.stdout)
     packages = answer["packages"]
     lacking = [name for name in _NEEDED if name not in packages]
     if lacking:
@@ -72,13 +72,40 @@ def _interpreter(settings: Settings) -> Iterator[Finding]:
             yield Finding(f"verl: {name}", "missing", f"not in {path}", f"no {what}")
 
 
-def _packages(path: Path) -> dict[str, str]:
-    """Distributions of verl's interpreter that ways of training need -> version."""
-    done = subprocess.run(
-        [path, "-P", "-c", _PROBE, *_NEEDED, *_OPTIONAL], capture_output=True, text=True, timeout=60, check=True
-    )
-    found: dict[str, str] = json.loads(done.stdout)["packages"]
-    return found
+def absence(settings: Settings) -> str:
+    """Why there is no verl to ask, of an interpreter that is not there, with the way out."""
+    if settings.verl_python:
+        return f"there is no interpreter at {settings.verl_python}, which FINERY_VERL_PYTHON names"
+    return f"it is not installed: no interpreter at {settings.verl_interpreter} (`make verl`, or FINERY_VERL_PYTHON)"
+
+
+def refuse_unusable(settings: Settings) -> None:
+    """Raises `Unavailable` when no job can run under verl's interpreter: it is not there, or lacks what is needed."""
+    path = settings.verl_interpreter
+    if not path.is_file():
+        raise Unavailable(f"the engine verl cannot be used: {absence(settings)}")
+    packages = _asked(path)["packages"]
+    lacking = [name for name in _NEEDED if name != "finery" and name not in packages]  # which the job brings itself
+    if lacking:
+        raise Unavailable(
+            f"the engine verl cannot be used: {path} lacks {', '.join(lacking)}; `make verl` builds an environment "
+            "that has all, or set FINERY_VERL_PYTHON to its interpreter"
+        )
+
+
+def _asked(path: Path) -> dict[str, Any]:
+    """The version of verl's interpreter, and of its distributions that are needed. Raises `Unavailable`."""
+    way_out = "set FINERY_VERL_PYTHON to the interpreter of an environment that has verl"
+    argv = [str(path), "-P", "-c", _PROBE, *_NEEDED, *_OPTIONAL]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"{path} does not start ({error}); {way_out}") from error
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except json.JSONDecodeError as error:
+        raise Unavailable(f"{path} does not start ({done.stderr.strip()[-200:]}); {way_out}") from error
+    return answer
 
 
 def _num_npus() -> int:
@@ -126,7 +153,7 @@ def smoke(settings: Settings) -> list[Finding]:
     left = cluster.folder.exists()
     detail = f"nothing left of it after {time.monotonic() - began:.0f} s"
     found.append(Finding("smoke: end", "problem" if left else "ok", f"{cluster.folder} is left" if left else detail))
-    packages = _packages(settings.verl_interpreter)
+    packages = _asked(settings.verl_interpreter)["packages"]
     return [*found, *exercising.exercised(packages.keys(), num_gpus=len(visible), num_npus=_num_npus())]
 
 

@@ -5,19 +5,28 @@ Passed in where they are needed; never read from a module-level object.
 
 import sys
 from pathlib import Path
+from typing import Annotated, Any, Final
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import orjson
+from pydantic import Field, ModelWrapValidatorHandler, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from finery.core import folders
 from finery.core.clusters import ClusterConfig
+from finery.core.errors import InvalidSpec, Problem
 
 DEFAULT_PORT = 8321
+_PREFIX: Final = "FINERY_"
 
 
 class Settings(BaseSettings):
-    """Every knob of the platform's own processes."""
+    """Every knob of the platform's own processes.
 
-    model_config = SettingsConfigDict(env_prefix="FINERY_", frozen=True, use_attribute_docstrings=True, extra="ignore")
+    Raises:
+        InvalidSpec: a variable has a wrong value; the message names it and what is expected.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, use_attribute_docstrings=True, extra="ignore")
 
     home: Path = Field(default_factory=lambda: Path.home() / ".finery")
     """All state lies under this folder: database, runs, objects, models, token."""
@@ -55,9 +64,31 @@ class Settings(BaseSettings):
     company."""
     verl_python: str = ""
     """Interpreter of the environment that has verl; empty is `.venv-verl` beside this one."""
-    ray_clusters: dict[str, ClusterConfig] = {}
+    ray_clusters: Annotated[dict[str, ClusterConfig], NoDecode] = {}
     """Ray clusters by the names that `resources.cluster` has for them, as a JSON object:
     {"lab": {"address": "http://head:8265", "token_file": "/etc/finery/lab.token"}}."""
+
+    @field_validator("ray_clusters", mode="before")
+    @classmethod
+    def _from_json(cls, raw: Any) -> Any:
+        if not isinstance(raw, str):
+            return raw
+        try:
+            return orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise ValueError(f"it is not JSON ({error.msg})") from None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _names_the_variable(cls, raw: Any, handler: ModelWrapValidatorHandler["Settings"]) -> "Settings":
+        try:
+            return handler(raw)
+        except ValidationError as error:
+            raise _invalid(error) from None
+
+    def make_home(self) -> None:
+        """Make the folder `home` where there is none. Raises `Unavailable` when it cannot be written."""
+        folders.writable(self.home, way_out="set FINERY_HOME to a folder that can be written", mode=0o700)
 
     @property
     def verl_interpreter(self) -> Path:
@@ -90,3 +121,21 @@ class Settings(BaseSettings):
     def server_file(self) -> Path:
         """URL of the server that runs on this home."""
         return self.home / "server.json"
+
+
+def _invalid(error: ValidationError) -> InvalidSpec:
+    """pydantic's report in words of the environment: each variable with what is wrong and what is expected."""
+    wrong: dict[str, list[str]] = {}
+    for item in error.errors(include_url=False, include_input=False):
+        name, *inner = map(str, item["loc"])
+        is_unknown = item["type"] == "extra_forbidden"
+        told = "unknown key; remove it or correct its spelling" if is_unknown else str(item["msg"])
+        at = f"{'.'.join(inner)}: " if inner else ""
+        wrong.setdefault(name, []).append(at + told.removeprefix("Value error, "))
+    problems = []
+    for name, told_of in wrong.items():
+        expected = " ".join((Settings.model_fields[name].description or "").split()).rstrip(".")
+        told = "; ".join([*told_of, f"expected: {expected}"] if expected else told_of)
+        problems.append(Problem(f"{_PREFIX}{name.upper()}", told))
+    more = f"; and {len(problems) - 1} more" if len(problems) > 1 else ""
+    return InvalidSpec(f"{problems[0].path} is not right: {problems[0].message}{more}", tuple(problems))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from finery.core import console, documents
+from finery.core import console, documents, folders
 from finery.core.client import connect
 from finery.core.console import JsonOption
 from finery.core.errors import InvalidSpec
@@ -16,7 +16,9 @@ app = typer.Typer(no_args_is_help=True, help="Import, generate and look at datas
 
 RefArgument = Annotated[str, typer.Argument(help="name@version, or a name for its newest version.")]
 NameOption = Annotated[str, typer.Option("--name", "-n", help="Lower-case letters, digits, dot, hyphen, underscore.")]
-_TARGETS = ("jsonl", "verl")
+_ENDINGS = {"jsonl": (".jsonl", ".ndjson"), "verl": (".parquet",)}
+"""Target of an export -> how its files are called."""
+_WRITTEN = {"jsonl": "JSON Lines", "verl": "Parquet"}
 _WIDTH = 200
 
 
@@ -119,15 +121,20 @@ def head(
 @app.command()
 def export(
     ref: RefArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write, .jsonl or .parquet as --to says.")],
     to: Annotated[str, typer.Option("--to", help="jsonl, or verl: Parquet as verl trains on it.")] = "jsonl",
     as_json: JsonOption = False,
 ) -> None:
     """Write all rows of a version to a file."""
-    if to not in _TARGETS:
-        raise InvalidSpec(f"--to {to} is not known; known are {', '.join(_TARGETS)}")
+    if to not in _ENDINGS:
+        raise InvalidSpec(f"--to {to} is not known; known are {', '.join(_ENDINGS)}")
+    if out.suffix.lower() not in _ENDINGS[to]:
+        other = next((f", or add --to {name}" for name, known in _ENDINGS.items() if out.suffix.lower() in known), "")
+        way_out = f"name it {out.stem}{_ENDINGS[to][0]}{other}"
+        raise InvalidSpec(f"--to {to} writes {_WRITTEN[to]}, and {out.name} is named otherwise; {way_out}")
     if not out.parent.is_dir():
         raise InvalidSpec(f"there is no folder {out.parent}; make it first")
+    folders.writable(out.parent, way_out="name another file with --out")
     with connect() as client, tempfile.TemporaryDirectory(prefix="finery-export-") as folder:
         version = client.get(f"/datasets/{ref}")
         lines = out if to == "jsonl" else Path(folder) / "rows.jsonl"

@@ -110,7 +110,7 @@ class Worker:
         os.close(self._lock)
 
     def _take_lock(self) -> int:
-        self._settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._settings.make_home()
         handle = os.open(self._settings.home / "worker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

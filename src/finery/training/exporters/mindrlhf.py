@@ -42,8 +42,9 @@ def export(job: Job, out: Path, *, data_rows: Iterator[dict[str, Any]] | None = 
         raise InvalidSpec(f"task.algorithm: MindRLHF trains with grpo, this job with {task.algorithm}; set grpo")
     problems = list(_problems(job, task))
     if problems:
-        listed = "; ".join(f"{problem.path}: {problem.message}" for problem in problems)
-        raise InvalidSpec(f"MindRLHF cannot train this job as it is: {listed}", tuple(problems))
+        first, more = problems[0], f"; and {len(problems) - 1} more" if len(problems) > 1 else ""
+        told = f"MindRLHF cannot train this job as it is: {first.path}: {first.message}{more}"
+        raise InvalidSpec(told, tuple(problems))
     shape = shape_of(task.model.base)
     layout = layout_of(job, task, shape)
     num_rows = _write_rows(task, data_rows, out) if data_rows is not None else None

@@ -25,14 +25,17 @@ def composed(translation: Translation, python: Path, environment: Mapping[str, s
     """
     source = str(Path(__file__).parents[3])
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("VERL_")}
-    done = subprocess.run(
-        [str(python), "-m", "finery.training.verl.composing"],
-        input=json.dumps(asdict(translation)),
-        capture_output=True,
-        text=True,
-        env={**inherited, **(environment or {}), "PYTHONPATH": source, "CUDA_VISIBLE_DEVICES": ""},
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [str(python), "-m", "finery.training.verl.composing"],
+            input=json.dumps(asdict(translation)),
+            capture_output=True,
+            text=True,
+            env={**inherited, **(environment or {}), "PYTHONPATH": source, "CUDA_VISIBLE_DEVICES": ""},
+            check=False,
+        )
+    except OSError as error:
+        raise Unavailable(f"{python} does not start: {error.strerror}") from error
     lines = done.stdout.splitlines()
     if not lines or not lines[-1].startswith("{"):
         raise Unavailable(f"{python} could not compose verl's configuration: {done.stderr.strip()[-1000:]}")
