@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -46,8 +47,72 @@ def test_the_mapping_is_there_for_programs(folder: Path, inside: Inside) -> None
     done = inside(folder, "check", "job.yaml", "--engine", "verl", "--json")
 
     told = json.loads(done.stdout)
-    assert {"field": "task.batch_size", "value": 4, "key": "data.train_batch_size", "told": 4} in told["fields"]
+    size = {"field": "task.batch_size", "value": 4, "key": "data.train_batch_size", "told": 4, "done_here": None}
+    assert size in told["fields"]
     assert told["composed_by"] is None
+
+
+TEMPLATE = """name: sums
+kind: train
+base_config: sft_trainer
+overrides: {model.path: tiny-char, data.train_files: ./train.jsonl, trainer.resume_mode: auto, optim.lr: 1.0e-3}
+"""
+
+
+def test_what_finery_does_itself_is_said(folder: Path, inside: Inside) -> None:
+    done = inside(folder, "check", "job.yaml", "--engine", "verl")
+
+    assert "trainer.max_ckpt_to_keep = None   (Finery keeps and removes checkpoints itself)" in done.stdout
+
+
+def test_a_template_is_checked_for_an_engine_with_overrides(folder: Path, inside: Inside) -> None:
+    (folder / "template.yaml").write_text(TEMPLATE)
+
+    done = inside(folder, "check", "template.yaml", "optim.steps=3", "--engine", "verl")
+
+    assert done.returncode == 0, done.stderr
+    assert "task.optim.steps = 3  ->  trainer.total_training_steps = 3" in done.stdout
+    assert "note: overrides.trainer.resume_mode has no effect: " in done.stdout
+
+
+def test_what_a_template_sets_is_no_default(folder: Path, inside: Inside) -> None:
+    (folder / "template.yaml").write_text(TEMPLATE)
+
+    lines = inside(folder, "check", "template.yaml").stdout.splitlines()
+
+    assert "task.optim.learning_rate = 0.001" in lines
+    assert "task.engine = verl" in lines
+    assert "task.optim.weight_decay = 0.0   (default)" in lines
+    assert any(line.startswith("note: overrides.trainer.resume_mode") for line in lines)
+
+
+def test_what_a_short_form_says_is_no_default(folder: Path, inside: Inside) -> None:
+    grpo = (
+        JOB.replace("sft", "grpo")
+        .replace("  batch_size: 4\n", "  rewards: exact,format\n")
+        .replace(", max_tokens: 64", "")
+    )
+    (folder / "grpo.yaml").write_text(grpo)
+
+    lines = inside(folder, "check", "grpo.yaml").stdout.splitlines()
+
+    assert "task.rewards.1.name = format" in lines
+    assert "task.rewards.1.weight = 1.0   (default)" in lines
+
+
+def test_a_pipeline_names_its_engines_itself(folder: Path, inside: Inside) -> None:
+    (folder / "two.yaml").write_text("name: two\nkind: pipeline\njobs: []\n")
+
+    done = inside(folder, "check", "two.yaml", "--engine", "verl")
+
+    assert done.returncode == 2
+    assert "two.yaml is a pipeline, whose jobs name their engines" in done.stderr
+
+
+def test_a_complaint_about_the_whole_job_names_no_kind_as_its_place(folder: Path, inside: Inside) -> None:
+    done = inside(folder, "check", "job.yaml", "task.parallel={strategy: fsdp2}")
+
+    assert "job.yaml is not valid: only engine verl" in done.stderr
 
 
 def test_what_an_engine_cannot_do_is_found_by_the_check(folder: Path, inside: Inside) -> None:
@@ -98,6 +163,38 @@ def test_a_job_file_is_exported_with_its_data(folder: Path, inside: Inside) -> N
     assert done.returncode == 0, done.stderr
     assert {"run.sh", "ray_job.sh", "train.parquet"} <= {path.name for path in (folder / "made").iterdir()}
     assert "torchrun" in (folder / "made" / "run.sh").read_text()
+
+
+@pytest.mark.parametrize(
+    ("base", "way"),
+    [
+        ("tiny-char", "builtin.build("),
+        ("org/name@abc123", "hf download org/name --revision abc123"),
+        ("modelscope:org/name", "modelscope download --model org/name --local_dir model"),
+    ],
+)
+def test_an_export_says_how_to_bring_weights_that_verl_cannot_find(
+    folder: Path, inside: Inside, base: str, way: str
+) -> None:
+    (folder / "job.yaml").write_text(GPUS.replace("tiny-char", base))
+
+    done = inside(folder, "jobs", "export", "job.yaml", "--to", "verl", "--out", "made")
+    run = subprocess.run(["sh", folder / "made" / "run.sh"], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert f"the weights of {base} are not in the export" in done.stderr
+    assert way in (folder / "made" / "model" / "README.md").read_text()
+    assert run.returncode == 1
+    assert way in run.stderr
+
+
+def test_an_export_with_a_model_of_the_hub_needs_no_weights(folder: Path, inside: Inside) -> None:
+    (folder / "job.yaml").write_text(GPUS.replace("tiny-char", "org/name"))
+
+    done = inside(folder, "jobs", "export", "job.yaml", "--to", "verl", "--out", "made")
+
+    assert "weights" not in done.stderr
+    assert not (folder / "made" / "model").exists()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from finery.training.verl.sheet import Inputs
 from tests.training.jobs_of_verl import inputs, job
 
 A = "actor_rollout_ref"
+PG: dict[str, Any] = {"algorithm": "policy_gradient", "advantage": "grpo"}
 PPO: dict[str, Any] = {"algorithm": "ppo", "critic": {"kind": "separate"}}
 
 
@@ -80,8 +81,20 @@ def test_native_values_are_checked_like_ours() -> None:
 @pytest.mark.parametrize(
     ("task", "given", "field", "right"),
     [
-        ({"algorithm": "grpo"}, inputs("cuda", 3), "task.prompts_per_step", "63 or 66"),
-        ({"algorithm": "grpo", "prompts_per_step": 1}, inputs("cuda", 16), "task.prompts_per_step", "16 would"),
+        ({"algorithm": "grpo"}, inputs("cuda", 3), "task.prompts_per_step", "6 or 9 prompts"),
+        ({"algorithm": "grpo", "prompts_per_step": 1}, inputs("cuda", 16), "task.prompts_per_step", "2 prompts would"),
+        (
+            {"algorithm": "grpo", "prompts_per_step": 3, "rollout": {"completions_per_prompt": 3}},
+            inputs("cpu", 2),
+            "task.prompts_per_step",
+            "2 or 4 prompts",
+        ),
+        (
+            {**PG, "prompts_per_step": 3, "mini_batches": 2, "rollout": {"completions_per_prompt": 3}},
+            inputs("cuda", 4),
+            "task.prompts_per_step",
+            "2 or 4 prompts",
+        ),
         ({"algorithm": "grpo", "micro_batch_size": 32}, inputs("cuda", 8), "task.micro_batch_size", "set 8"),
         (
             {"algorithm": "grpo", "rollout": {"tensor_parallel": 3}},
@@ -99,7 +112,7 @@ def test_native_values_are_checked_like_ours() -> None:
         ({"algorithm": "grpo", "parallel": {"fsdp_size": 3}}, inputs("cuda", 8), "task.parallel.fsdp_size", "set 2"),
         ({"algorithm": "sft"}, inputs("cuda", 3), "task.batch_size", "6 or 9"),
         ({"algorithm": "sft", "micro_batch_size": 4}, inputs("cuda", 4), "task.micro_batch_size", "set 2"),
-        ({**PPO, "mini_batch_size": 4}, inputs("cuda", 8), "task.mini_batch_size", "8 would"),
+        ({**PPO, "mini_batch_size": 4}, inputs("cuda", 8), "task.mini_batch_size", "8 completions would"),
         ({"algorithm": "grpo"}, inputs("cuda", 8, num_rows=5), "task.prompts_per_step", "5 at most"),
     ],
 )

@@ -159,6 +159,96 @@ resources: {gpus: 8}
     assert "micro_batch_size" in found.problems[0].message
 
 
+TEMPLATE = """
+name: sums
+kind: train
+base_config: grpo_trainer
+overrides:
+  model.path: tiny-char
+  data.train_files: sums@1
+  rollout.n: 4
+  actor:
+    ppo_mini_batch_size: 8
+  trainer.logger: [console]
+rewards: [exact]
+resources: {gpus: 2}
+"""
+
+
+def test_overrides_of_the_command_line_stand_above_the_template() -> None:
+    document = documents.parse(TEMPLATE)
+
+    document = checking.override(
+        document, ["engine=verl", "model.base=other", "optim.steps=3", "overrides.rollout.n=6"]
+    )
+    job: Any = checking.read(document)
+
+    assert (job.task.model.base, job.task.optim.steps) == ("other", 3)
+    assert job.task.rollout.completions_per_prompt == 6
+    assert [reward.name for reward in job.task.rewards] == ["exact"]
+
+
+def test_a_job_in_a_pipeline_may_be_a_template() -> None:
+    job = "\n".join(f"    {line}" for line in TEMPLATE.strip().splitlines()).replace("    name", "  - name", 1)
+    document = documents.parse(f"name: two\nkind: pipeline\njobs:\n{job}\n")
+
+    found = checking.override(document, [])
+
+    assert found.lines["jobs.0.task.rollout.completions_per_prompt"] == 10
+    assert found.notes[0].startswith("jobs.0.overrides.trainer.logger")
+    assert checking.read(found).jobs[0].task.rollout.completions_per_prompt == 4
+
+
+def test_what_a_template_sets_has_the_line_where_it_was_set() -> None:
+    found = checking.override(documents.parse(TEMPLATE), [])
+
+    assert found.lines["task.rollout.completions_per_prompt"] == 8
+    assert found.lines["task.prompts_per_step"] == 10
+    assert found.lines["task.rewards.0"] == 12
+    assert found.lines["task.algorithm"] == found.lines["task.engine"] == 4
+    assert "task.optim.learning_rate" not in found.lines
+
+
+def test_keys_without_effect_are_named_with_what_holds_instead() -> None:
+    found = checking.override(documents.parse(TEMPLATE), [])
+
+    assert len(found.notes) == 1
+    assert found.notes[0].startswith("overrides.trainer.logger has no effect: Finery records")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "path", "line"),
+    [
+        ("rollout.n: 4", "rollout.n: eight", "task.rollout.completions_per_prompt", 8),
+        ("rollout.n: 4", "rollout.nn: 4", "overrides.rollout.nn", 8),
+        ("ppo_mini_batch_size: 8", "ppo_mini_batch_size: eight", "overrides.actor.ppo_mini_batch_size", 10),
+        ("ppo_mini_batch_size: 8", "ppo_mini_batch_size: 0", "overrides.actor.ppo_mini_batch_size", 10),
+        ("grpo_trainer", "grop_trainer", "base_config", 4),
+        ("rollout.n: 4", "trainer.n_gpus_per_node: 8", "overrides.trainer.n_gpus_per_node", 8),
+    ],
+)
+def test_problems_of_a_template_have_key_and_line(before: str, after: str, path: str, line: int) -> None:
+    with pytest.raises(InvalidSpec, match=f"line {line}") as caught:
+        checking.read(documents.parse(TEMPLATE.replace(before, after)), name="sums.yaml")
+
+    assert [(one.path, one.line) for one in caught.value.problems] == [(path, line)]
+
+
+def test_only_training_jobs_are_templates() -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        checking.read(documents.parse(TEMPLATE.replace("kind: train", "kind: evaluate")))
+
+    assert "base_config" in {one.path for one in caught.value.problems}
+
+
+def test_gpus_of_the_template_are_the_resources() -> None:
+    text = TEMPLATE.replace("rollout.n: 4", "trainer.n_gpus_per_node: 8")
+    alone = checking.read(documents.parse(text.replace("resources: {gpus: 2}", "")))
+    overridden = checking.read(checking.override(documents.parse(text), ["resources.gpus=4"]))
+
+    assert (alone.resources.gpus, overridden.resources.gpus) == (8, 4)
+
+
 def test_ordinary_job_files_are_left_alone() -> None:
     raw = {"name": "a", "kind": "train", "task": {"algorithm": "sft", "model": {"base": "x"}, "data": {"train": "a@1"}}}
 

@@ -246,6 +246,25 @@ def test_native_keys_pass_through() -> None:
     assert found.origins[f"{A}.rollout.max_num_seqs"] == f"task.native.{A}.rollout.max_num_seqs"
 
 
+def test_native_keys_may_be_nested() -> None:
+    nested = {"actor_rollout_ref": {"rollout": {"max_num_seqs": 64}, "actor": {"fo": {"a": 3}}}}
+
+    found = translated({"algorithm": "grpo", "native": nested})
+
+    assert found.settings[f"{A}.rollout.max_num_seqs"] == 64
+    assert found.settings[f"{ACTOR}.fo"] == {"a": 3}  # nothing of ours lies in it
+    assert found.origins[f"{ACTOR}.fo"] == f"task.native.{ACTOR}.fo"
+
+
+def test_nested_native_keys_of_our_fields_are_refused_by_their_own_names() -> None:
+    native = {"actor_rollout_ref": {"actor": {"optim": {"lr": 3}}, "rollout": {"max_num_seqs": 64}}}
+
+    with pytest.raises(InvalidSpec, match=r"task\.optim\.learning_rate") as caught:
+        translated({"algorithm": "grpo", "native": native})
+
+    assert [one.path for one in caught.value.problems] == [f"task.native.{ACTOR}.optim.lr"]
+
+
 def test_native_may_set_what_changes_no_mathematics() -> None:
     found = translated({"algorithm": "grpo", "native": {"trainer.logger": ["console", "file"]}})
 

@@ -39,6 +39,8 @@ def test_the_command_line_gives_the_configuration_that_was_checked(name: str, tm
     out = tmp_path / "it's here"
     out.mkdir()
     files = exported(JOBS[name], out, gpus=1 if name == "sft" else 8)
+    if "README.md" in files:
+        (out / "model" / "config.json").write_text("{}")  # run.sh looks whether somebody has brought the weights
     environment = {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": ""}
 
     # hydra's own words: show the configuration instead of running the job

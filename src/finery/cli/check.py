@@ -1,13 +1,14 @@
 """`finery check`: says whether a job file is right, without running it."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from finery.cli import engines
 from finery.core import console, documents
 from finery.core.console import JsonOption
+from finery.core.errors import InvalidSpec
 from finery.core.spec import Spec
 from finery.jobs import checking
 from finery.jobs.specs import PipelineSpec
@@ -33,7 +34,7 @@ def read(file: Path | None, config: Path | None, overrides: list[str]) -> tuple[
     path = file or config
     if path is None:
         raise typer.BadParameter("name a job file: `finery run job.yaml`")
-    return checking.override(documents.load(path), overrides), path.name
+    return checking.override(documents.load(path), overrides, name=path.name), path.name
 
 
 def check(
@@ -47,31 +48,52 @@ def check(
     """Check a job file and show it complete, with every default; or with --engine what an engine makes of it."""
     document, name = read(file, config, [*(overrides or []), *(set_ or [])])
     if engine is not None:
+        if isinstance(document.value, dict) and document.value.get("kind") == "pipeline":
+            raise InvalidSpec(f"{name} is a pipeline, whose jobs name their engines; leave --engine out")
         document = checking.override(document, [f"engine={engine}"])
     spec = checking.read(document, name=name)
     if engine is not None:
-        told = engines.told(spec, engine)
+        try:
+            told = engines.told(spec, engine, notes=document.notes)
+        except InvalidSpec as error:
+            raise checking.placed(error, document.lines) from error
         console.emit(told) if as_json else engines.show(told, name)
         return
     if as_json:
-        console.emit({"is_valid": True, "spec": spec.model_dump(mode="json")})
+        console.emit({"is_valid": True, "spec": spec.model_dump(mode="json"), "notes": list(document.notes)})
         return
-    written = {*document.lines, *document.overridden}
-    for path, value in _leaves(spec):
-        console.say(f"{path} = {value}{'' if path in written else '   (default)'}")
+    for path, value, is_said in _leaves(spec, document.value):
+        console.say(f"{path} = {value}{'' if is_said else '   (default)'}")
+    for note in document.notes:
+        console.say(f"note: {note}")
     jobs = len(spec.jobs) if isinstance(spec, PipelineSpec) else 1
     console.say(f"{name} is valid: {jobs} job{'s' if jobs > 1 else ''}.")
 
 
-def _leaves(spec: Spec) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
+def _leaves(spec: Spec, raw: Any) -> list[tuple[str, Any, bool]]:
+    """Path and value of each part of a job, and whether the file says it."""
+    found: list[tuple[str, Any, bool]] = []
 
-    def walk(value: Any, path: str) -> None:
+    def walk(value: Any, said: Any, path: str) -> None:
         children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
         if not children:
-            found.append((path, value))
+            found.append((path, value, said is not _UNSAID))
         for key, child in children:
-            walk(child, f"{path}.{key}" if path else str(key))
+            walk(child, _said(said, key, child), f"{path}.{key}" if path else str(key))
 
-    walk(spec.model_dump(mode="json"), "")
+    walk(spec.model_dump(mode="json"), raw, "")
     return found
+
+
+def _said(raw: Any, key: str | int, value: Any) -> Any:
+    """What raw data say of a part; a text may stand for a list (`exact,format`) or for the part that it names."""
+    if isinstance(raw, dict):
+        return raw.get(key, _UNSAID)
+    if isinstance(raw, str) and isinstance(key, int):
+        raw = [name.strip() for name in raw.split(",")]
+    if isinstance(raw, list | tuple) and isinstance(key, int) and key < len(raw):
+        return raw[key]
+    return raw if isinstance(raw, str) and raw == value else _UNSAID
+
+
+_UNSAID: Final = object()

@@ -1,6 +1,7 @@
 """`finery check --engine`: what an engine makes of a job file, field by field."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from finery.cli import verl
 from finery.core import console
@@ -10,13 +11,25 @@ from finery.core.spec import Spec
 from finery.jobs.specs import TrainJob
 from finery.training.verl import asking, translating
 
+_DONE_HERE: Final = {
+    "task.data.shuffle": "Finery brings the rows in their order",
+    "monitoring.keep_checkpoints": "Finery keeps and removes checkpoints",
+}
+"""Field that verl is told nothing of -> who honours it."""
 
-def told(spec: Spec, engine: str) -> dict[str, Any]:
+
+def told(spec: Spec, engine: str, *, notes: Sequence[str] = ()) -> dict[str, Any]:
     """What `engine` is told of a valid job.
 
+    Args:
+        spec: Complete.
+        engine: Its name.
+        notes: What in the job file has no effect.
+
     Returns:
-        `fields`: one {field, value, key, told} for each setting; `notes`; `composed_by`: the interpreter with which
-        the engine's own code has checked the whole, None where there is none; `not_asked`: why it has not.
+        `fields`: one {field, value, key, told, done_here} for each setting, the last None or how Finery itself honours
+        the field; `notes`; `composed_by`: the interpreter with which the engine's own code has checked the whole, None
+        where there is none; `not_asked`: why it has not.
 
     Raises:
         InvalidSpec: it is no training job, or the engine's own code refuses it.
@@ -24,12 +37,13 @@ def told(spec: Spec, engine: str) -> dict[str, Any]:
     if not isinstance(spec, TrainJob):
         raise InvalidSpec("--engine is for training jobs, one in a file")
     if engine != "verl":  # which was checked when the file was read; TRL's own arguments are made where torch is
-        notes = ["every field that is set is honoured; the fields of clusters are at their defaults"]
+        notes = [*notes, "every field that is set is honoured; the fields of clusters are at their defaults"]
         return {"engine": engine, "fields": [], "settings": {}, "notes": notes, "composed_by": None, "not_asked": ""}
     translation = translating.translate(spec, inputs=translating.assumed(spec))
     plain = spec.model_dump(mode="json")
     fields = [
         {"field": field, "value": _value(plain, field), "key": key, "told": translation.get(key)}
+        | {"done_here": _DONE_HERE.get(field) if translation.get(key) != _value(plain, field) else None}
         for key, field in translation.origins.items()
     ]
     settings = Settings()
@@ -40,7 +54,7 @@ def told(spec: Spec, engine: str) -> dict[str, Any]:
         "engine": engine,
         "fields": sorted(fields, key=lambda one: one["field"]),
         "settings": {key: value for key, value in translation.settings.items() if key not in translation.origins},
-        "notes": list(translation.notes),
+        "notes": [*notes, *translation.notes],
         "composed_by": str(python) if python.is_file() else None,
         "not_asked": "" if python.is_file() else verl.absence(settings),
     }
@@ -49,7 +63,8 @@ def told(spec: Spec, engine: str) -> dict[str, Any]:
 def show(told: dict[str, Any], name: str) -> None:
     """Print it for people."""
     for one in told["fields"]:
-        console.say(f"{one['field']} = {one['value']}  ->  {one['key']} = {one['told']}")
+        done = f"   ({one['done_here']} itself)" if one["done_here"] else ""
+        console.say(f"{one['field']} = {one['value']}  ->  {one['key']} = {one['told']}{done}")
     for key, value in told["settings"].items():
         console.say(f"(always)  ->  {key} = {value}")
     for note in told["notes"]:
@@ -61,10 +76,11 @@ def show(told: dict[str, Any], name: str) -> None:
 
 
 def _value(plain: Any, field: str) -> Any:
-    """The value at a dotted path; of `native`, whose keys have dots themselves, the rest is one key."""
-    before, is_native, key = field.partition("task.native.")
-    if is_native and not before:
-        return plain["task"]["native"].get(key)
-    for part in field.split("."):
-        plain = plain.get(part) if isinstance(plain, dict) else None
-    return plain
+    """The value at a dotted path, None where there is none. Keys may have dots themselves, as those of `native`."""
+    if not field:
+        return plain
+    if not isinstance(plain, Mapping):
+        return None
+    fitting = [key for key in plain if field == key or field.startswith(f"{key}.")]
+    found = (_value(plain[key], field.removeprefix(key).removeprefix(".")) for key in fitting)
+    return next((value for value in found if value is not None), None)

@@ -6,7 +6,7 @@ follow JSON and only true/false are booleans, since a learning rate that is sile
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class Document:
     """Dotted path -> 1-based line."""
     overridden: frozenset[str] = frozenset()
     """Dotted paths that were set from outside."""
+    notes: tuple[str, ...] = ()
+    """What in it has no effect, and why."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -101,7 +103,7 @@ def override(document: Document, assignments: list[str]) -> Document:
         _assign(value, path.split("."), parse(text, name=f"the value of {path}").value, path)
         lines.pop(path, None)
         overridden.add(path)
-    return Document(value, lines, frozenset(overridden))
+    return replace(document, value=value, lines=lines, overridden=frozenset(overridden))
 
 
 def _assign(value: Any, keys: list[str], new: Any, path: str) -> None:

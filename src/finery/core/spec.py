@@ -58,7 +58,7 @@ def invalid(error: ValidationError, raw: object, *, what: str, lines: Mapping[st
     """Turn pydantic's report about `raw` into ours: dotted paths without union tags, plain words, lines."""
     problems = []
     for item in error.errors(include_url=False):
-        path = _dotted(item["loc"], raw)
+        path = _dotted(item["loc"], raw, is_missing=item["type"] == "missing")
         problems.append(Problem(path, _words(item), _line(path, lines)))
     first = problems[0]
     place = f" at {first.path}" if first.path else ""
@@ -86,8 +86,9 @@ def _words(item: Any) -> str:
     return message
 
 
-def _dotted(loc: tuple[int | str, ...], raw: object) -> str:
-    """Join a location. A discriminated union puts its tag into it; a tag names no key of `raw`, so it goes."""
+def _dotted(loc: tuple[int | str, ...], raw: object, *, is_missing: bool) -> str:
+    """Join a location. A discriminated union puts its tag into it; a tag names no key of `raw`, so it goes. As the last
+    part it is told from a key by being one of the values there, unless that key `is_missing`."""
     parts: list[str] = []
     here = raw
     for index, part in enumerate(loc):
@@ -95,7 +96,7 @@ def _dotted(loc: tuple[int | str, ...], raw: object) -> str:
         is_key = isinstance(here, Mapping) and part in here
         if is_item or is_key:
             here = here[part]  # type: ignore[index]
-        elif index < len(loc) - 1:
+        elif index < len(loc) - 1 or not is_missing and isinstance(here, Mapping) and part in here.values():
             continue
         parts.append(str(part))
     return ".".join(parts)

@@ -37,7 +37,7 @@ def submit(
     as_json: JsonOption = False,
 ) -> None:
     """Queue a job or a pipeline. Local files that it names are uploaded by content."""
-    document = checking.override(documents.load(file), [*(overrides or []), *(set_ or [])])
+    document = checking.override(documents.load(file), [*(overrides or []), *(set_ or [])], name=file.name)
     checking.read(document, name=file.name)
     with connect() as client:
         made = uploading.submit(client, document.value, base=file.resolve().parent)

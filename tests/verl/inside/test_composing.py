@@ -128,10 +128,23 @@ def test_texts_arrive_whatever_they_hold() -> None:
 
 
 def test_a_native_key_that_verl_does_not_have_is_named() -> None:
-    with pytest.raises(InvalidSpec, match="nonsense") as caught:
-        composed({"algorithm": "grpo", "native": {"trainer.nonsense": 1}})
+    native = {"trainer.nonsense": 1, "actor_rollout_ref": {"rollout": {"max_num_seq": 64}}, "+trainer.more": 1}
 
-    assert caught.value.problems[0].path == "task.native.trainer.nonsense"
+    with pytest.raises(InvalidSpec) as caught:
+        composed({"algorithm": "grpo", "native": native})
+
+    told = {one.path.removeprefix("task.native."): one.message for one in caught.value.problems}
+    assert set(told) == {"trainer.nonsense", "actor_rollout_ref.rollout.max_num_seq"}
+    assert "did you mean actor_rollout_ref.rollout.max_num_seqs" in told["actor_rollout_ref.rollout.max_num_seq"]
+    assert "write +trainer.nonsense" in told["trainer.nonsense"]
+
+
+def test_an_unknown_key_within_a_native_mapping_is_named() -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        composed({"algorithm": "grpo", "native": {"ray_kwargs": {"ray_init": {"num_cpu": 4}}}})
+
+    assert [one.path for one in caught.value.problems] == ["task.native.ray_kwargs.ray_init.num_cpu"]
+    assert "did you mean ray_kwargs.ray_init.num_cpus" in caught.value.problems[0].message
 
 
 def test_what_verl_refuses_names_the_field() -> None:

@@ -5,6 +5,7 @@ overrides.txt     its settings, one a line
 ray_job.sh        sends the folder to a Ray cluster and runs run.sh there; ray_job.yaml is its environment
 train.parquet     the data
 rewards.py        the reward function
+model/            a page that says what belongs there, where verl cannot find the model by its name
 config.yaml       the whole configuration, composed and checked by verl, where an interpreter with verl is here
 """
 
@@ -15,14 +16,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from finery.core import parquet
+from finery.core import console, parquet
 from finery.core.errors import InvalidSpec, Problem
 from finery.core.settings import Settings
+from finery.models.resolving import BUILTIN
 from finery.training.exporters import register
 from finery.training.job import Job
 from finery.training.specs import SftSpec
 from finery.training.specs.base import Rewarded
 from finery.training.verl import asking, checking, translating
+from finery.training.verl.placing import MODEL
 from finery.training.verl.sheet import Inputs, Translation
 
 FOLDER: Final = "EXPORT_DIR"
@@ -54,7 +57,8 @@ try:
     from finery.training.specs import RewardSpec
 except ImportError as error:
     raise ImportError(
-        "these rewards are Finery's: `pip install --no-deps finery pydantic orjson` on each machine of the cluster"
+        "these rewards are Finery's: `pip install pydantic orjson` and then `pip install --no-deps finery`, on "
+        "each machine of the cluster"
     ) from error
 
 REWARDS = json.loads(r"""@REWARDS@""")
@@ -109,6 +113,10 @@ def export(job: Job, out: Path, *, data_rows: Iterator[dict[str, Any]] | None = 
         else:
             parquet.write_rl(data_rows, train, data_source=task.data.train)
         files.append(train)
+    if _is_to_be_filled(task.model.base):
+        (out / "model").mkdir()
+        files.append(_write(out / "model" / "README.md", _how_to_fill(task.model.base)))
+        console.warn(f"the weights of {task.model.base} are not in the export; model/README.md says how to bring them")
     config = _composed(translation, out)
     return files if config is None else [*files, _write(out / "config.yaml", config)]
 
@@ -133,6 +141,9 @@ def command(translation: Translation) -> str:
         f"export {FOLDER}",
         *(f"export {name}={shlex.quote(value)}" for name, value in translation.environment.items()),
     ]
+    model = f"{_PLACE}/model"
+    if model in (translation.get(f"{MODEL}.path"), translation.get("model.path")):
+        lines.append(f'[ -f "${FOLDER}/model/config.json" ] || {{ cat "${FOLDER}/model/README.md" >&2; exit 1; }}')
     start = f"exec python -m {translation.module}"
     if translation.entry == "sft":
         start = (
@@ -171,9 +182,35 @@ def _model(base: str) -> Path:
     only Finery knows by this name."""
     if Path(base).expanduser().is_dir():
         return Path(base).expanduser().resolve()
-    name, _, revision = base.partition("@")
-    is_on_hub = name.count("/") == 1 and ":" not in name and not name.startswith((".", "/")) and not revision
-    return Path(name) if is_on_hub else Path(_PLACE) / "model"
+    return Path(_PLACE) / "model" if _is_to_be_filled(base) else Path(base)
+
+
+def _is_to_be_filled(base: str) -> bool:
+    """Whether somebody has to bring the weights: verl finds neither names of ours nor revisions of the hub."""
+    return not Path(base).expanduser().is_dir() and (not _is_on_hub(base) or "@" in base)
+
+
+def _is_on_hub(base: str) -> bool:
+    return base.count("/") == 1 and ":" not in base and not base.startswith((".", "/"))
+
+
+def _how_to_fill(base: str) -> str:
+    """model/README.md."""
+    name, _, revision = base.removeprefix("modelscope:").partition("@")
+    at = f" --revision {revision}" if revision else ""
+    if base in BUILTIN:
+        build = f"from pathlib import Path; from finery.models import builtin; builtin.build({base!r}, Path('model'))"
+        way = f"Where Finery is installed, in the folder of the export:\n\n    python -c {shlex.quote(build)}\n"
+    elif base.startswith("modelscope:"):
+        way = f"In the folder of the export:\n\n    modelscope download --model {name}{at} --local_dir model\n"
+    elif _is_on_hub(base):
+        way = f"In the folder of the export:\n\n    hf download {name}{at} --local-dir model\n"
+    else:
+        way = "The name holds on the machine where the job file was written; copy the files from there.\n"
+    return (
+        f"# The weights of {base}\n\nrun.sh expects them in this folder, in the form of Hugging Face: config.json, "
+        f"*.safetensors and the tokenizer's files.\n\n{way}"
+    )
 
 
 def _reward_file(task: Rewarded, seed: int) -> str:

@@ -4,6 +4,7 @@ verl 0.9.1 checks little of this before workers run, and some of it never. Value
 checked like ours. Pure, but for the look at files.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
@@ -166,11 +167,14 @@ def _batches(look: _Look) -> Iterator[Problem]:
     mini, micro = look.get(f"{ACTOR}.ppo_mini_batch_size"), look.get(f"{ACTOR}.ppo_micro_batch_size_per_gpu")
     world, replicas = look.world, look.num_replicas
     unit = replicas if look.is_megatron else world
+    is_ppo = look.translation.origins.get("data.train_batch_size") == "task.prompts_per_batch"
     if prompts * size % unit:
+        asked = prompts if is_ppo else mini  # what the field says; a batch may be several times as many
+        step = unit // math.gcd(unit, size * max(1, prompts // asked))
         yield look.problem(
             "data.train_batch_size",
             f"{prompts} prompts with {size} completions each are {prompts * size}, which must be a multiple of the "
-            f"{unit} {'replicas' if look.is_megatron else 'processes'} that train; {_near(prompts * size, unit)}, or "
+            f"{unit} {'replicas' if look.is_megatron else 'processes'} that train; {_near(asked, step, 'prompts')}, or "
             "change resources",
         )
     elif prompts % mini:
@@ -179,10 +183,12 @@ def _batches(look: _Look) -> Iterator[Problem]:
             f"a batch of {prompts} prompts must be a multiple of a mini batch of {mini}; {_near(prompts, mini)}",
         )
     elif mini * size % replicas:
+        step = replicas // math.gcd(replicas, size)
+        advice = _near(mini * size, step * size, "completions") if is_ppo else _near(mini, step, "prompts")
         yield look.problem(
             f"{ACTOR}.ppo_mini_batch_size",
             f"an optimizer step takes {mini * size} completions, which must be a multiple of the {replicas} replicas "
-            f"of the model; {_near(mini * size, replicas)}, or change resources or parallel",
+            f"of the model; {advice}, or change resources or parallel",
         )
     elif mini * size // replicas % micro:
         share = mini * size // replicas
@@ -308,9 +314,11 @@ def _files(look: _Look, inputs: Inputs) -> Iterator[Problem]:
         yield Problem("", f"verl goes on from folders global_step_N, not {inputs.resume_from.name}")
 
 
-def _near(size: int, unit: int) -> str:
+def _near(size: int, unit: int, what: str = "") -> str:
+    """The multiples of `unit` on both sides of `size`, and of what they are a number."""
     below, above = size - size % unit, size + unit - size % unit
-    return f"{below} or {above} would be right" if below else f"{above} would be right"
+    counted = f" {what}" if what else ""
+    return f"{below} or {above}{counted} would be right" if below else f"{above}{counted} would be right"
 
 
 def _divisor(size: int, wanted: int) -> int:

@@ -14,7 +14,11 @@ import io
 import json
 import re
 import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any, Final
 
 import verl
 from hydra import compose as hydra_compose
@@ -29,11 +33,12 @@ from verl.utils.config import omega_conf_to_dataclass, validate_config
 
 from finery.core.errors import InvalidSpec, Problem
 from finery.core.spec import parse
-from finery.training.verl.sheet import CONFIG_FOLDERS, Translation
+from finery.training.verl.sheet import CONFIG_FOLDERS, Translation, raise_problems
 
 _KEY = re.compile(r"[A-Za-z_]\w*(?:\.\w+)+")
 _SAID = re.compile(r"\b([a-z]\w*_\w+)\b")
 _SEARCH = "hydra.searchpath=[pkg://verl.trainer.config]"
+_NATIVE: Final = "task.native."
 _FAILURES = (HydraException, OmegaConfBaseException, AssertionError, ValueError, TypeError, NotImplementedError)
 """What hydra, OmegaConf and verl's checks raise."""
 
@@ -49,6 +54,10 @@ def compose(translation: Translation) -> DictConfig:
     """
     try:
         config = _composed(translation)
+    except _FAILURES as error:
+        raise_problems(_unknown(translation))
+        raise _invalid(error, translation) from error
+    try:
         _validate(config, translation)
     except _FAILURES as error:
         raise _invalid(error, translation) from error
@@ -108,6 +117,48 @@ def _as_worker(config: DictConfig) -> DictConfig:
         ref.use_dynamic_bsz = ref.pop("log_prob_use_dynamic_bsz", False)
         ref.ppo_max_token_len_per_gpu = ref.pop("log_prob_max_token_len_per_gpu", None)
     return ref
+
+
+def _unknown(translation: Translation) -> list[Problem]:
+    """Keys of `native` that are none of verl's, each with the nearest that are."""
+    native = {key for key, origin in translation.origins.items() if origin.startswith(_NATIVE)}
+    rest = {key: value for key, value in translation.settings.items() if key not in native and key[0] != "+"}
+    try:
+        known = dict(_keys(OmegaConf.to_container(_composed(replace(translation, settings=rest)))))
+    except _FAILURES:  # it is not, or not alone, the keys of `native`
+        return []
+    problems = []
+    for key in sorted(native & translation.settings.keys()):
+        plain, value = key.lstrip("~"), translation.settings[key]
+        inside = [below for below, _ in _keys(value, plain)] if isinstance(value, Mapping) and known.get(plain) else []
+        for one in [plain, *inside]:
+            if one not in known:
+                path = f"{translation.origins[key]}{one.removeprefix(plain)}"
+                problems.append(Problem(path, f"verl has no option {one}{_near(one, known)}"))
+                break
+    return problems
+
+
+def _keys(config: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key of each part of a configuration, and the part."""
+    for name, value in config.items() if isinstance(config, Mapping) else ():
+        key = f"{above}.{name}" if above else str(name)
+        yield key, value
+        yield from _keys(value, key)
+
+
+def _near(key: str, known: Mapping[str, Any]) -> str:
+    """Options beside it that are spelled alike, else those of this name elsewhere; and how to add one."""
+    parent, _, name = key.rpartition(".")
+    beside = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == parent}
+    near = [beside[one] for one in get_close_matches(name, beside, n=3)]
+    near = near or [other for other in known if other.endswith(f".{name}")][:3]
+    if not near:
+        top, *rest = key.split(".")
+        tops = [other for other in known if "." not in other]
+        near = [".".join([one, *rest]) for one in get_close_matches(top, tops, n=1) if ".".join([one, *rest]) in known]
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    return f"{hint or ';'} write +{key} to add it all the same"
 
 
 def _invalid(error: Exception, translation: Translation) -> InvalidSpec:

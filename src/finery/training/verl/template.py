@@ -12,7 +12,8 @@
 field, all other full keys go to `native`. What is not said is as in every job file of ours, not as in verl's YAML.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -94,7 +95,7 @@ _SHARED: Final[dict[str, str]] = {
     "trainer.device": "resources.device",
     "trainer.seed": "seed",
 }
-"""Key -> our field; a name without a dot is worked out by `_RlBook` or `_batches`."""
+"""Key -> our field; a name without a dot is a part of the fields that `_WORKED_OUT` names."""
 _RL: Final[dict[str, str]] = {
     "data.seed": "seed",
     "data.max_prompt_length": "task.data.max_prompt_tokens",
@@ -155,26 +156,49 @@ _FILLED: Final = {
     | {"megatron": f"{_A}actor.megatron"},
     "SFT": {"model": "model", "optim": "optim", "engine": "engine", "megatron": "engine"},
 }
-_WITHOUT_EFFECT: Final = frozenset(
-    {
-        "trainer.logger",
-        "trainer.project_name",
-        "trainer.experiment_name",
-        "trainer.val_before_train",
-        "trainer.default_local_dir",
-        "trainer.critic_warmup",
-        "data.val_files",
-        "data.truncation",
-        f"{_A}actor.use_dynamic_bsz",
-        f"{_A}model.use_remove_padding",
-        f"{_A}ref.log_prob_micro_batch_size_per_gpu",
-        f"{_A}rollout.log_prob_micro_batch_size_per_gpu",
-        f"{_A}rollout.mode",
-        "critic.ppo_micro_batch_size_per_gpu",
-        "critic.model.path",
-    }
-)
-"""What Finery does in its own way: logging, names, folders, and the sizes of passes that follow `micro_batch_size`."""
+_WORKED_OUT: Final[dict[str, tuple[str, ...]]] = {
+    "batch": ("task.prompts_per_batch", "task.prompts_per_step", "task.mini_batches"),
+    "mini": ("task.mini_batch_size", "task.prompts_per_step", "task.mini_batches"),
+    "steps": ("task.optim.steps",),
+    "save_freq": ("monitoring.checkpoint_interval",),
+    "betas": ("task.optim.beta1", "task.optim.beta2"),
+    "clip_ratio": ("task.clip_low", "task.clip_high"),
+    "estimator": ("task.algorithm", "task.advantage"),
+    "loss_mode": ("task.policy_loss", "task.loss_type", "task.ratio_level"),
+    "loss_agg_mode": ("task.loss_aggregation", "task.loss_type"),
+    "kl_coef": ("task.kl_coef",),
+    "kl_loss_coef": ("task.kl_coef",),
+    "use_kl_loss": ("task.kl_in",),
+    "use_kl_in_reward": ("task.kl_in",),
+    "kl_loss_type": ("task.kl_estimator",),
+    "kl_penalty": ("task.kl_estimator",),
+    "kl_type": ("task.kl_target",),
+    "kl_target": ("task.kl_target",),
+    "metric": ("task.rollout.group_filter",),
+    "filtered": ("task.rollout.group_filter",),
+}
+"""What several keys of verl make together -> our fields that come of it."""
+_COUNTS: Final = ("batch", "mini", "steps")
+"""Parts that others are divided by or multiplied with."""
+_SIZES: Final = "passes without gradients are as large as task.micro_batch_size"
+_WITHOUT_EFFECT: Final[dict[str, str]] = {
+    "trainer.logger": "Finery records what verl logs; other trackers are fed by monitoring.exports",
+    "trainer.project_name": "a run has the name of its job file",
+    "trainer.experiment_name": "a run has the name of its job file",
+    "trainer.val_before_train": "Finery evaluates checkpoints; set monitoring.evaluation",
+    "trainer.default_local_dir": "checkpoints lie in the run directory",
+    "trainer.critic_warmup": "the policy learns from the first step on",
+    "data.val_files": "Finery evaluates checkpoints; set monitoring.evaluation",
+    "data.truncation": "longer prompts are cut on the left",
+    f"{_A}actor.use_dynamic_bsz": "micro batches are of a fixed number; set task.micro_batch_size",
+    f"{_A}model.use_remove_padding": "Finery chooses it by device and model",
+    f"{_A}ref.log_prob_micro_batch_size_per_gpu": _SIZES,
+    f"{_A}rollout.log_prob_micro_batch_size_per_gpu": _SIZES,
+    f"{_A}rollout.mode": "completions are drawn by servers in any case; task.rollout.mode says when",
+    "critic.ppo_micro_batch_size_per_gpu": "the critic's are as large as task.micro_batch_size",
+    "critic.model.path": "the critic starts from task.model.base",
+}
+"""What Finery does in its own way -> which way."""
 _INSTEAD: Final = {
     "trainer.total_epochs": "say how many steps: trainer.total_training_steps",
     "trainer.test_freq": "set monitoring.evaluation, with benchmarks of Finery",
@@ -207,42 +231,98 @@ _AGGREGATIONS: Final = {
 _ESTIMATORS: Final = {"kl": "k1", "k1": "k1", "mse": "k2", "k2": "k2", "low_var_kl": "k3", "k3": "k3"}
 
 
+class UnreadableTemplate(ValueError):
+    """A key of a template that cannot be read; `key` is dotted, `overrides.rollout.nn`."""
+
+    def __init__(self, key: str, message: str):
+        super().__init__(message)
+        self.key = key
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A job file of ours as plain data, and how it came from one in verl's words."""
+
+    job: dict[str, Any]
+    origins: Mapping[str, str]
+    """Dotted path of `job` -> that of the file's key which it was made from. Keys of ours are absent."""
+    notes: tuple[str, ...]
+    """Keys that have no effect, and why."""
+
+
+def is_template(raw: Any) -> bool:
+    """Whether plain data are a training job in verl's words."""
+    if not isinstance(raw, Mapping) or raw.get("kind", "train") != "train":
+        return False
+    task = raw.get("task")
+    return "base_config" in raw or isinstance(task, Mapping) and "base_config" in task
+
+
+def lifted(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A template with all parts of its task in `task`, where a file may leave them at the top."""
+    task = raw.get("task") if isinstance(raw.get("task"), Mapping) else {}
+    assert isinstance(task, Mapping)
+    above = {name: value for name, value in raw.items() if name not in LIFTED and name != "task"}
+    return {**above, "task": {**task, **{name: raw[name] for name in LIFTED if name in raw}}}
+
+
 def expanded(raw: Any) -> Any:
     """A job file of ours as plain data, from one in verl's words; anything else as it is.
 
     Raises:
-        ValueError: a base or key is unknown, or has no counterpart.
+        UnreadableTemplate: as of `read`.
     """
-    if not isinstance(raw, Mapping):
-        return raw
-    task = raw.get("task") if isinstance(raw.get("task"), Mapping) else {}
-    assert isinstance(task, Mapping)
-    if "base_config" not in raw and "base_config" not in task:
-        return raw
-    written = {**task, **{name: raw[name] for name in _LIFTED if name in raw}}
+    return read(raw).job if is_template(raw) else raw
+
+
+def read(raw: Mapping[str, Any], *, settled: Collection[str] = ()) -> Reading:
+    """Read a template.
+
+    Args:
+        raw: For which `is_template`.
+        settled: Dotted paths, such as `resources.gpus`, that stand whatever the template says.
+
+    Raises:
+        UnreadableTemplate: a base or key is unknown, has no counterpart, or says otherwise than a field of ours.
+    """
+    made = lifted(raw)
+    written = made.pop("task")
     base, overrides = written.pop("base_config"), written.pop("overrides", {})
-    made = {name: value for name, value in raw.items() if name not in _LIFTED and name != "task"}
     name, is_megatron = _base(base)
     is_sft = name == "sft"
-    values, native = _sorted_out(_flat(overrides), is_sft=is_sft)
+    found = _sorted_out(_flat(overrides), is_sft=is_sft)
+    values = found.values
     settings: dict[str, Any] = {"task.engine": "verl"}
     if is_megatron:
         settings["task.parallel.strategy"] = "megatron"
-    for field, value in values.items():
-        if "." in field or field == "seed":
-            settings[field] = _SAID.get(field, lambda same: same)(value)
+    for place, value in values.items():
+        if "." in place or place == "seed":
+            settings[place] = _SAID.get(place, lambda same: same)(value)
     algorithm = _BASES[name] if is_sft else _algorithm(name, values, settings)
     _count_steps(values, settings, is_sft=is_sft)
     if settings.get("task.model.lora.rank") == 0:
-        settings = {field: value for field, value in settings.items() if not field.startswith("task.model.lora.")}
-    made["task"] = {**algorithm, **({"native": native} if native else {})}
-    for field, value in settings.items():
-        _put(made, field.split("."), value)
+        settings = {place: value for place, value in settings.items() if not place.startswith("task.model.lora.")}
+    made["task"] = {**algorithm, **({"native": found.native} if found.native else {})}
+    origins = {place: f"overrides.{key}" for place, key in found.origins().items()}
+    for place, value in settings.items():
+        _refuse_two(made, place, value, origins.get(place, "base_config"), settled)
+        _put(made, place.split("."), value)
     made["task"] = _merged(made["task"], written)
-    return made
+    return Reading(made, origins, tuple(found.notes))
 
 
-_LIFTED: Final = ("base_config", "overrides", "rewards", "reward_weights", "data", "model")
+def _refuse_two(made: Mapping[str, Any], place: str, value: Any, key: str, settled: Collection[str]) -> None:
+    """Within the task, our words stand above the template's; beside it, one place says what holds."""
+    if place.startswith("task.") or place in settled:
+        return
+    here: Any = made
+    for name in place.split("."):
+        here = here.get(name) if isinstance(here, Mapping) else None
+    if here is not None and here != value:
+        raise UnreadableTemplate(key, f"{key} means {place}: {value}, but the file says {here}; leave one of the two")
+
+
+LIFTED: Final = ("base_config", "overrides", "rewards", "reward_weights", "data", "model")
 """Parts of the task that may stand beside `base_config` at the top of the file."""
 
 
@@ -252,15 +332,17 @@ def _base(base: Any) -> tuple[str, bool]:
     if name not in _BASES:
         near = get_close_matches(name, _BASES, n=1)
         hint = f"; did you mean {near[0]}_trainer?" if near else ""
-        raise ValueError(
-            f"base_config {base!r} is not known; it is one of {', '.join(f'{one}_trainer' for one in _BASES)}{hint}"
+        raise UnreadableTemplate(
+            "base_config",
+            f"base_config {base!r} is not known; it is one of {', '.join(f'{one}_trainer' for one in _BASES)}{hint}",
         )
     return name, "_megatron_" in text
 
 
 def _flat(raw: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(raw, Mapping):
-        raise ValueError(f"overrides{f'.{prefix}' if prefix else ''} must be a mapping of keys and values")
+        place = f"overrides.{prefix}" if prefix else "overrides"
+        raise UnreadableTemplate(place, f"{place} must be a mapping of keys and values")
     found: dict[str, Any] = {}
     for key, value in raw.items():
         path = f"{prefix}.{key}" if prefix else str(key)
@@ -268,26 +350,58 @@ def _flat(raw: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _sorted_out(overrides: Mapping[str, Any], *, is_sft: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Values by our field or by a name to be worked out, and what is verl's alone."""
+@dataclass
+class _Sorted:
+    """What overrides say, key by key."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    """By our field, or by a name that is worked out."""
+    native: dict[str, Any] = field(default_factory=dict)
+    """verl's alone."""
+    keys: dict[str, str] = field(default_factory=dict)
+    """Name in `values` or path in `native` -> key as it is written."""
+    notes: list[str] = field(default_factory=list)
+
+    def origins(self) -> dict[str, str]:
+        """Our field -> the key that it comes from, the most telling one where there are several."""
+        found = {name: key for name, key in self.keys.items() if "." in name or name == "seed"}
+        for name, places in _WORKED_OUT.items():
+            for place in places if name in self.keys else ():
+                found.setdefault(place, self.keys[name])
+        return found
+
+
+def _sorted_out(overrides: Mapping[str, Any], *, is_sft: bool) -> _Sorted:
     filled = _FILLED["SFT" if is_sft else "RL"]
-    fields = {key.format(**filled): field for key, field in _SHARED.items()} | (_SFT if is_sft else _RL)
-    values: dict[str, Any] = {}
-    native: dict[str, Any] = {}
+    fields = {key.format(**filled): place for key, place in _SHARED.items()} | (_SFT if is_sft else _RL)
+    found = _Sorted()
     for written, value in overrides.items():
         plain = written.lstrip("+")
-        key = _full(plain, is_sft=is_sft)
+        key, path = _full(plain, is_sft=is_sft), f"overrides.{written}"
         if key in _INSTEAD and value not in (None, False, -1, "auto"):
-            raise ValueError(f"overrides.{written} has no counterpart; {_INSTEAD[key]}")
+            raise UnreadableTemplate(path, f"{path} has no counterpart; {_INSTEAD[key]}")
         if key in fields:
-            values[fields[key]] = value
+            _refuse_no_count(fields[key], value, path)
+            found.values[fields[key]] = value
+            found.keys[fields[key]] = written
         elif key in _WITHOUT_EFFECT or key in _INSTEAD:
-            continue
+            found.notes.append(f"{path} has no effect: {_WITHOUT_EFFECT.get(key) or _INSTEAD[key]}")
         elif key != plain or key.partition(".")[0] not in (_SECTIONS_SFT if is_sft else _SECTIONS):
-            raise ValueError(_unknown(written, key, fields, is_sft=is_sft))
+            raise UnreadableTemplate(path, _unknown(written, key, fields, is_sft=is_sft))
         else:
-            native[written] = value
-    return values, native
+            found.native[written] = value
+            found.keys[f"task.native.{written}"] = written
+    return found
+
+
+def _refuse_no_count(place: str, value: Any, path: str) -> None:
+    is_count = isinstance(value, int) and not isinstance(value, bool)
+    if place in _COUNTS and not (is_count and value > 0):
+        raise UnreadableTemplate(path, f"{path} must be a whole number above 0, but it is {value!r}")
+    if place == "save_freq" and not is_count:
+        raise UnreadableTemplate(path, f"{path} must be a whole number, but it is {value!r}")
+    if place == "betas" and not (isinstance(value, list | tuple) and len(value) == 2):
+        raise UnreadableTemplate(path, f"{path} must be a list of two numbers, but it is {value!r}")
 
 
 def _full(key: str, *, is_sft: bool) -> str:
@@ -350,7 +464,9 @@ def _kl(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     in_loss = values.get("use_kl_loss", "kl_loss_coef" in values)
     in_reward = values.get("use_kl_in_reward", False)
     if in_loss and in_reward:
-        raise ValueError("overrides: use_kl_loss and use_kl_in_reward add the KL term twice; leave one")
+        raise UnreadableTemplate(
+            "overrides", "overrides: use_kl_loss and use_kl_in_reward add the KL term twice; leave one"
+        )
     own = "reward" if name in ("ppo", "rloo") else "loss"
     place = "loss" if in_loss else "reward" if in_reward else own
     coef = values.get("kl_loss_coef", 0.001) if in_loss else values.get("kl_coef", 0.001 if in_reward else 0.0)
@@ -358,7 +474,9 @@ def _kl(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
         coef = 0.0
     words = values.get("kl_loss_type", "low_var_kl") if place == "loss" else values.get("kl_penalty", "kl")
     if words not in _ESTIMATORS:
-        raise ValueError(f"overrides: the KL estimator {words!r} is not known; it is one of {', '.join(_ESTIMATORS)}")
+        raise UnreadableTemplate(
+            "overrides", f"overrides: the KL estimator {words!r} is not known; it is one of {', '.join(_ESTIMATORS)}"
+        )
     return {"coef": coef, "place": place, "estimator": _ESTIMATORS[words]}
 
 
@@ -393,9 +511,13 @@ def _ppo(
     task: dict[str, Any], values: Mapping[str, Any], settings: dict[str, Any], kl: Mapping[str, Any]
 ) -> dict[str, Any]:
     if kl["coef"] and kl["place"] != "reward":
-        raise ValueError("overrides: the KL term of ppo is part of the reward; set algorithm.kl_coef, not use_kl_loss")
+        raise UnreadableTemplate(
+            "overrides", "overrides: the KL term of ppo is part of the reward; set algorithm.kl_coef, not use_kl_loss"
+        )
     if values.get("loss_agg_mode", "token-mean") != "token-mean" or values.get("loss_mode", "vanilla") != "vanilla":
-        raise ValueError("overrides: the loss of ppo is vanilla and its loss_agg_mode token-mean; remove them")
+        raise UnreadableTemplate(
+            "overrides", "overrides: the loss of ppo is vanilla and its loss_agg_mode token-mean; remove them"
+        )
     task = {**task, "kl_coef": kl["coef"], "kl_estimator": kl["estimator"]}
     if values.get("kl_type") == "adaptive":
         settings["task.kl_target"] = values.get("kl_target", 0.1)
@@ -415,8 +537,9 @@ def _count_steps(values: Mapping[str, Any], settings: dict[str, Any], *, is_sft:
         batch, mini = values.get("batch"), values.get("mini")
         is_ppo = "task.prompts_per_batch" in settings or "task.mini_batch_size" in settings
         if batch is not None and mini is not None and batch % mini:
-            raise ValueError(
-                f"overrides: data.train_batch_size ({batch}) must be a multiple of ppo_mini_batch_size ({mini})"
+            raise UnreadableTemplate(
+                "overrides",
+                f"overrides: data.train_batch_size ({batch}) must be a multiple of ppo_mini_batch_size ({mini})",
             )
         cut = batch // mini if batch and mini else 1
         if not is_ppo and (batch or mini):

@@ -5,7 +5,7 @@ the job file and what would be right. `checking` then looks at the numbers toget
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, cast
@@ -424,7 +424,7 @@ def _put_native(sheet: Sheet, native: Mapping[str, Any]) -> None:
     """Keys of verl that the user sets, over all others but ours."""
     own = [key.removeprefix("+") for key in sheet.settings]
     owned = [key for key in own if key not in sheet.suggested]
-    for key, value in native.items():
+    for key, value in _unfolded(native, owned):
         path, plain = f"task.native.{key}", key.lstrip("+~")
         taken = [one for one in owned if one == plain or one.startswith(f"{plain}.") or plain.startswith(f"{one}.")]
         if taken:
@@ -435,3 +435,14 @@ def _put_native(sheet: Sheet, native: Mapping[str, Any]) -> None:
             )
         else:
             sheet.put(plain if plain in sheet.settings else key, value, path)
+
+
+def _unfolded(native: Mapping[str, Any], owned: Collection[str], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Full keys and values. A mapping is opened where keys of ours lie in it; elsewhere it is a value of verl's."""
+    for name, value in native.items():
+        key = f"{above}{name}"
+        plain = key.lstrip("+~")
+        if isinstance(value, Mapping) and value and any(one.startswith(f"{plain}.") for one in owned):
+            yield from _unfolded(value, owned, f"{key}.")
+        else:
+            yield key, value
