@@ -41,8 +41,8 @@ COMPARED: dict[str, Any] = {
     "rollout": {"completions_per_prompt": 8, "max_new_tokens": 5},
 }
 """Of the job files that run on both engines. Half the completions, since verl on a CPU moves each by itself; and few
-steps at a small rate: three runs of one job file on trl, with other streams, ended within 0.04 of each other, where 80
-steps at twice the rate left them 0.1 apart."""
+steps at a small rate, which leave little room for luck: three runs of one job file on trl, with other streams, ended
+within 0.04 of each other."""
 NUM_COMPARED = 60
 """Batches of rollouts of these."""
 ALGORITHMS: dict[str, dict[str, Any]] = {
