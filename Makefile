@@ -28,7 +28,7 @@ test-web: setup web  ## the web UI in a real browser, on real jobs
 	$(BIN)/pytest web/e2e $(ARGS)
 
 test-verl: setup verl mindspore  ## the engine verl: real Ray and verl on a CPU, and MindRecord files
-	$(BIN)/pytest tests/verl --ignore tests/verl/inside -n 2 $(ARGS)
+	$(BIN)/pytest tests/verl --ignore tests/verl/inside -n 2 --dist loadfile $(ARGS)
 	$(VERL)/bin/python -m pytest -q -p no:cacheprovider -c /dev/null --rootdir . --confcutdir tests/verl/inside \
 		tests/verl/inside $(ARGS)
 
