@@ -117,7 +117,8 @@ class Attempt:
         pids = [pid for pid, word in found.items() if word]
         assert {found[pid] for pid in pids} == set(wanted), marked(self.mark)
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it may die of the one before
+                os.kill(pid, signal.SIGKILL)
 
     def output(self) -> str:
         return "\n".join(path.read_text()[-3000:] for path in self.dir.stdout.parent.glob("*.log"))
