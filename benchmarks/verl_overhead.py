@@ -20,6 +20,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from finery.core import environment
 from finery.core.checkpoints import file_sha256
 from finery.core.rundir import ResolvedInput, Run, RunDir, RunSpec
 from finery.core.spec import parse
@@ -52,7 +53,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         path = prepared(Path(folder), options.model, options.steps, options.tokens, options.home)
-        python = os.environ.get("FINERY_VERL_PYTHON") or Path(sys.prefix).parent / ".venv-verl/bin/python"
+        python = environment.interpreter(environment.VERL_PYTHON)
         with open(path / "logs" / "stdout.log", "ab") as log:
             done = subprocess.run([python, __file__, "--child", path], stdout=log, stderr=subprocess.STDOUT)
         if done.returncode:

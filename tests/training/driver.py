@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from finery.core import checkpoints
+from finery.core import checkpoints, environment
 from finery.core.carried import Carried
 from finery.core.rundir import Command, ResolvedInput, Run, RunDir, RunSpec, append_line
 from finery.core.spec import parse
@@ -33,7 +33,7 @@ _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.training.preloaded"])
 DATA = "rows"
-VERL_PYTHON = Path(os.environ.get("FINERY_VERL_PYTHON") or Path(sys.prefix).parent / ".venv-verl/bin/python")
+VERL_PYTHON = environment.interpreter(environment.VERL_PYTHON)
 FAULTS = Path(__file__).parent.parent / "faults"
 """What is on PYTHONPATH of processes that are to go wrong."""
 

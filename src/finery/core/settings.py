@@ -3,7 +3,6 @@
 Passed in where they are needed; never read from a module-level object.
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,7 +10,7 @@ import orjson
 from pydantic import Field, ModelWrapValidatorHandler, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from finery.core import folders
+from finery.core import environment, folders
 from finery.core.clusters import ClusterConfig
 from finery.core.errors import InvalidSpec, Problem
 
@@ -93,7 +92,7 @@ class Settings(BaseSettings):
     @property
     def verl_interpreter(self) -> Path:
         """The interpreter of the environment that has verl, whether it is there or not."""
-        return Path(self.verl_python or Path(sys.prefix).parent / ".venv-verl" / "bin" / "python")
+        return environment.interpreter(environment.VERL_PYTHON, {environment.VERL_PYTHON: self.verl_python})
 
     @property
     def url(self) -> str:
