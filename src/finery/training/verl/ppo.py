@@ -199,6 +199,10 @@ class WatchedTrainer(PPOTrainer):
         """Whether all weights of the policy are."""
         return all(self.actor_rollout_wg.is_finite())
 
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return float(self.actor_rollout_wg.rate()[0])
+
     def scale_rate(self, factor: float) -> float:
         """Multiply the schedule of the learning rate, that of a critic as well."""
         if self.use_critic:

@@ -38,6 +38,10 @@ class Trainer(Protocol):
         """Whether all weights are."""
         ...
 
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        ...
+
     def scale_rate(self, factor: float) -> float:
         """Multiply the schedule of the learning rate; gives the rate of the next step."""
         ...
@@ -104,7 +108,7 @@ class Recorder:
         Args:
             step: Optimizer steps done.
         """
-        self._live["learning_rate"] = self._trainer.scale_rate(1.0)
+        self._live["learning_rate"] = self._trainer.rate()
         self._run.status("running", step=step, total=self._num_steps)
         self._run.before_training(step, self)
         self._look_ahead(step)

@@ -110,6 +110,10 @@ class _Trainer:
         """Whether all weights are."""
         return all(self._ranks.is_finite())
 
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return float(self._ranks.rate()[0])
+
     def scale_rate(self, factor: float) -> float:
         """Multiply the schedule of the learning rate."""
         return float(self._ranks.scale_rate(factor)[0])

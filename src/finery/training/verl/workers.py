@@ -5,7 +5,7 @@ Subclasses by verl's own seams: the actor's worker names the class of its inner 
 
 import os
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
@@ -51,9 +51,20 @@ class WatchedTrainingWorker(TrainingWorker):
         return found if self.rank == 0 else None
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return float(self.engine.optimizer.param_groups[0]["lr"])
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def scale_rate(self, factor: float) -> float:
-        """Multiply the schedule of the learning rate, and tell the rate of the next step."""
+        """Multiply the schedule of the learning rate, and tell the rate of the next step.
+
+        Raises:
+            ValueError: the schedule is Megatron's, which has no such lever.
+        """
         scheduler = self.engine.lr_scheduler
+        if not hasattr(scheduler, "base_lrs"):
+            raise ValueError("the learning rate cannot be changed while verl trains with Megatron")
         scheduler.base_lrs = [rate * factor for rate in scheduler.base_lrs]
         for group in self.engine.optimizer.param_groups:
             group["lr"] = group["lr"] * factor
@@ -71,8 +82,9 @@ class WatchedTrainingWorker(TrainingWorker):
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def is_finite(self) -> bool:
         """Whether all weights that this rank holds are finite."""
-
-        return all(bool(local(parameter).isfinite().all()) for parameter in self.engine.module.parameters())
+        module = self.engine.module  # Megatron's is a list of the parts of its pipeline
+        parts = module if isinstance(module, list) else [module]
+        return all(bool(local(parameter).isfinite().all()) for part in parts for parameter in part.parameters())
 
 
 class WatchedActorWorker(ActorRolloutRefWorker):
@@ -83,29 +95,30 @@ class WatchedActorWorker(ActorRolloutRefWorker):
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def probe_next(self) -> None:
         """As of the worker within."""
-        self._actor.probe_next()
+        self.actor.probe_next()
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def take_probed(self) -> Probed | None:
         """As of the worker within."""
-        found: Probed | None = self._actor.take_probed()
+        found: Probed | None = self.actor.take_probed()
         return found
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def rate(self) -> float:
+        """As of the worker within."""
+        return float(self.actor.rate())
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def scale_rate(self, factor: float) -> float:
         """As of the worker within."""
-        return float(self._actor.scale_rate(factor))
+        return float(self.actor.scale_rate(factor))
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def set_loss(self, values: Mapping[str, float]) -> None:
         """As of the worker within."""
-        self._actor.set_loss(values)
+        self.actor.set_loss(values)
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def is_finite(self) -> bool:
         """As of the worker within."""
-        return bool(self._actor.is_finite())
-
-    @property
-    def _actor(self) -> Any:
-        return self.actor
+        return bool(self.actor.is_finite())
