@@ -2,6 +2,7 @@
 
 import os
 import selectors
+import shlex
 import signal
 import socket
 import threading
@@ -105,6 +106,46 @@ def test_a_job_waits_until_the_cluster_has_room(configured: Make) -> None:
     append_line(first.dir.control, {"id": "c", "attempt": 1, "time": time.time(), "command": "cancel"})
     assert first.wait_for_exit().code == 4
     assert second.wait_for_exit(60).code == 0, second.output()
+
+
+def test_of_two_jobs_that_come_at_once_one_waits(configured: Make) -> None:
+    runs = [configured(number=number).start() for number in (1, 2)]
+    waiting = wait_for(lambda: [run for run in runs if "2 GPUs" in run.cause()], 20, "one says what it waits for")
+    (taking,) = (run for run in runs if run not in waiting)
+    taking.wait_for_step()
+    assert not waiting[0].events("rank0", "status")
+    for number, run in enumerate(runs, 1):
+        append_line(run.dir.control, {"id": "c", "attempt": number, "time": time.time(), "command": "cancel"})
+        assert run.wait_for_exit().code == 4
+
+
+def test_what_others_hold_counts_before_ray_reports_it(other_ray: LocalCluster, verl_python: str) -> None:
+    holding = """
+import ray
+from ray.util.placement_group import placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+ray.init()
+group = placement_group([{"GPU": 1, "CPU": 1}])
+ray.get(group.ready())
+@ray.remote(num_gpus=1)
+class Holder:
+    def hold(self):
+        return 1
+inside = Holder.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group)).remote()
+beside = Holder.remote()
+ray.get([inside.hold.remote(), beside.hold.remote()])
+print("holds", 1 + 1, flush=True)
+ray.get(ray.remote(lambda: __import__("time").sleep(60)).remote())
+"""
+    api = other_ray.api
+    wait_for(lambda: api.room("GPU") == (2, 2), 20, "all is free")
+    api.submit("foreign", f"{verl_python} -c {shlex.quote(holding)}", env={}, metadata={}, seconds=30)
+    try:
+        wait_for(lambda: "holds 2" in api.logs("foreign"), 60, "the foreign job holds GPUs")
+        assert api.room("GPU") == (0, 2)
+    finally:
+        api.stop("foreign")
+    wait_for(lambda: api.room("GPU") == (2, 2), 30, "all is free again")
 
 
 def test_a_job_that_waits_for_room_can_be_cancelled(configured: Make) -> None:

@@ -9,6 +9,7 @@ import re
 import time
 import urllib.error
 import urllib.request
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
@@ -20,6 +21,9 @@ from finery.core.errors import Unavailable
 from finery.core.events import ClusterActor, ClusterNode
 
 Status = Literal["PENDING", "RUNNING", "STOPPED", "SUCCEEDED", "FAILED"]
+
+CLAIM: Final = "finery_claim"
+"""Key of a submitted job's metadata: what it will take of the cluster, such as `8 GPU`."""
 
 _TIMEOUT_SECONDS = 5.0
 _RETRY_SECONDS = 0.5
@@ -121,12 +125,43 @@ class RayApi:
 
     def nodes(self) -> tuple[ClusterNode, ...]:
         """Machines of the cluster, with what they have and what is free. Raises `NotReached`."""
-        listed = self._get("/api/v0/nodes?detail=1&limit=1000")["data"]["result"]["result"]
         report = self._get("/api/cluster_status")["data"]["clusterStatus"].get("loadMetricsReport") or {}
         used = report.get("usageByNode") or {}
         summary = self._get("/nodes?view=summary")["data"].get("summary") or []
         memory = {raw["raylet"].get("nodeId"): raw.get("mem") or () for raw in summary if raw.get("raylet")}
-        return tuple(_node(raw, used.get(raw["node_id"], {}), memory.get(raw["node_id"], ())) for raw in listed)
+        return tuple(
+            _node(raw, used.get(raw["node_id"], {}), memory.get(raw["node_id"], ())) for raw in self._listed("nodes")
+        )
+
+    def room(self, kind: str) -> tuple[int, int]:
+        """Accelerators that a new job can take, and that there are, on all living nodes together.
+
+        What Ray reports as used is some seconds old, and a job holds nothing until its processes are there: taken is
+        also what actors and placement groups hold now, and what a living job of ours has announced with `CLAIM`.
+
+        Args:
+            kind: What Ray calls them, such as GPU.
+
+        Raises:
+            NotReached: the cluster does not answer.
+        """
+        alive = [node for node in self.nodes() if node.is_alive]
+        total = sum(node.total.get(kind, 0.0) for node in alive)
+        reported = total - sum(node.free.get(kind, 0.0) for node in alive)
+        held: dict[str, float] = defaultdict(float)
+        for actor in self._listed("actors"):
+            if actor["state"] == "ALIVE":
+                held[actor["job_id"]] += float((actor.get("required_resources") or {}).get(kind, 0.0))
+        for group in self._listed("placement_groups"):
+            if group["state"] == "CREATED":
+                bundles = [bundle.get("unit_resources") or {} for bundle in group.get("bundles") or ()]
+                held[group["creator_job_id"]] += sum(float(bundle.get(kind, 0.0)) for bundle in bundles)
+        for job in self._get("/api/jobs/"):
+            number, _, claimed = str((job.get("metadata") or {}).get(CLAIM, "")).partition(" ")
+            if claimed == kind and job["status"] in ("PENDING", "RUNNING"):
+                key = job.get("job_id") or job["submission_id"]
+                held[key] = max(held[key], float(number))
+        return int(total - max(reported, sum(held.values()))), int(total)
 
     def actors(self, submission_id: str) -> tuple[ClusterActor, ...]:
         """Processes of one job. Raises `NotReached`."""
@@ -134,8 +169,12 @@ class RayApi:
         own = {raw["job_id"] for raw in jobs if raw.get("submission_id") == submission_id and raw.get("job_id")}
         if not own:
             return ()
-        listed = self._get("/api/v0/actors?detail=1&limit=1000")["data"]["result"]["result"]
-        return tuple(sorted((_actor(raw) for raw in listed if raw["job_id"] in own), key=lambda one: one.name))
+        return tuple(
+            sorted((_actor(raw) for raw in self._listed("actors") if raw["job_id"] in own), key=lambda one: one.name)
+        )
+
+    def _listed(self, what: str) -> list[dict[str, Any]]:
+        return cast(list[dict[str, Any]], self._get(f"/api/v0/{what}?detail=1&limit=1000")["data"]["result"]["result"])
 
     def _get(self, path: str) -> Any:
         return self._call("GET", path)

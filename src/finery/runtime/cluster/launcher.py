@@ -5,6 +5,7 @@ sees the run directory. It takes its commands from control.jsonl and writes its 
 that crosses the Jobs API is the job's begin and end.
 """
 
+import fcntl
 import os
 import secrets
 import shlex
@@ -26,7 +27,7 @@ from finery.core.events import Phase
 from finery.core.rundir import CLUSTER, LEASE, Command, Run, RunDir, append_line, read_commands
 from finery.runtime import exits
 from finery.runtime.cluster import causes
-from finery.runtime.cluster.api import JobInfo, NotReached, RayApi
+from finery.runtime.cluster.api import CLAIM, JobInfo, NotReached, RayApi
 from finery.runtime.cluster.local import LocalCluster
 from finery.runtime.cluster.watch import ClusterWatch
 
@@ -149,12 +150,10 @@ class Launcher:
 
     def _run_on(self, api: RayApi) -> int:
         self._watch = ClusterWatch(api, self._submission, self._target, self._run.events)
-        if self._target.address:
-            stopped = self._wait_for_room(api)
-            if stopped is not None:
-                return stopped
-        self._touch_lease()
-        self._submit(api)
+        if not self._target.address:
+            self._submit(api)
+        elif (stopped := self._submit_when_there_is_room(api)) is not None:
+            return stopped
         self._run.note(f"submitted to Ray as {self._submission} at {api.address}")
         try:
             end = self._follow(api)
@@ -168,40 +167,56 @@ class Launcher:
         # The child writes its log itself: the directory is shared, and Ray would keep a copy of all that it prints.
         entrypoint = f"exec {shlex.join(child)} >> {shlex.quote(str(self._dir.stdout))} 2>&1"
         spec = self._run.spec
-        metadata = {"finery_job": spec.job_id, "finery_attempt": str(spec.attempt), "name": str(spec.job.get("name"))}
+        metadata = {
+            "finery_job": spec.job_id,
+            "finery_attempt": str(spec.attempt),
+            "name": str(spec.job.get("name")),
+            CLAIM: f"{self._target.num_accelerators} {self._target.accelerator}",
+        }
         env = for_other_hosts(os.environ) if self._target.address else {}
         api.submit(self._submission, entrypoint, env=env, metadata=metadata, seconds=_SUBMIT_SECONDS)
 
-    def _wait_for_room(self, api: RayApi) -> int | None:
-        """Wait until enough is free; the exit status where the job is to stop instead."""
+    def _submit_when_there_is_room(self, api: RayApi) -> int | None:
+        """Submit as soon as enough is free; the exit status where the job is to stop instead."""
         said = ""
         unreached_at: float | None = None
         needed, kind, name = self._target.num_accelerators, self._target.accelerator, self._target.name
         while True:
             try:
-                alive = [node for node in api.nodes() if node.is_alive]
-                unreached_at = None
+                with self._turn() as is_ours:
+                    free, total = api.room(kind) if is_ours else (0, needed)
+                    unreached_at = None
+                    if free >= needed:
+                        self._touch_lease()
+                        self._submit(api)
+                        return None
             except NotReached as error:
                 unreached_at = unreached_at or time.monotonic()
                 if time.monotonic() - unreached_at > _GIVE_UP_SECONDS:
                     raise Unavailable(f"cluster {name} was lost before the job began: {error}") from None
-                alive = []
             else:
-                free = int(sum(node.free.get(kind, 0) for node in alive))
-                total = int(sum(node.total.get(kind, 0) for node in alive))
-                if free >= needed:
-                    return None
                 message = f"waits for {needed} {kind}s on cluster {name}; {free} of {total} are free"
-                if message != said:
+                if is_ours and message != said:
                     said = message
                     self._run.status("running", message)
-            deadline = time.monotonic() + _ROOM_POLL_SECONDS
+            deadline = time.monotonic() + (_ROOM_POLL_SECONDS if is_ours else _POLL_SECONDS)
             while time.monotonic() < deadline:
                 asked = self._asked_to_stop()
                 if asked is not None:
                     self._run.status(*asked[0])
                     return asked[1]
                 time.sleep(_POLL_SECONDS / 2)
+
+    @contextmanager
+    def _turn(self) -> Iterator[bool]:
+        """Whether it is this launcher's turn to look for room and take it. Two at once would take the same."""
+        with open(self._dir.path.parents[1] / f"cluster-{self._target.name}.lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
 
     def _asked_to_stop(self) -> "tuple[tuple[Phase, str], int] | None":
         self._look_after_parent()
