@@ -28,9 +28,7 @@ test-web: setup web  ## the web UI in a real browser, on real jobs
 	$(BIN)/pytest web/e2e $(ARGS)
 
 test-verl: setup verl mindspore  ## the engine verl: real Ray and verl on a CPU, and MindRecord files
-	$(BIN)/pytest tests/verl --ignore tests/verl/inside -n 2 --dist loadfile $(ARGS)
-	$(VERL)/bin/python -m pytest -q -p no:cacheprovider -c /dev/null --rootdir . --confcutdir tests/verl/inside \
-		tests/verl/inside $(ARGS)
+	$(BIN)/pytest tests/verl --ignore tests/verl/inside -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-learning: setup verl  ## several seeds and controls of real training
 	$(BIN)/pytest -m learning -n 0 -s tests/training $(ARGS)

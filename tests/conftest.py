@@ -54,7 +54,7 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # The longest first: one that comes last keeps a single core busy while the others have nothing left.
-    items.sort(key=lambda item: "test_kills" not in item.nodeid)
+    items.sort(key=lambda item: not any(name in item.nodeid for name in ("test_kills", "verl/test_platform")))
     if "learning" in config.getoption("-m"):
         return
     for item in items:

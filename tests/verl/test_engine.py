@@ -22,11 +22,6 @@ GRPO: dict[str, Any] = {
     "prompts_per_step": 4,
     "kl_coef": 0.01,
 }
-SFT: dict[str, Any] = {
-    "algorithm": "sft",
-    "optim": {"learning_rate": 1e-3, "steps": 4, "warmup_steps": 2, "schedule": "cosine"},
-    "batch_size": 6,
-}
 ROWS = [{"prompt": f"{a}+{b}=", "answer": str(a + b)} for a in range(5) for b in range(4)]
 
 
@@ -150,73 +145,3 @@ def test_a_checkpoint_of_another_number_of_ranks_is_refused(grpo: tuple[Bench, R
 
     message = driver.events(run_dir, "status")[-1]["message"]
     assert "was saved by 2 ranks and this attempt has 1" in message
-
-
-@pytest.mark.parametrize("processes", [1, 2])
-def test_supervised_steps_are_those_of_the_other_engine(bench: Bench, processes: int) -> None:
-    own = bench.attempt({**SFT, "engine": "verl"}, driver.SFT_ROWS, name="verl", processes=processes)
-    other = bench.attempt({**SFT, "engine": "trl"}, driver.SFT_ROWS, name="trl")
-
-    driver.run_verl(own)
-    driver.run_here(other)
-
-    found, wanted = driver.metrics(own), driver.metrics(other)
-    assert list(found) == list(wanted) == [1, 2, 3, 4]
-    for step, values in wanted.items():
-        assert found[step]["loss"] == pytest.approx(values["loss"], rel=1e-4)
-        assert found[step]["grad_norm"] == pytest.approx(values["grad_norm"], rel=1e-3)
-        assert found[step]["learning_rate"] == pytest.approx(values["learning_rate"], rel=1e-6)
-
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "ppo": {
-        "algorithm": "ppo",
-        "critic": {"kind": "separate"},
-        "prompts_per_batch": 8,
-        "mini_batch_size": 4,
-        "num_iterations": 1,
-        "rollout": {"completions_per_prompt": 1, "max_new_tokens": 6},
-        "optim": {"learning_rate": 1e-3, "steps": 4},
-    },
-    "lora": {**GRPO, "model": {"base": "tiny-char", "lora": {"rank": 4}}, "optim": {"steps": 2, "learning_rate": 1e-3}},
-    "dapo": {
-        **{name: GRPO[name] for name in ("rollout", "prompts_per_step")},
-        "algorithm": "dapo",
-        "optim": {"steps": 2, "learning_rate": 1e-3},
-    },
-}
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_critics_adapters_and_filtered_groups_train(bench: Bench, variant: str) -> None:
-    task = {"engine": "verl", "rewards": GRPO["rewards"], **VARIANTS[variant]}
-    run_dir = bench.attempt(task, ROWS, processes=1, gradient_interval=0, rules=[])
-
-    driver.run_verl(run_dir)
-
-    steps = task["optim"]["steps"]
-    found = driver.metrics(run_dir)
-    assert max(found) == steps
-    assert all(math.isfinite(values["grad_norm"]) and values["grad_norm"] > 0 for values in found.values())
-    names = {
-        file.relative_to(driver.checkpoint(run_dir, steps)).parts[0]
-        for file in driver.checkpoint(run_dir, steps).rglob("*.pt")
-    }
-    assert names == ({"actor", "critic", "data.pt"} if variant == "ppo" else {"actor", "data.pt"})
-    if variant == "ppo":
-        assert list(found) == [2, 4], "a batch of rollouts serves two optimizer steps"
-        assert found[4]["value_loss"] > 0
-
-
-def test_a_reward_that_fails_ends_the_run_with_its_words(bench: Bench) -> None:
-    reward = bench.folder / "broken.py"
-    reward.parent.mkdir(exist_ok=True)
-    reward.write_text("def reward(prompts, completions, **columns):\n    raise ValueError('the grader is away')\n")
-    task = {**GRPO, "rewards": [{"name": "python_file", "params": {"path": str(reward)}}]}
-    more = {str(reward): driver.ResolvedInput(kind="file", path=str(reward), sha256=checkpoints.file_sha256(reward))}
-    run_dir = bench.attempt(task, ROWS, more_inputs=more)
-
-    driver.run_verl(run_dir, code=exits.FAILED)
-
-    message = driver.events(run_dir, "status")[-1]["message"]
-    assert "the grader is away" in message

@@ -5591,8 +5591,8 @@ export interface components {
             gpus?: number | null;
             /**
              * Group Filter
-             * @description Other prompts take the place of those whose completions all have the same: `reward`, or the reward of this name.
-             *     `none` keeps them.
+             * @description Other prompts take the place of those whose completions all have the same: `reward`, or the reward of this name;
+             *     of three batches at most, or `dynamic_sampling_rounds` of DAPO. `none` keeps them.
              * @default none
              */
             group_filter?: string;
@@ -6735,8 +6735,8 @@ export interface components {
             gpus?: number | null;
             /**
              * Group Filter
-             * @description Other prompts take the place of those whose completions all have the same: `reward`, or the reward of this name.
-             *     `none` keeps them.
+             * @description Other prompts take the place of those whose completions all have the same: `reward`, or the reward of this name;
+             *     of three batches at most, or `dynamic_sampling_rounds` of DAPO. `none` keeps them.
              * @default none
              */
             group_filter?: string;
@@ -7400,8 +7400,8 @@ export interface components {
             gpus?: number | null;
             /**
              * Group Filter
-             * @description Other prompts take the place of those whose completions all have the same: `reward`, or the reward of this name.
-             *     `none` keeps them.
+             * @description Other prompts take the place of those whose completions all have the same: `reward`, or the reward of this name;
+             *     of three batches at most, or `dynamic_sampling_rounds` of DAPO. `none` keeps them.
              * @default none
              */
             group_filter?: string;

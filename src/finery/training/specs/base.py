@@ -147,8 +147,8 @@ class RolloutSpec(DrawSpec):
     """Prompts that are being answered beyond those of one batch, as a share of a batch. None is 1 in colocated_async
     and disaggregated_async, else 0."""
     group_filter: str = Field("none", min_length=1, max_length=100, json_schema_extra=ADVANCED)
-    """Other prompts take the place of those whose completions all have the same: `reward`, or the reward of this name.
-    `none` keeps them."""
+    """Other prompts take the place of those whose completions all have the same: `reward`, or the reward of this name;
+    of three batches at most, or `dynamic_sampling_rounds` of DAPO. `none` keeps them."""
     importance_correction: Literal["none", "token", "sequence"] = Field("none", json_schema_extra=ADVANCED)
     """Whether the loss is weighted by how much likelier the policy finds what was drawn than what drew it does: per
     token, per completion, or not (arXiv:2510.18927)."""

@@ -27,6 +27,7 @@ NAMES: Final = {
     "train/lr": "learning_rate",
     "train/global_tokens": "tokens_in_step",
     "perf/total_num_tokens": "tokens_in_step",
+    "training/filter_groups/evicted_samples": "groups_resampled",
     "timing_s/step": "seconds_per_step",
     "timing_s/gen": "seconds_generating",
     "timing_s/reward": "seconds_rewarding",

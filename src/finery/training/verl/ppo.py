@@ -7,8 +7,8 @@ Relies on verl 0.9.1 calling `_compute_metrics` once per step with what it train
 
 import math
 import os
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Final, NamedTuple
@@ -45,6 +45,8 @@ _FIELDS: Final = (
 
 _POLL_SECONDS: Final = 0.1
 """Between two looks at whether all completions of a step are there; verl's 2 s are most of a short step."""
+_NUM_ROUNDS: Final = 4
+"""With a group_filter, as many prompts as this many batches have are drawn for a step at most; DAPO names its own."""
 
 
 class Drawn(NamedTuple):
@@ -53,6 +55,27 @@ class Drawn(NamedTuple):
     uid: str
     rollout: Rollout
     fate: Fate
+
+
+class _Rounds:
+    """Bounds how many groups of a step are left out because all of their completions have the same reward: verl would
+    draw for ever where no group teaches anything."""
+
+    def __init__(self, filtered: Callable[[str], tuple[set[str], Counter[float]]], most: int):
+        self._filtered = filtered
+        self._most = most
+        self._left_out: set[str] = set()
+
+    def begin(self) -> None:
+        self._left_out = set()
+
+    def filtered(self, partition: str) -> tuple[set[str], Counter[float]]:
+        """What verl's buffer would leave out, as long as that is not too much."""
+        found, rewards = self._filtered(partition)
+        if len(self._left_out | found) > self._most:
+            return set(), Counter()
+        self._left_out |= found
+        return found, rewards
 
 
 class WatchedTrainer(PPOTrainer):
@@ -64,6 +87,8 @@ class WatchedTrainer(PPOTrainer):
     rows: list[dict[str, Any]]
     recorder: Recorder
     global_steps: int
+    _rounds: "_Rounds | None" = None
+    _carries_loss = True
 
     def __init__(self, config: DictConfig):
         super().__init__(config)
@@ -83,6 +108,11 @@ class WatchedTrainer(PPOTrainer):
         """Report from here on."""
         self.logger.logger["finery"] = self
         self.recorder.begin((self.global_steps - 1) * self.task.steps_per_batch)
+        if self.replay_buffer.filter_groups_metric is not None:
+            num_rounds = getattr(self.task, "dynamic_sampling_rounds", _NUM_ROUNDS)
+            most = (num_rounds - 1) * self.config.data.train_batch_size
+            self._rounds = _Rounds(self.replay_buffer._dapo_filtered_keys, most)
+            self.replay_buffer._dapo_filtered_keys = self._rounds.filtered
         super().on_train_begin()
 
     def log(self, data: Mapping[str, Any], step: int) -> None:
@@ -90,8 +120,32 @@ class WatchedTrainer(PPOTrainer):
         if "actor/grad_norm" not in data:
             return
         values = metrics.ours(data)
+        if not self._carries_loss:  # means over no token
+            values = {name: value for name, value in values.items() if not math.isnan(value)}
         values.update(self._tally.take())
         self.recorder.step(step, values)
+
+    def on_sample_begin(self) -> None:
+        """Look for the groups of a step."""
+        if self._rounds is not None:
+            self._rounds.begin()
+        super().on_sample_begin()
+
+    def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        """As of verl, but a step whose completions were all cut, and carry no loss, does not end the run: verl refuses
+        to compare their log-probabilities with those of the draw."""
+        correction = self.config.algorithm.get("rollout_correction")
+        self._carries_loss = True
+        if getattr(self.task, "mask_truncated", False):
+            masks = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["response_mask"])
+            self._carries_loss = any(bool(row.any()) for row in masks["response_mask"].unbind())
+        if not self._carries_loss and correction is not None:
+            self.config.algorithm.rollout_correction = None
+        try:
+            return super()._compute_advantage(batch, metrics)
+        finally:
+            if correction is not None:
+                self.config.algorithm.rollout_correction = correction
 
     def _compute_metrics(self, batch: Any, values: Any, timing_raw: Any, *args: Any, **kwargs: Any) -> None:
         super()._compute_metrics(batch, values, timing_raw, *args, **kwargs)

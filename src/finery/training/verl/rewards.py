@@ -2,10 +2,12 @@
 
 What is asked for within a moment is scored together, since a reward model or a judge takes many at once for little
 more than one. A reward that fails as its spec says it must not does not raise here, where verl would drop the prompt in
-silence: the message travels with the score, and the trainer ends the run.
+silence: the message travels with the score, and the trainer ends the run. The score is NaN then, since a filter of
+groups leaves out those whose scores are all the same, and the message with them.
 """
 
 import asyncio
+import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -77,7 +79,7 @@ class _Desk:
             columns = self._scorer.score(texts, rows, step=step)
         except FineryError as error:
             failure = str(error)
-            columns = [[0.0] * len(texts) for _ in self._specs]
+            columns = [[math.nan] * len(texts) for _ in self._specs]
         num_errors = self._scorer.metrics().get("reward_errors", 0.0)
         return [
             {

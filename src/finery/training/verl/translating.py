@@ -344,8 +344,8 @@ def _put_filter(sheet: Sheet, task: GroupSpec | PpoSpec) -> None:
     sheet.put("algorithm.filter_groups.metric", metric, place)
     sheet.put("algorithm.filter_groups.max_num_gen_batches", 0)
     sheet.put("algorithm.filter_groups.max_inflight_gen_batches", 1 + int(more), "task.rollout.oversample")
-    if isinstance(task, DapoSpec) and task.dynamic_sampling_rounds > 1:
-        sheet.notes.append("dynamic sampling goes on until the batch is full: verl has no bound on its rounds")
+    if not sheet.is_ours:
+        sheet.notes.append("groups are drawn anew until the batch is full: verl has no bound on its rounds")
 
 
 def _put_sft(sheet: Sheet, task: SftSpec, inputs: Inputs) -> tuple[Entry, str]:

@@ -5,9 +5,11 @@ Subclasses by verl's own seams: the actor's worker names the class of its inner 
 
 import os
 from collections.abc import Mapping
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from verl.single_controller.base.decorator import Dispatch, register
+from verl.utils.tensordict_utils import assign_non_tensor
 from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 
 from finery.training.verl import drawing  # noqa: F401 - registers the rollouts on a CPU
@@ -24,6 +26,16 @@ LOSS_FIELDS: Final = {
 
 if os.environ.get("VERL_PLATFORM") == "cpu":
     adapt_engines()
+
+
+Loss = partial[tuple[Any, dict[str, Any]]]
+
+
+def _of_no_token_zero(loss: Loss, *, model_output: Any, data: Any, dp_group: Any = None) -> tuple[Any, dict[str, Any]]:
+    """verl divides by the number of tokens, and would train on NaN where all completions of a mini-batch are cut."""
+    if not data["batch_num_tokens"]:
+        assign_non_tensor(data, batch_num_tokens=1)
+    return loss(model_output=model_output, data=data, dp_group=dp_group)
 
 
 class WatchedTrainingWorker(TrainingWorker):
@@ -73,9 +85,14 @@ class WatchedTrainingWorker(TrainingWorker):
         return float(scheduler._last_lr[0])
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def set_loss_fn(self, loss_fn: Loss) -> None:
+        """The loss of each mini-batch, which may have no token that it is of."""
+        self.loss_fn = partial(_of_no_token_zero, loss_fn)
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def set_loss(self, values: Mapping[str, float]) -> None:
         """Change fields of the config that the loss reads."""
-        config = self.loss_fn.keywords["config"]
+        config = self.loss_fn.args[0].keywords["config"]
         for name, value in values.items():
             object.__setattr__(config, name, value)  # verl freezes its configs once they are made
 
