@@ -171,6 +171,15 @@ def test_lora_has_two_forms() -> None:
     assert (split[f"{A}.model.lora.rank"], split[f"{A}.model.lora.alpha"]) == (8, 16.0)
 
 
+def test_update_matrices_of_a_critic_are_of_its_head_too() -> None:
+    lora = {"model": {"base": "tiny-char", "lora": {"target_modules": ["q_proj", "v_proj"]}}}
+
+    found = translated({**SEPARATE, **lora}, is_ours=True).settings
+
+    assert found[f"{A}.model.target_modules"] == ["q_proj", "v_proj"]
+    assert found["critic.model.target_modules"] == ["q_proj", "v_proj", "score"]
+
+
 @pytest.mark.parametrize(
     ("task", "field"),
     [
@@ -207,6 +216,7 @@ def test_lora_has_two_forms() -> None:
             {**SEPARATE, "rollout": {"completions_per_prompt": 4}, "prompts_per_batch": 3, "mini_batch_size": 6},
             "task.mini_batch_size",
         ),
+        ({**SEPARATE, "model": {"base": "x", "lora": {}}}, "task.model.lora"),
         ({"algorithm": "remax", "rollout": {"group_filter": "reward"}}, "task.rollout.group_filter"),
         ({"algorithm": "sft", "loss_on": "all"}, "task.loss_on"),
         ({"rewards": [{"name": "exact", "on_error": "skip"}]}, "task.rewards.0.on_error"),

@@ -108,7 +108,8 @@ def test_a_job_waits_until_the_cluster_has_room(configured: Make) -> None:
     assert second.wait_for_exit(60).code == 0, second.output()
 
 
-def test_of_two_jobs_that_come_at_once_one_waits(configured: Make) -> None:
+def test_of_two_jobs_that_come_at_once_one_waits(configured: Make, other_ray: LocalCluster) -> None:
+    wait_for(lambda: other_ray.api.room("GPU") == (2, 2), 30, "all is free")
     runs = [configured(number=number).start() for number in (1, 2)]
     waiting = wait_for(lambda: [run for run in runs if "2 GPUs" in run.cause()], 20, "one says what it waits for")
     (taking,) = (run for run in runs if run not in waiting)

@@ -51,8 +51,8 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
-def composed(task: dict[str, Any], device: Any = "cuda", processes: int = 8, nodes: int = 1) -> Any:
-    given = inputs(device, processes, nodes)
+def composed(task: dict[str, Any], device: Any = "cuda", processes: int = 8, nodes: int = 1, **more: Any) -> Any:
+    given = inputs(device, processes, nodes, **more)
     translation = translating.translate(job(task), inputs=given)
     checking.check(translation, inputs=given, files=False)
     return compose(translation)
@@ -82,7 +82,7 @@ def test_verl_takes_each_algorithm(name: str, device: str) -> None:
     ids=["fsdp", "fsdp2", "megatron", "lora", "megatron-lora", "bfloat16", "cosine", "sgd"],
 )
 def test_verl_takes_each_way_to_hold_a_model(name: str, more: dict[str, Any]) -> None:
-    config = composed({**ALGORITHMS[name], **more})
+    config = composed({**ALGORITHMS[name], **more}, is_ours=True)
 
     strategy = more.get("parallel", {}).get("strategy", "fsdp2")
     if name == "sft":  # which chooses the engine by its class

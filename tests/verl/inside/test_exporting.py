@@ -91,10 +91,13 @@ def load(path: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(path, dtype="auto", use_safetensors=True)
 
 
-def test_the_export_has_exactly_the_weights_that_were_trained(sealed: Sealed) -> None:
+def test_the_export_has_exactly_the_weights_that_were_trained_and_goes_with_the_checkpoint(sealed: Sealed) -> None:
     path = sealed("two ranks")
+    before = (path / checkpoints.MANIFEST).read_bytes()
 
-    model = load(exporting.exported(path))
+    folder = exporting.exported(path)
+
+    model = load(folder)
 
     weights = trained(path / "actor", 2)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
@@ -105,6 +108,11 @@ def test_the_export_has_exactly_the_weights_that_were_trained(sealed: Sealed) ->
     whole.load_state_dict(weights)
     assert torch.allclose(logits(model), logits(whole), atol=1e-6)
     assert not torch.allclose(logits(model), start, atol=1e-3), "nothing was trained, so nothing was shown"
+    assert checkpoints.verify(path) == []
+    assert (path / checkpoints.MANIFEST).read_bytes() == before
+    assert checkpoints.existing(path.parent) == [(2, path)]
+    checkpoints.remove(path)
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("lora, uneven", 1e-6), ("lora in bfloat16, two copies of two", 0.05)])
@@ -145,37 +153,19 @@ def test_the_platform_loads_a_checkpoint_of_verl_as_any_other(sealed: Sealed) ->
     assert AutoTokenizer.from_pretrained(folder)("1+2")["input_ids"] == sharded.tokenizer()("1+2")["input_ids"]
 
 
-def test_what_was_sealed_stays_as_it_is_and_the_export_goes_with_the_checkpoint(sealed: Sealed) -> None:
-    path = sealed("two ranks")
-    before = (path / checkpoints.MANIFEST).read_bytes()
-
-    folder = exporting.exported(path)
-
-    assert checkpoints.verify(path) == []
-    assert (path / checkpoints.MANIFEST).read_bytes() == before
-    assert checkpoints.existing(path.parent) == [(2, path)]
-    checkpoints.remove(path)
-    assert not folder.exists()
-
-
-def test_two_that_ask_at_once_convert_once(sealed: Sealed) -> None:
+def test_two_that_ask_at_once_convert_once_and_a_damaged_export_is_made_anew(sealed: Sealed) -> None:
     path = sealed("two ranks")
 
     with ThreadPoolExecutor(2) as pool:
         folders = list(pool.map(exporting.exported, [path, path]))
-    written = (folders[0] / "model.safetensors").stat()
+    weights = folders[0] / "model.safetensors"
+    good, written = weights.read_bytes(), weights.stat()
     exporting.exported(path)
 
     assert folders[0] == folders[1]
-    assert (folders[0] / "model.safetensors").stat().st_ino == written.st_ino
+    assert weights.stat().st_ino == written.st_ino
 
-
-def test_a_damaged_export_is_made_anew(sealed: Sealed) -> None:
-    path = sealed("two ranks")
-    weights = exporting.exported(path) / "model.safetensors"
-    good = weights.read_bytes()
     weights.write_bytes(good[:-8] + bytes(8))
-
     exporting.exported(path)
 
     assert weights.read_bytes() == good

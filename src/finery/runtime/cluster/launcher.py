@@ -119,6 +119,7 @@ class Launcher:
             yield api
             return
         gpus = self._run.spec.gpus
+        processes.adopt_orphans()  # those of a keeper that is killed
         try:
             self._own = LocalCluster.start(
                 self._target.python,
@@ -133,6 +134,7 @@ class Launcher:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             if self._own is not None:
                 self._own.stop()
+            processes.end_descendants()
 
     def _reach(self, api: RayApi) -> None:
         """Wait for a configured cluster's first answer."""

@@ -17,6 +17,8 @@ _OPTIMIZERS: Final = {
     "adamw_8bit": ("bitsandbytes.optim", "AdamW8bit"),
     "sgd": ("torch.optim", "SGD"),
 }
+_VALUE_HEAD: Final = "score"
+"""Name of the head of transformers' token classifiers, which verl takes for a critic."""
 _CPU_ROLLOUT: Final = "hfcpu"
 
 
@@ -218,6 +220,11 @@ def _put_lora(sheet: Sheet, prefix: str, model: ModelSpec) -> None:
     if lora.alpha != int(lora.alpha):
         sheet.refuse("task.model.lora.alpha", f"verl takes a whole number; set {round(lora.alpha)}")
     targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    if prefix.startswith("critic"):
+        if not sheet.is_ours:
+            sheet.refuse("task.model.lora", "verl (0.9.1) fails to give its critic update matrices; remove model.lora")
+        if not isinstance(targets, str):
+            targets = [*targets, _VALUE_HEAD]  # it starts from random weights
     sheet.put(f"{prefix}.lora_rank", lora.rank, "task.model.lora.rank")
     sheet.put(f"{prefix}.lora_alpha", int(lora.alpha), "task.model.lora.alpha")
     sheet.put(f"{prefix}.target_modules", targets, "task.model.lora.target_modules")

@@ -4,7 +4,7 @@ Subclasses by verl's own seams: the actor's worker names the class of its inner 
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -38,6 +38,13 @@ def _of_no_token_zero(loss: Loss, *, model_output: Any, data: Any, dp_group: Any
     return loss(model_output=model_output, data=data, dp_group=dp_group)
 
 
+def _with_lora(build: Callable[[Any], Any], module: Any) -> Any:
+    """verl gives all its models PEFT's form for models of language, which looks for this; a critic does not have it."""
+    if not hasattr(module, "prepare_inputs_for_generation"):
+        module.prepare_inputs_for_generation = None
+    return build(module)
+
+
 class WatchedTrainingWorker(TrainingWorker):
     """A worker that trains one model."""
 
@@ -45,7 +52,9 @@ class WatchedTrainingWorker(TrainingWorker):
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def reset(self) -> None:
-        """Build the model and its optimizer; as of verl, but watched."""
+        """Build the model and its optimizer; as of verl, but watched, and a critic may have update matrices."""
+        if hasattr(self.engine, "_build_lora_module"):
+            self.engine._build_lora_module = partial(_with_lora, self.engine._build_lora_module)
         self.engine.initialize()
         if hasattr(self.engine, "module") and not isinstance(self.engine.module, list):
             self._probe = ShardProbe(self.engine)
