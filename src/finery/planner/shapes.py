@@ -1,0 +1,576 @@
+"""What a language model is made of, read from its config: every matrix with its sizes, and so an exact count.
+
+A config is the mapping of a Hugging Face `config.json`. Owns: families of models and how each spells its fields. Does
+not own: which models there are (catalog), nor what their numbers cost (memory).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+from finery.core.errors import InvalidSpec
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A matrix of a layer, as LoRA names its targets."""
+
+    name: str
+    num_in: int
+    num_out: int
+    has_bias: bool = False
+    copies: float = 1
+    """How many a layer has: experts. A fraction where only some layers have it."""
+
+    @property
+    def parameters(self) -> float:
+        """Weights and bias of all copies."""
+        return self.copies * (self.num_in * self.num_out + (self.num_out if self.has_bias else 0))
+
+
+@dataclass(frozen=True)
+class Experts:
+    """A mixture of experts in place of some layers' MLP."""
+
+    num: int
+    num_per_token: int
+    intermediate: int
+    """Width of one expert."""
+    shared: int = 0
+    """Width of what every token passes beside the experts."""
+    num_layers: int = 0
+    """Layers that have experts; the others have a plain MLP."""
+
+
+@dataclass(frozen=True)
+class LatentAttention:
+    """Multi-head latent attention (arXiv:2405.04434, section 2.1): keys and values come from one small vector."""
+
+    query_rank: int
+    """0 has no compression of queries."""
+    kv_rank: int
+    rope_dim: int
+    nope_dim: int
+    value_dim: int
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Sizes of a decoder; lengths are in elements."""
+
+    family: str
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocabulary: int
+    linears: tuple[Linear, ...]
+    """Of one layer, those of a mixture averaged over all layers."""
+    is_gated: bool = True
+    is_tied: bool = False
+    """Whether the head is the embedding."""
+    other: int = 0
+    """Parameters that are in no matrix of a layer, embedding or head: norms, positions, router biases."""
+    embedding_dim: int = 0
+    """Width of the embedding where it is not `hidden`; 0 is `hidden`."""
+    experts: Experts | None = None
+    latent: LatentAttention | None = None
+    window: int = 0
+    """Tokens that a layer looks back, where it is fewer than all; 0 is all."""
+    has_dropout: bool = False
+
+    @property
+    def embedding(self) -> int:
+        """Parameters of the embedding of tokens."""
+        return self.vocabulary * (self.embedding_dim or self.hidden)
+
+    @property
+    def head(self) -> int:
+        """Parameters of the head; 0 where it is the embedding."""
+        return 0 if self.is_tied else self.embedding
+
+    @cached_property
+    def per_layer(self) -> float:
+        """Parameters of the matrices of one layer, on average."""
+        return sum(linear.parameters for linear in self.linears)
+
+    @cached_property
+    def parameters(self) -> int:
+        """All parameters, each counted once."""
+        return round(self.layers * self.per_layer) + self.embedding + self.head + self.other
+
+    @cached_property
+    def expert_parameters(self) -> int:
+        """Those of experts, which expert parallelism splits."""
+        return round(
+            self.layers * sum(linear.parameters for linear in self.linears if linear.name.startswith("experts."))
+        )
+
+    @cached_property
+    def active_parameters(self) -> int:
+        """Parameters that one token meets, which make its FLOPs."""
+        if self.experts is None:
+            return self.parameters
+        share = self.experts.num_per_token / self.experts.num
+        return self.parameters - round(self.expert_parameters * (1 - share))
+
+    @property
+    def kv_elements_per_token(self) -> int:
+        """Elements that a token leaves in the cache, over all layers (arXiv:2405.04434, table 1)."""
+        if self.latent is not None:
+            return self.layers * (self.latent.kv_rank + self.latent.rope_dim)
+        return self.layers * 2 * self.kv_heads * self.head_dim
+
+    def adapter_parameters(self, rank: int, targets: Iterable[str] | str = "all-linear") -> int:
+        """Trainable parameters of LoRA: rank x (in + out) of each matrix that it is put on (arXiv:2106.09685).
+
+        Args:
+            rank: Of the update.
+            targets: Names of matrices, such as q_proj, or `all-linear`: all of the layers but routers.
+
+        Raises:
+            InvalidSpec: a name is of no matrix.
+        """
+        names = {linear.name for linear in self.linears if linear.name != "router"}
+        wanted = names if targets == "all-linear" else {_plain(name, names) for name in targets}
+        per_layer = sum(
+            linear.copies * rank * (linear.num_in + linear.num_out) for linear in self.linears if linear.name in wanted
+        )
+        return round(self.layers * per_layer)
+
+
+def _plain(name: str, names: set[str]) -> str:
+    for known in names:
+        if name in (known, known.rpartition(".")[2]):
+            return known
+    raise InvalidSpec(f"the model has no matrix {name!r}; it has {', '.join(sorted(names))}")
+
+
+@dataclass(frozen=True)
+class _Family:
+    """How a family of models is built where its config does not say."""
+
+    is_gated: bool = True
+    norm: int = 1
+    """Parameters of a norm per element: 1 a scale, 2 a scale and a shift, 0 none."""
+    norms: int = 2
+    """Of a layer."""
+    qkv_bias: bool = False
+    out_bias: bool = False
+    mlp_bias: bool = False
+    head_bias: bool = False
+    is_tied: bool = False
+    fused_qkv: str = ""
+    """Name of the one matrix of queries, keys and values."""
+    fused_gate: str = ""
+    mlp: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
+    out: str = "o_proj"
+    has_qk_norm: bool = False
+    has_dropout: bool = False
+    extra_norm: int = 0
+    """Norms of the hidden size beside those of the layers and the last: of the embedding."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Field as of Llama -> what this family calls it."""
+
+
+_GPT2: Final = {
+    "hidden_size": "n_embd",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "intermediate_size": "n_inner",
+    "max_position_embeddings": "n_positions",
+}
+_UP_DOWN: Final = ("", "fc1", "fc2")
+_FAMILIES: Final[dict[str, _Family]] = {
+    "llama": _Family(),
+    "mistral": _Family(),
+    "mixtral": _Family(),
+    "granite": _Family(),
+    "baichuan": _Family(fused_qkv="W_pack"),
+    "internlm": _Family(qkv_bias=True, out_bias=True),
+    "internlm2": _Family(fused_qkv="wqkv", out="wo", mlp=("w1", "w3", "w2")),
+    "qwen": _Family(qkv_bias=True, fused_qkv="c_attn", out="c_proj", mlp=("w1", "w2", "mlp.c_proj")),
+    "qwen2": _Family(qkv_bias=True),
+    "qwen2_moe": _Family(qkv_bias=True),
+    "qwen3": _Family(has_qk_norm=True),
+    "qwen3_moe": _Family(has_qk_norm=True),
+    "gemma": _Family(is_tied=True),
+    "gemma2": _Family(is_tied=True, norms=4),
+    "gemma3_text": _Family(is_tied=True, norms=4, has_qk_norm=True),
+    "phi": _Family(
+        is_gated=False,
+        norm=2,
+        norms=1,
+        qkv_bias=True,
+        out_bias=True,
+        mlp_bias=True,
+        head_bias=True,
+        mlp=_UP_DOWN,
+        out="dense",
+    ),
+    "phi3": _Family(fused_qkv="qkv_proj", fused_gate="gate_up_proj"),
+    "deepseek_v2": _Family(),
+    "deepseek_v3": _Family(),
+    "gpt2": _Family(
+        is_gated=False,
+        norm=2,
+        qkv_bias=True,
+        out_bias=True,
+        mlp_bias=True,
+        is_tied=True,
+        has_dropout=True,
+        fused_qkv="c_attn",
+        out="c_proj",
+        mlp=("", "c_fc", "mlp.c_proj"),
+        aliases=_GPT2,
+    ),
+    "gpt_bigcode": _Family(
+        is_gated=False,
+        norm=2,
+        qkv_bias=True,
+        out_bias=True,
+        mlp_bias=True,
+        is_tied=True,
+        has_dropout=True,
+        fused_qkv="c_attn",
+        out="c_proj",
+        mlp=("", "c_fc", "mlp.c_proj"),
+        aliases=_GPT2,
+    ),
+    "gpt_neox": _Family(
+        is_gated=False,
+        norm=2,
+        qkv_bias=True,
+        out_bias=True,
+        mlp_bias=True,
+        fused_qkv="query_key_value",
+        out="dense",
+        mlp=("", "dense_h_to_4h", "dense_4h_to_h"),
+    ),
+    "opt": _Family(
+        is_gated=False,
+        norm=2,
+        qkv_bias=True,
+        out_bias=True,
+        mlp_bias=True,
+        is_tied=True,
+        has_dropout=True,
+        mlp=_UP_DOWN,
+        out="out_proj",
+        aliases={"intermediate_size": "ffn_dim"},
+    ),
+    "bloom": _Family(
+        is_gated=False,
+        norm=2,
+        qkv_bias=True,
+        out_bias=True,
+        mlp_bias=True,
+        is_tied=True,
+        extra_norm=1,
+        fused_qkv="query_key_value",
+        out="dense",
+        mlp=("", "dense_h_to_4h", "dense_4h_to_h"),
+        aliases={"num_hidden_layers": "n_layer", "num_attention_heads": "n_head"},
+    ),
+    "falcon": _Family(
+        is_gated=False,
+        norm=2,
+        norms=1,
+        is_tied=True,
+        fused_qkv="query_key_value",
+        out="dense",
+        mlp=("", "dense_h_to_4h", "dense_4h_to_h"),
+    ),
+    "mpt": _Family(
+        is_gated=False,
+        is_tied=True,
+        fused_qkv="Wqkv",
+        out="out_proj",
+        mlp=("", "up_proj", "down_proj"),
+        aliases={"hidden_size": "d_model", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"},
+    ),
+    "stablelm": _Family(norm=2),
+    "olmo": _Family(norm=0),
+    "olmo2": _Family(),
+    "cohere": _Family(norms=1, is_tied=True),
+    "starcoder2": _Family(
+        is_gated=False,
+        norm=2,
+        qkv_bias=True,
+        out_bias=True,
+        mlp_bias=True,
+        is_tied=True,
+        mlp=("", "c_fc", "c_proj"),
+    ),
+    "gpt_oss": _Family(qkv_bias=True, out_bias=True),
+    "chatglm": _Family(qkv_bias=True, fused_qkv="query_key_value", fused_gate="dense_h_to_4h", out="dense"),
+}
+"""By `model_type`. A family that is not here is taken for one like Llama."""
+
+
+def from_config(config: Mapping[str, Any]) -> ModelShape:
+    """The shape that a config describes.
+
+    Args:
+        config: Of `config.json`; that of the text part where a model has several.
+
+    Raises:
+        InvalidSpec: a field is missing or makes no sense; says which.
+    """
+    reader = _Config(config)
+    family = reader.family
+    hidden, layers, heads = (
+        reader.size("hidden_size"),
+        reader.size("num_hidden_layers"),
+        reader.size("num_attention_heads"),
+    )
+    kv_heads = reader.kv_heads(heads)
+    if heads % kv_heads:
+        raise InvalidSpec(f"num_attention_heads ({heads}) must be a multiple of num_key_value_heads ({kv_heads})")
+    head_dim = int(config.get("head_dim") or 0)
+    if not head_dim:
+        if hidden % heads:
+            raise InvalidSpec(f"hidden_size ({hidden}) must be a multiple of num_attention_heads ({heads})")
+        head_dim = hidden // heads
+    experts, latent = reader.experts(layers), reader.latent()
+    intermediate = reader.intermediate(hidden)
+    is_gated = bool(config.get("mlp_gated", family.is_gated))
+    linears = [
+        *(
+            _latent_attention(hidden, heads, latent)
+            if latent
+            else _attention(reader, hidden, heads, kv_heads, head_dim)
+        ),
+        *_mlp(reader, hidden, intermediate, is_gated, layers, experts),
+    ]
+    is_tied = bool(config.get("tie_word_embeddings", family.is_tied))
+    vocabulary = reader.size("vocab_size")
+    return ModelShape(
+        family=reader.model_type,
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        intermediate=intermediate,
+        vocabulary=vocabulary,
+        linears=tuple(linears),
+        is_gated=is_gated,
+        is_tied=is_tied,
+        other=reader.other(hidden, layers, heads, kv_heads, head_dim, vocabulary, experts, latent),
+        embedding_dim=int(config.get("word_embed_proj_dim") or 0),
+        experts=experts,
+        latent=latent,
+        window=int(config.get("sliding_window") or 0) if config.get("use_sliding_window", True) else 0,
+        has_dropout=family.has_dropout,
+    )
+
+
+def from_parameters(billions: float) -> ModelShape:
+    """The shape of a usual model of that size: like Llama, with the proportions of those that are published.
+
+    Args:
+        billions: Parameters, in 1e9.
+
+    Raises:
+        InvalidSpec: the number is not positive.
+    """
+    if not 0 < billions < 10_000:
+        raise InvalidSpec(f"a model of {billions:g} billion parameters: the number must lie between 0 and 10,000")
+    wanted = billions * 1e9
+    # hidden = 128 x layers, as of Llama 7B to 65B; then the width of the MLP makes the count right.
+    layers = max(2, round((wanted / (12 * 128 * 128)) ** (1 / 3)))
+    hidden = max(64, round(128 * layers / 128) * 128)
+    vocabulary = 32_000 if wanted > 3e8 else 8_192
+    rest = wanted - 2 * vocabulary * hidden - layers * 4 * hidden * hidden
+    intermediate = max(hidden, round(rest / (3 * layers * hidden) / 64) * 64)
+    return from_config(
+        {
+            "model_type": "llama",
+            "hidden_size": hidden,
+            "num_hidden_layers": layers,
+            "num_attention_heads": max(1, hidden // 128),
+            "intermediate_size": intermediate,
+            "vocab_size": vocabulary,
+        }
+    )
+
+
+class _Config:
+    """A config with the spellings of its family."""
+
+    def __init__(self, config: Mapping[str, Any]):
+        self._config = config
+        self.model_type = str(config.get("model_type") or "llama")
+        self.family = _FAMILIES.get(self.model_type, _FAMILIES["llama"])
+
+    def get(self, name: str, default: Any = None) -> Any:
+        value = self._config.get(name)
+        if value is None:
+            value = self._config.get(self.family.aliases.get(name, name))
+        return default if value is None else value
+
+    def size(self, name: str) -> int:
+        value = self.get(name)
+        alias = self.family.aliases.get(name)
+        spelled = f"{name} (or {alias})" if alias else name
+        if value is None:
+            raise InvalidSpec(f"the config has no {spelled}; give the whole config.json of the model")
+        if not isinstance(value, (int, float)) or value <= 0 or int(value) != value:
+            raise InvalidSpec(f"{spelled} of the config is {value!r}; it must be a positive whole number")
+        return int(value)
+
+    def kv_heads(self, heads: int) -> int:
+        if self.model_type in ("falcon", "gpt_bigcode") and self.get("num_key_value_heads") is None:
+            if self.get("new_decoder_architecture"):
+                return int(self.get("num_kv_heads", heads))
+            return 1 if self.get("multi_query", True) else heads
+        return int(self.get("num_key_value_heads") or heads)
+
+    def intermediate(self, hidden: int) -> int:
+        value = self.get("intermediate_size") or self.get("ffn_hidden_size")
+        if value is None:
+            if self.family.is_gated:
+                return self.size("intermediate_size")
+            return int(hidden * float(self.get("expansion_ratio", 4)))
+        # Qwen's first family counts both halves of its gated MLP.
+        return int(value) // (2 if self.model_type == "qwen" else 1)
+
+    def experts(self, layers: int) -> Experts | None:
+        num = int(self.get("num_experts") or self.get("num_local_experts") or self.get("n_routed_experts") or 0)
+        if not num:
+            return None
+        width = int(self.get("moe_intermediate_size") or self.get("intermediate_size") or 0)
+        dense = int(self.get("first_k_dense_replace") or 0) + len(self.get("mlp_only_layers") or ())
+        step = int(self.get("decoder_sparse_step") or 1)
+        return Experts(
+            num=num,
+            num_per_token=int(self.get("num_experts_per_tok") or 2),
+            intermediate=width,
+            shared=int(self.get("shared_expert_intermediate_size") or int(self.get("n_shared_experts") or 0) * width),
+            num_layers=(layers - dense) // step,
+        )
+
+    def latent(self) -> LatentAttention | None:
+        if not self.get("kv_lora_rank"):
+            return None
+        names = ("q_lora_rank", "kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim")
+        return LatentAttention(*(int(self.get(name) or 0) for name in names))
+
+    def has_bias(self, what: str) -> bool:
+        """Whether `qkv`, `out` or `mlp` has one."""
+        said = self._config.get("attention_bias")
+        if what == "mlp":
+            return bool(self.get("mlp_bias", self.get("use_bias", self.family.mlp_bias)))
+        if isinstance(said, str):
+            return said == "qkvo" or (what == "qkv" and said == "qkv")
+        if what == "qkv" and (self.get("use_qkv_bias") is not None or self.get("add_qkv_bias") is not None):
+            return bool(self.get("use_qkv_bias") or self.get("add_qkv_bias"))
+        own = self.family.qkv_bias if what == "qkv" else self.family.out_bias
+        if self.get("use_bias") is not None:
+            return bool(self.get("use_bias"))
+        if said is None or self.model_type in ("qwen2", "qwen2_moe"):
+            return own
+        return bool(said) if self.model_type != "deepseek_v3" else False
+
+    def other(
+        self,
+        hidden: int,
+        layers: int,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        vocabulary: int,
+        experts: Experts | None,
+        latent: LatentAttention | None,
+    ) -> int:
+        """Parameters outside matrices of layers, embedding and head."""
+        family, per_norm = self.family, self.family.norm
+        norms = family.norms
+        if self.model_type == "falcon" and self.get("new_decoder_architecture"):
+            norms = 2
+        if self.model_type == "mpt":
+            per_norm = 2 if self.get("attention_bias") is True else 1
+        found = layers * norms * per_norm * hidden + (1 + family.extra_norm) * per_norm * hidden
+        query, key = heads * head_dim, kv_heads * head_dim
+        kind = self.get("qk_norm", "full" if self.model_type == "olmo2" else family.has_qk_norm)
+        if kind == "full":
+            found += layers * (query + key)
+        elif kind and kind != "per_head":
+            found += layers * 2 * head_dim
+        elif kind == "per_head":
+            found += layers * (query + key)
+        if latent is not None:
+            found += layers * (latent.kv_rank + latent.query_rank)
+        if family.head_bias:
+            found += vocabulary
+        if experts is not None and self.model_type == "gpt_oss":
+            found += layers * (experts.num + experts.num * (2 * experts.intermediate + hidden) + heads)
+        found += self._positions() * hidden
+        width = int(self.get("word_embed_proj_dim") or hidden)
+        if width != hidden:
+            found += 2 * width * hidden - per_norm * hidden  # opt-350m, whose last norm is missing, too
+        return found
+
+    def _positions(self) -> int:
+        """Rows of a learned table of positions."""
+        if self.get("learned_position_embeddings") is not None:
+            return int(self.get("learned_position_embeddings"))
+        if self.model_type in ("gpt2", "gpt_bigcode"):
+            return int(self.get("max_position_embeddings") or 1024)
+        if self.model_type == "opt":
+            return int(self.get("max_position_embeddings") or 2048) + 2
+        return 0
+
+
+def _attention(reader: _Config, hidden: int, heads: int, kv_heads: int, head_dim: int) -> list[Linear]:
+    family, query, key = reader.family, heads * head_dim, kv_heads * head_dim
+    out = Linear(family.out, query, hidden, reader.has_bias("out"))
+    has_bias = reader.has_bias("qkv")
+    if family.fused_qkv:
+        return [Linear(family.fused_qkv, hidden, query + 2 * key, has_bias), out]
+    inputs = [
+        Linear(name, hidden, size, has_bias) for name, size in (("q_proj", query), ("k_proj", key), ("v_proj", key))
+    ]
+    return [*inputs, out]
+
+
+def _latent_attention(hidden: int, heads: int, latent: LatentAttention) -> list[Linear]:
+    query = heads * (latent.nope_dim + latent.rope_dim)
+    queries = [Linear("q_a_proj", hidden, latent.query_rank), Linear("q_b_proj", latent.query_rank, query)]
+    return [
+        *(queries if latent.query_rank else [Linear("q_proj", hidden, query)]),
+        Linear("kv_a_proj_with_mqa", hidden, latent.kv_rank + latent.rope_dim),
+        Linear("kv_b_proj", latent.kv_rank, heads * (latent.nope_dim + latent.value_dim)),
+        Linear("o_proj", heads * latent.value_dim, hidden),
+    ]
+
+
+def _mlp(
+    reader: _Config, hidden: int, intermediate: int, is_gated: bool, layers: int, experts: Experts | None
+) -> list[Linear]:
+    family, has_bias = reader.family, reader.has_bias("mlp")
+
+    def block(prefix: str, width: int, copies: float, *, biased: bool = False) -> list[Linear]:
+        gate, up, down = (f"{prefix}{name}" for name in (family.mlp if is_gated else ("", *family.mlp[1:])))
+        if is_gated and family.fused_gate and not prefix:
+            rows = [Linear(family.fused_gate, hidden, 2 * width, biased, copies)]
+        else:
+            rows = [Linear(name, hidden, width, biased, copies) for name in ((gate, up) if is_gated else (up,))]
+        return [*rows, Linear(down, width, hidden, biased, copies)]
+
+    if experts is None:
+        return block("", intermediate, 1, biased=has_bias)
+    share = experts.num_layers / layers
+    found = [Linear("router", hidden, experts.num, copies=share)]
+    found += block("experts.", experts.intermediate, experts.num * share)
+    if experts.shared:
+        found += block("shared_expert.", experts.shared, share)
+        if reader.model_type == "qwen2_moe":
+            found.append(Linear("shared_expert_gate", hidden, 1, copies=share))
+    if share < 1:
+        found += block("", intermediate, 1 - share)
+    return found
