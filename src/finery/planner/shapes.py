@@ -381,9 +381,10 @@ def from_parameters(billions: float) -> ModelShape:
     if not 0 < billions < 10_000:
         raise InvalidSpec(f"a model of {billions:g} billion parameters: the number must lie between 0 and 10,000")
     wanted = billions * 1e9
-    # hidden = 128 x layers, as of Llama 7B to 65B; then the width of the MLP makes the count right.
+    # hidden is about 128 x layers, as of Llama 7B to 65B; then the width of the MLP makes the count right.
     layers = max(2, round((wanted / (12 * 128 * 128)) ** (1 / 3)))
-    hidden = max(64, round(128 * layers / 128) * 128)
+    grain = 1024 if layers >= 24 else 128  # heads that parallelism can divide
+    hidden = max(grain, round(128 * layers / grain) * grain)
     vocabulary = 32_000 if wanted > 3e8 else 8_192
     rest = wanted - 2 * vocabulary * hidden - layers * 4 * hidden * hidden
     intermediate = max(hidden, round(rest / (3 * layers * hidden) / 64) * 64)

@@ -1,0 +1,333 @@
+"""How much memory a training step takes on one device: pure functions, each formula with its source.
+
+Bytes everywhere. A step has two moments that can be its peak: the loss, when all activations and the logits are
+there, and the update, when all gradients and what the optimizer needs for a moment are. Owns: what PyTorch's allocator
+is asked for. Does not own: how large a model is (shapes) or what a device has (accelerators).
+
+Sources: ZeRO arXiv:1910.02054; activations arXiv:2205.05198; FlashAttention arXiv:2205.14135; LoRA arXiv:2106.09685;
+QLoRA arXiv:2305.14314; 8-bit optimizers arXiv:2110.02861; Adafactor arXiv:1804.04235; Muon arXiv:2502.16982.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from finery.core.errors import InvalidSpec
+from finery.planner.shapes import ModelShape
+
+GIB: Final = 2**30
+Optimizer = Literal["adamw", "adamw_8bit", "adamw_paged_8bit", "adafactor", "sgd", "sgd_momentum", "lion", "muon"]
+Quantization = Literal["none", "int8", "nf4", "nf4_double", "int4"]
+Recomputation = Literal["none", "selective", "full"]
+
+STATES: Final[Mapping[Optimizer, float]] = {
+    "adamw": 2.0,
+    "adamw_8bit": 0.0,
+    "adamw_paged_8bit": 0.0,
+    "adafactor": 0.01,
+    "sgd": 0.0,
+    "sgd_momentum": 1.0,
+    "lion": 1.0,
+    "muon": 1.1,
+}
+"""States as large as the trained weights, in their number format. Adafactor keeps a row and a column of each matrix;
+Muon one buffer for matrices and AdamW's two for the rest, about a tenth."""
+_STATE_BYTES: Final[Mapping[Optimizer, float]] = {"adamw_8bit": 2.0 + 2 * 4 / 256}
+"""Fixed bytes per trained parameter: two states of 8 bits with a float32 scale per block of 256."""
+WEIGHT_BYTES: Final[Mapping[Quantization, float]] = {
+    "int8": 1.0,
+    "nf4": 0.5 + 4 / 64,
+    "nf4_double": 0.5 + (1 + 4 / 256) / 64,
+    "int4": 0.5 + 4 / 128,
+}
+"""Of a quantized weight with its scales: float32 per 64 (QLoRA, section 3), the same scales in 8 bits with a float32
+per 256 of them, and groups of 128 with a half scale and zero."""
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """What an implementation keeps for the backward pass, where the mathematics leaves it open."""
+
+    norm: float = 6.0
+    """Per element and norm: the input, and what computing in float32 leaves."""
+    rope_copies: bool = True
+    """Whether queries and keys are kept before and after the rotation."""
+    activation_function: float = 4.0
+    """Per element of a gated MLP's width beside gate and up: the activation and the product. 2 where they are fused."""
+    logits: float = 14.0
+    """Per token and entry of the vocabulary at the loss: logits in 16 bits and in float32, the log-softmax and their
+    gradients. 4 where the loss is computed in pieces, 0 where it is fused with the head."""
+    frozen_inputs: bool = False
+    """Whether inputs of frozen matrices are kept, which no gradient needs."""
+    workspace: float = 0.1 * GIB
+    """Of the matrix library, in the allocator."""
+    step: float = 1.0
+    """Copies of the trained weights that the optimizer holds for a moment (torch's `foreach`); 0 where it is fused."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Update matrices in place of the weights."""
+
+    rank: int = 8
+    targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    bytes_per_weight: float = 4.0
+    """Of the trained matrices, their gradients and states."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """How the work is divided between devices."""
+
+    data: int = 1
+    tensor: int = 1
+    pipeline: int = 1
+    virtual: int = 1
+    """Stages of the pipeline that each device has."""
+    context: int = 1
+    expert: int = 1
+    sequence: bool = False
+    """Activations outside matrices are split over `tensor`, too (arXiv:2205.05198, section 4.2.2)."""
+    zero: Literal[0, 1, 2, 3] = 0
+    """What is divided over `data` and `context`: optimizer states; gradients; weights. FSDP is 3."""
+    stage: Literal["first", "last"] = "first"
+    """Of the pipeline. The first holds the most activations, the last the logits."""
+
+    @property
+    def devices(self) -> int:
+        return self.data * self.tensor * self.pipeline * self.context
+
+    @property
+    def shards(self) -> int:
+        """Devices over which ZeRO divides."""
+        return self.data * self.context
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step on one model."""
+
+    shape: ModelShape
+    seq_len: int
+    micro_batch: int
+    weights: float = 2.0
+    """Bytes of a weight that is computed with."""
+    trained: float = 2.0
+    """Bytes of a trained weight where the optimizer changes it. 4 with `weights` of 4 is float32."""
+    master: bool = False
+    """Whether a float32 copy of the trained weights is kept beside (ZeRO, section 3.1; Megatron)."""
+    gradients: float = 2.0
+    optimizer: Optimizer = "adamw"
+    adapter: Adapter | None = None
+    quantization: Quantization = "none"
+    recomputation: Recomputation = "none"
+    flash: bool = True
+    """Whether attention keeps no matrix of tokens by tokens."""
+    split: Split = Split()
+    kernels: Kernels = Kernels()
+    keeps_gradients: bool = False
+    """Whether all gradients exist at the loss: they are accumulated, or lie in one buffer from the start."""
+    compute: float = 2.0
+    """Bytes of an activation."""
+
+    def __post_init__(self) -> None:
+        shape, split = self.shape, self.split
+        for name in ("seq_len", "micro_batch"):
+            if getattr(self, name) < 1:
+                raise InvalidSpec(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if shape.heads % split.tensor:
+            raise InvalidSpec(f"tensor parallelism of {split.tensor} does not divide the model's {shape.heads} heads")
+        if split.pipeline > shape.layers:
+            raise InvalidSpec(f"{split.pipeline} stages of a pipeline are more than the model's {shape.layers} layers")
+        if self.seq_len % split.context:
+            raise InvalidSpec(f"context parallelism of {split.context} does not divide {self.seq_len} tokens")
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Memory of one device at its peak, by what it is for."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    logits: float
+    workspace: float
+    moment: Literal["loss", "update"]
+    """Which of the two was larger."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Of the other moment."""
+
+    @property
+    def allocated(self) -> float:
+        """What PyTorch's allocator has given out."""
+        return self.weights + self.gradients + self.optimizer + self.activations + self.logits + self.workspace
+
+
+def peak(step: Step) -> Peak:
+    """The peak of one device.
+
+    Args:
+        step: What is trained, and how.
+
+    Raises:
+        InvalidSpec: an adapter's targets are not of the model.
+    """
+    base, trained = _weights(step)
+    states = _states(step, trained)
+    activations, logits = _activations(step), _logits(step)
+    gradients = _gradients(step, trained)
+    temporary = trained.parameters * step.kernels.step * trained.number_bytes / _divided(step, 1)
+    workspace = step.kernels.workspace + _gathered(step)
+    held = gradients if step.keeps_gradients else 0.0
+    at_loss = base + states + activations + logits + held
+    at_update = base + states + gradients + temporary
+    if at_loss >= at_update:
+        return Peak(base, held, states, activations, logits, workspace, "loss", {"update": at_update})
+    return Peak(base, gradients, states + temporary, 0.0, 0.0, workspace, "update", {"loss": at_loss})
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What the optimizer changes, on one device before ZeRO divides it."""
+
+    parameters: float
+    number_bytes: float
+
+
+def _local(step: Step) -> tuple[float, float]:
+    """Parameters of one device before ZeRO: those of layers and norms with their experts, and of embedding and head."""
+    shape, split = step.shape, step.split
+    experts = shape.expert_parameters
+    dense = shape.layers * shape.per_layer - experts
+    share = 1 / (split.tensor * split.pipeline)
+    layers = dense * share + experts * share / split.expert + shape.other / split.pipeline
+    ends = shape.embedding / split.tensor
+    if split.pipeline == 1:
+        ends += shape.head / split.tensor
+    return layers, ends
+
+
+def _weights(step: Step) -> tuple[float, _Trained]:
+    """Bytes of all weights, and what of them is trained."""
+    layers, ends = _local(step)
+    if step.quantization == "none":
+        frozen = (layers + ends) * step.weights
+    else:
+        frozen = layers * WEIGHT_BYTES[step.quantization] + ends * step.weights
+    if step.adapter is None:
+        trained = _Trained(layers + ends, step.trained)
+        whole = (layers + ends) * step.weights
+        return whole / _divided(step, 3), trained
+    number = step.shape.adapter_parameters(step.adapter.rank, step.adapter.targets)
+    number = number // (step.split.tensor * step.split.pipeline)
+    trained = _Trained(number, step.adapter.bytes_per_weight)
+    return (frozen + number * step.adapter.bytes_per_weight) / _divided(step, 3), trained
+
+
+def _divided(step: Step, stage: int) -> int:
+    """Over how many devices a thing is divided from this stage of ZeRO on."""
+    return step.split.shards if step.split.zero >= stage else 1
+
+
+def _states(step: Step, trained: _Trained) -> float:
+    bytes_each = _STATE_BYTES.get(step.optimizer)
+    if bytes_each is None:
+        number = 4.0 if step.master else trained.number_bytes
+        bytes_each = STATES[step.optimizer] * number
+    master = 4.0 if step.master else 0.0
+    return trained.parameters * (bytes_each + master) / _divided(step, 1)
+
+
+def _gradients(step: Step, trained: _Trained) -> float:
+    number = step.gradients if step.adapter is None else step.adapter.bytes_per_weight
+    return trained.parameters * number / _divided(step, 2)
+
+
+def _gathered(step: Step) -> float:
+    """With ZeRO 3, two layers whose weights are whole for a moment, and a gradient (arXiv:1910.02054, 5.3)."""
+    if step.split.zero < 3 or step.split.shards == 1:
+        return 0.0
+    layers, ends = _local(step)
+    one = layers / max(1, step.shape.layers / step.split.pipeline)
+    return (2 * one + ends) * step.weights + (one * step.gradients if step.adapter is None else 0.0)
+
+
+def layer_activations(step: Step) -> float:
+    """Bytes that one layer keeps for the backward pass, with nothing recomputed.
+
+    Each matrix keeps its input, each norm its input and what float32 leaves, attention its queries, keys, values and
+    result, and without FlashAttention the scores and probabilities of every head (arXiv:2205.05198, section 4.1).
+    """
+    shape, split, kernels, size = step.shape, step.split, step.kernels, step.compute
+    tokens = step.seq_len * step.micro_batch / split.context
+    outside = split.tensor if split.sequence else 1
+    query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    if shape.latent is not None:
+        key = query
+    num_norms = 1 if shape.family in ("phi", "falcon", "cohere") else 2
+    norms = num_norms * kernels.norm * shape.hidden / outside
+    attention = size * (2 * query + 2 * key + (query + key if kernels.rope_copies else 0)) / split.tensor
+    inputs = _linear_inputs(step)
+    scores = 0.0 if step.flash or step.recomputation == "selective" else _scores(step)
+    return tokens * (norms + attention + inputs + _mlp(step) + shape.has_dropout * 2 * shape.hidden / outside) + scores
+
+
+def _scores(step: Step) -> float:
+    """Scores, their dropout's mask and what is left of them: 5 bytes each, 2 without dropout; for each head."""
+    shape, split = step.shape, step.split
+    each = 5.0 if shape.has_dropout else 2.0 * step.compute
+    return each * shape.heads / split.tensor * step.micro_batch * step.seq_len**2 / split.context
+
+
+def _linear_inputs(step: Step) -> float:
+    """Per token, inputs of matrices at the hidden size: of attention and MLP."""
+    needs = step.adapter is None or step.kernels.frozen_inputs or step.adapter.targets != ()
+    return 2 * step.compute * step.shape.hidden / (step.split.tensor if step.split.sequence else 1) if needs else 0.0
+
+
+def _mlp(step: Step) -> float:
+    """Per token, what the MLP keeps: its widths before and after the activation function."""
+    shape, size = step.shape, step.compute
+    gated = 2 * size + step.kernels.activation_function
+    each = gated if shape.is_gated else 2 * size
+    if shape.experts is None:
+        return each * shape.intermediate / step.split.tensor
+    experts = shape.experts
+    share = experts.num_layers / shape.layers
+    routed = experts.num_per_token * (each * experts.intermediate + 2 * size * shape.hidden)
+    sparse = routed + each * experts.shared
+    return (share * sparse + (1 - share) * each * shape.intermediate) / step.split.tensor
+
+
+def _activations(step: Step) -> float:
+    """All layers of a device. Recomputation keeps the input of each layer, and one layer whole (section 5)."""
+    shape, split = step.shape, step.split
+    layers = shape.layers / split.pipeline
+    in_flight = _in_flight(split)
+    one = layer_activations(step)
+    if step.recomputation == "full":
+        tokens = step.seq_len * step.micro_batch / split.context
+        kept = tokens * shape.hidden * step.compute / (split.tensor if split.sequence else 1)
+        return in_flight * layers * kept + one
+    return in_flight * layers * one
+
+
+def _in_flight(split: Split) -> float:
+    """Micro batches that a stage holds: as many as there are stages in the first (1F1B), more with virtual stages."""
+    if split.pipeline == 1:
+        return 1.0
+    if split.stage == "last":
+        return 1.0 if split.virtual == 1 else ((split.virtual - 1) * split.pipeline + 1) / split.virtual
+    return (
+        split.pipeline * (1 + (split.pipeline - 1) / (split.pipeline * split.virtual))
+        if split.virtual > 1
+        else float(split.pipeline)
+    )
+
+
+def _logits(step: Step) -> float:
+    if step.split.pipeline > 1 and step.split.stage == "first":
+        return 0.0
+    tokens = step.seq_len * step.micro_batch / step.split.context
+    return tokens * step.kernels.logits * step.shape.vocabulary / step.split.tensor

@@ -1,0 +1,161 @@
+"""The memory model against worked examples of the papers that it comes from, and where physics is monotone."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from finery.core.errors import InvalidSpec
+from finery.planner import shapes
+from finery.planner.memory import GIB, WEIGHT_BYTES, Adapter, Kernels, Split, Step, layer_activations, peak
+
+MEGATRON = Kernels(norm=2.0, rope_copies=False, logits=4.0, workspace=0.0, step=0.0)
+"""As the paper on recomputation counts: 16-bit inputs of every operation."""
+
+
+def gpt(layers: int, hidden: int, heads: int, vocabulary: int = 51_200) -> shapes.ModelShape:
+    """A model of the GPT-2 kind, with dropout."""
+    return shapes.from_config(
+        {"model_type": "gpt2", "n_layer": layers, "n_embd": hidden, "n_head": heads, "vocab_size": vocabulary}
+    )
+
+
+def llama(**changes: Any) -> Step:
+    shape = shapes.from_parameters(7)
+    return Step(**{"shape": shape, "seq_len": 2048, "micro_batch": 2, **changes})
+
+
+@pytest.mark.parametrize(
+    ("billions", "zero", "devices", "expected"),
+    [
+        (7.5, 0, 64, 120.0),
+        (7.5, 1, 64, 31.4),
+        (7.5, 2, 64, 16.6),
+        (7.5, 3, 64, 1.88),
+        (7.5, 1, 4, 52.5),
+        (7.5, 2, 16, 21.6),
+        (7.5, 3, 1024, 0.12),
+        (128, 1, 16, 608),
+        (128, 2, 1024, 257),
+        (128, 3, 64, 32),
+    ],
+)
+def test_model_states_are_those_of_the_table_of_zero(billions: float, zero: Any, devices: int, expected: float) -> None:
+    """arXiv:1910.02054, table 1, GB of model states per device: 16 bytes each, divided by stage."""
+    shape = dataclasses.replace(shapes.from_parameters(billions), linears=(), other=0, vocabulary=int(billions * 1e9))
+    shape = dataclasses.replace(shape, is_tied=True, embedding_dim=1)
+    step = Step(
+        shape=shape,
+        seq_len=1,
+        micro_batch=1,
+        master=True,
+        keeps_gradients=True,
+        split=Split(data=devices, zero=zero),
+        kernels=dataclasses.replace(MEGATRON, logits=0.0),
+    )
+
+    found = peak(step)
+
+    states = found.weights + found.gradients + found.optimizer
+    assert states / 1e9 == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("layers", "hidden", "heads", "tensor", "micro_batch"),
+    [(48, 6144, 64, 8, 4), (96, 12288, 96, 8, 1), (105, 20480, 128, 8, 1), (128, 25600, 160, 8, 1)],
+    ids=["22B", "175B", "530B", "1T"],
+)
+@pytest.mark.parametrize("sequence", [False, True])
+@pytest.mark.parametrize("recomputation", ["none", "selective"])
+def test_activations_of_a_layer_are_those_of_the_paper_on_recomputation(
+    layers: int, hidden: int, heads: int, tensor: int, micro_batch: int, sequence: bool, recomputation: Any
+) -> None:
+    """arXiv:2205.05198, table 2: sbh (10 + 24/t + 5as/ht), the first term divided with sequence parallelism."""
+    s, t = 2048, tensor
+    step = Step(
+        shape=gpt(layers, hidden, heads),
+        seq_len=s,
+        micro_batch=micro_batch,
+        recomputation=recomputation,
+        flash=False,
+        split=Split(tensor=t, sequence=sequence),
+        kernels=MEGATRON,
+    )
+
+    scores = 0 if recomputation == "selective" else 5 * heads * s / (hidden * t)
+    expected = s * micro_batch * hidden * ((10 / t if sequence else 10) + 24 / t + scores)
+    assert layer_activations(step) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_first_stage_of_a_pipeline_holds_all_layers() -> None:
+    """arXiv:2205.05198, table 3 and section 4.2.3: 530B, 8-way tensor, 35 stages of 3 virtual ones: 114 GiB in all."""
+    step = Step(
+        shape=gpt(105, 20480, 128),
+        seq_len=2048,
+        micro_batch=1,
+        flash=False,
+        split=Split(tensor=8, pipeline=35, virtual=3),
+        kernels=MEGATRON,
+    )
+
+    layers = 105 * (1 + 34 / (35 * 3))
+    assert peak(step).activations == pytest.approx(layers * layer_activations(step))
+    # The paper adds the embedding's dropout, 2 % of these: 114.0 with it.
+    assert peak(step).activations / GIB == pytest.approx(112, rel=0.02)
+
+
+def test_quantized_weights_take_what_qlora_says() -> None:
+    """arXiv:2305.14314, section 3: constants of 0.5 bit, or 0.127 bit with double quantization; 3 GB at 65B."""
+    assert 8 * WEIGHT_BYTES["nf4"] == 4.5
+    assert 8 * WEIGHT_BYTES["nf4_double"] == pytest.approx(4.127, abs=1e-3)
+    assert 65e9 * (WEIGHT_BYTES["nf4"] - WEIGHT_BYTES["nf4_double"]) / 1e9 == pytest.approx(3, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seq_len": 4096},
+        {"micro_batch": 4},
+        {"keeps_gradients": True},
+        {"master": True},
+        {"flash": False},
+        {"compute": 4.0},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+@pytest.mark.parametrize("recomputation", ["none", "full"])
+def test_more_of_anything_never_takes_less(change: dict[str, Any], recomputation: Any) -> None:
+    assert (
+        peak(llama(recomputation=recomputation, **change)).allocated
+        >= peak(llama(recomputation=recomputation)).allocated
+    )
+
+
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_more_devices_never_take_more_each(zero: Any) -> None:
+    found = [peak(llama(split=Split(data=data, zero=zero))).allocated for data in (2, 4, 8, 64)]
+
+    assert found == sorted(found, reverse=True)
+
+
+def test_recomputation_and_adapters_save_what_they_are_for() -> None:
+    whole = peak(llama(micro_batch=8))
+
+    assert peak(llama(micro_batch=8, recomputation="full")).activations < 0.2 * whole.activations
+    small = peak(llama(micro_batch=1, recomputation="full", adapter=Adapter(16), quantization="nf4_double"))
+    assert small.weights < 0.35 * whole.weights
+    assert small.optimizer < 0.05 * peak(llama(seq_len=1, micro_batch=1)).optimizer
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"micro_batch": 0}, "micro_batch is 0"),
+        ({"split": Split(tensor=3)}, "tensor parallelism of 3 does not divide"),
+        ({"split": Split(pipeline=99)}, "99 stages of a pipeline are more than"),
+        ({"split": Split(context=3)}, "context parallelism of 3 does not divide 2048 tokens"),
+    ],
+)
+def test_what_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidSpec, match=message):
+        llama(**change)
