@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from finery.core.errors import InvalidSpec
-from finery.planner.shapes import ModelShape
+from finery.planner.shapes import Linear, ModelShape
 
 GIB: Final = 2**30
 Optimizer = Literal["adamw", "adamw_8bit", "adamw_paged_8bit", "adafactor", "sgd", "sgd_momentum", "lion", "muon"]
@@ -57,8 +57,10 @@ class Kernels:
     logits: float = 14.0
     """Per token and entry of the vocabulary at the loss: logits in 16 bits and in float32, the log-softmax and their
     gradients. 4 where the loss is computed in pieces, 0 where it is fused with the head."""
-    frozen_inputs: bool = False
-    """Whether inputs of frozen matrices are kept, which no gradient needs."""
+    quantized: float = 0.0
+    """Per token, layer and element of the hidden size, what quantized matrices keep beyond others."""
+    gathers_gradients: bool = False
+    """Whether FSDP keeps whole gradients, of frozen weights too, while it accumulates them."""
     workspace: float = 0.1 * GIB
     """Of the matrix library, in the allocator."""
     step: float = 1.0
@@ -73,6 +75,8 @@ class Adapter:
     targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
     bytes_per_weight: float = 4.0
     """Of the trained matrices, their gradients and states."""
+    parameters: int | None = None
+    """How many are trained, where that is known; None counts them by rank and targets."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,12 @@ def peak(step: Step) -> Peak:
     gradients = _gradients(step, trained)
     temporary = trained.parameters * step.kernels.step * trained.number_bytes / _divided(step, 1)
     workspace = step.kernels.workspace + _gathered(step)
-    held = gradients if step.keeps_gradients else 0.0
+    if step.kernels.gathers_gradients and step.split.zero == 3 and step.split.data > 1:
+        gradients = base * step.split.shards
+        at_all_times = True
+    else:
+        at_all_times = step.keeps_gradients
+    held = gradients if at_all_times else 0.0
     at_loss = base + states + activations + logits + held
     at_update = base + states + gradients + temporary
     if at_loss >= at_update:
@@ -219,7 +228,9 @@ def _weights(step: Step) -> tuple[float, _Trained]:
         trained = _Trained(layers + ends, step.trained)
         whole = (layers + ends) * step.weights
         return whole / _divided(step, 3), trained
-    number = step.shape.adapter_parameters(step.adapter.rank, step.adapter.targets)
+    number = step.adapter.parameters
+    if number is None:
+        number = step.shape.adapter_parameters(step.adapter.rank, step.adapter.targets)
     number = number // (step.split.tensor * step.split.pipeline)
     trained = _Trained(number, step.adapter.bytes_per_weight)
     return (frozen + number * step.adapter.bytes_per_weight) / _divided(step, 3), trained
@@ -281,9 +292,19 @@ def _scores(step: Step) -> float:
 
 
 def _linear_inputs(step: Step) -> float:
-    """Per token, inputs of matrices at the hidden size: of attention and MLP."""
-    needs = step.adapter is None or step.kernels.frozen_inputs or step.adapter.targets != ()
-    return 2 * step.compute * step.shape.hidden / (step.split.tensor if step.split.sequence else 1) if needs else 0.0
+    """Per token, inputs of matrices at the hidden size, of attention and MLP, and what adapters keep beside them: each
+    its input once more in float32 where it is trained in that."""
+    shape, split = step.shape, step.split
+    found = 2 * step.compute * shape.hidden / (split.tensor if split.sequence else 1)
+    if step.quantization != "none":
+        found += step.kernels.quantized * shape.hidden
+    if step.adapter is not None and step.adapter.bytes_per_weight > step.compute:
+        found += step.adapter.bytes_per_weight * sum(one.copies * one.num_in for one in _adapted(step, step.adapter))
+    return found
+
+
+def _adapted(step: Step, adapter: Adapter) -> list[Linear]:
+    return [one for one in step.shape.linears if adapter.targets == "all-linear" or one.name in adapter.targets]
 
 
 def _mlp(step: Step) -> float:
@@ -291,6 +312,8 @@ def _mlp(step: Step) -> float:
     shape, size = step.shape, step.compute
     gated = 2 * size + step.kernels.activation_function
     each = gated if shape.is_gated else 2 * size
+    if step.adapter is not None and not any(_is_last_of_mlp(one, shape) for one in _adapted(step, step.adapter)):
+        each -= size  # the input of its last matrix, which nothing that is trained needs
     if shape.experts is None:
         return each * shape.intermediate / step.split.tensor
     experts = shape.experts
@@ -298,6 +321,10 @@ def _mlp(step: Step) -> float:
     routed = experts.num_per_token * (each * experts.intermediate + 2 * size * shape.hidden)
     sparse = routed + each * experts.shared
     return (share * sparse + (1 - share) * each * shape.intermediate) / step.split.tensor
+
+
+def _is_last_of_mlp(linear: Linear, shape: ModelShape) -> bool:
+    return linear.num_out == shape.hidden and linear.num_in == shape.intermediate
 
 
 def _activations(step: Step) -> float:

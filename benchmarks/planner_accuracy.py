@@ -1,0 +1,249 @@
+"""How far predictions of the planner are from published measurements.
+
+    python benchmarks/planner_accuracy.py --data measured_memory.csv
+
+Each row with a measured peak is predicted from its columns; what is blank is the default of its framework. A row is
+compared with the meter of its framework. Prints JSON.
+"""
+
+import argparse
+import csv
+import dataclasses
+import json
+import re
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Final
+
+from finery.core.errors import FineryError
+from finery.planner import catalog, shapes
+from finery.planner.frameworks import FRAMEWORKS, Framework
+from finery.planner.memory import Adapter, Quantization, Split, Step, peak
+
+Row = dict[str, str]
+_SPEAKS: Final = (
+    ("megatron-lm", "megatron"),
+    ("megatron-bridge", "megatron"),
+    ("litgpt", "litgpt"),
+    ("fms", "fms"),
+    ("swift", "swift"),
+    ("torchtune", "torchtune"),
+    ("deepspeed", "deepspeed"),
+    ("peft", "peft"),
+)
+"""Part of a framework's name -> which of ours it is."""
+_STRICT: Final = ("gpu_type", "num_gpus", "method", "precision", "micro_batch", "seq_len")
+
+
+def framework_of(row: Row) -> Framework:
+    """The framework of a row; one that is not known is taken for transformers."""
+    name = row["framework"].lower()
+    return FRAMEWORKS[next((ours for part, ours in _SPEAKS if part in name), "transformers")]
+
+
+def is_strict(row: Row) -> bool:
+    """Whether everything that the bounds ask for is given."""
+    return bool(row["model"] or row["params_b"]) and all(row[name] for name in _STRICT)
+
+
+def shape_of(row: Row, framework: Framework, tensor: int) -> shapes.ModelShape:
+    """The model: from sizes in the notes, the catalog, or the number of parameters."""
+    text = f"{row['notes']} {row['model']}"
+    told = re.search(r"\bL(\d+) h(\d+) heads(\d+) ffn(\S+?)[; ]", row["notes"])
+    if told:
+        layers, hidden, heads = (int(told[number]) for number in (1, 2, 3))
+        width = told[4]
+        is_gated = "swiglu" in row["model"]
+        vocabulary = 30_522 if "bert" in row["model"] else 50_257
+        multiple = framework.vocabulary_multiple * tensor
+        fields = {
+            "model_type": "gpt2",
+            "hidden_size": hidden,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "intermediate_size": 4 * hidden if width == "4h" else int(width),
+            "mlp_gated": is_gated,
+            "vocab_size": -(-vocabulary // multiple) * multiple,
+            "max_position_embeddings": int(row["seq_len"] or 1024),
+        }
+        num = re.search(r"experts(\d+)", row["notes"])
+        if num and int(num[1]):
+            fields |= {"num_experts": int(num[1]), "num_experts_per_tok": 2}
+        return shapes.from_config(fields)
+    small = re.search(r"\(h(\d+) L(\d+)\)", text)
+    if small:
+        hidden, layers = int(small[1]), int(small[2])
+        return shapes.from_config(
+            {"model_type": "gpt2", "n_embd": hidden, "n_layer": layers, "n_head": hidden // 128, "vocab_size": 50257}
+        )
+    try:
+        fields = catalog.shape_fields(row["model"])
+        return shapes.from_config(fields if framework.ties else fields | {"tie_word_embeddings": False})
+    except FineryError:
+        if not row["params_b"]:
+            raise
+    return shapes.from_parameters(float(row["params_b"]))
+
+
+def split_of(row: Row, framework: Framework) -> Split:
+    """How the work is divided, from words such as `tp2 pp4 dist_opt(zero1) sp`."""
+    text = row["parallelism"].lower().replace("=", "")
+
+    def number(name: str) -> int:
+        found = re.search(rf"\b{name}(\d+)\b", text)
+        return int(found[1]) if found else 1
+
+    tensor, pipeline, context, expert = number("tp"), number("pp"), number("cp"), number("ep")
+    world = int(row["num_gpus"] or 8 if framework is FRAMEWORKS["megatron"] else row["num_gpus"] or 1)
+    data = max(1, world // (tensor * pipeline * context))
+    batch = re.search(r"GBS (\d+)", row["notes"])
+    if batch:
+        data = max(1, min(data, int(batch[1]) // int(row["micro_batch"] or 1)))
+    stage = re.search(r"zero-?(\d)", text)
+    is_sharded = "fsdp" in text and ("ddp" not in text or row["method"].startswith("full"))
+    zero = int(stage[1]) if stage else 3 if is_sharded and world > 1 else 0
+    virtual = re.search(r"vpp?(\d+)", f"{text} {row['model']}")
+    return Split(
+        data=data,
+        tensor=tensor,
+        pipeline=pipeline,
+        context=context,
+        expert=min(expert, data) if expert > 1 else 1,
+        sequence=bool(re.search(r"\bsp\b", text)) and tensor > 1,
+        virtual=int(virtual[1]) if virtual and pipeline > 1 and "megatron-bridge" in row["framework"].lower() else 1,
+        zero=zero,  # type: ignore[arg-type]
+        stage="last",
+    )
+
+
+def quantization_of(row: Row) -> Quantization:
+    """How frozen weights are stored."""
+    text = f"{row['method']} {row['precision']}".lower()
+    if "nf4-dq" in text or ("bnb" in text and "nf4" not in text) or "4-bit" in text:
+        return "nf4_double"
+    if "nf4" in text or "qlora" in text and "int" not in text and "gptq" not in text:
+        return "nf4" if "nf4" in text else "nf4_double"
+    if "int8" in text:
+        return "int8"
+    return "int4" if "int4" in text or "gptq" in text else "none"
+
+
+def adapter_of(row: Row, framework: Framework, shape: shapes.ModelShape) -> Adapter | None:
+    """What is trained in place of the weights."""
+    method = row["method"].partition(";")[0].lower()
+    if method.startswith("full"):
+        return None
+    notes = f"{row['notes']} {method}"
+    trained = re.search(r"trainable ([\d,]+)", notes)
+    rank = re.search(r"\br(?:ank)?=(\d+)", notes)
+    known = {linear.name for linear in shape.linears}
+    targets = tuple(name for name in framework.targets if name in known) if framework.targets != "all-linear" else ()
+    if "all" in method or not targets:
+        targets = tuple(known - {"router"})
+    return Adapter(
+        rank=int(rank[1]) if rank else framework.rank,
+        targets=targets,
+        bytes_per_weight=framework.adapter_bytes,
+        parameters=int(trained[1].replace(",", "")) if trained else None,
+    )
+
+
+def step_of(row: Row) -> Step:
+    """What a row has measured."""
+    framework = framework_of(row)
+    split = split_of(row, framework)
+    shape = shape_of(row, framework, split.tensor)
+    adapter = adapter_of(row, framework, shape)
+    precision = row["precision"].lower()
+    is_float32 = precision in ("fp32", "float32", "32", "32-true")
+    said = row["grad_ckpt"]
+    recomputation = "full" if said.startswith("yes") else "none" if said.startswith("no") else framework.recomputation
+    if not said and framework.recomputes_if_sharded and split.zero == 3:
+        recomputation = "full"
+    optimizer = row["optimizer"].lower()
+    lengths = [int(number) for number in re.findall(r"\d+", row["seq_len"])] or [framework.seq_len]
+    return Step(
+        shape=shape,
+        seq_len=sum(lengths),
+        micro_batch=int(row["micro_batch"] or framework.micro_batch),
+        weights=4.0 if is_float32 else 2.0,
+        trained=4.0 if is_float32 else 2.0,
+        compute=4.0 if is_float32 else 2.0,
+        master=framework.master and not is_float32 and adapter is None,
+        gradients=4.0 if is_float32 else framework.gradients,
+        optimizer="muon" if "muon" in optimizer else "adamw_8bit" if "8bit" in optimizer else framework.optimizer,
+        adapter=adapter,
+        quantization=quantization_of(row) if adapter is not None else "none",
+        recomputation=recomputation,  # type: ignore[arg-type]
+        flash=row["flash_attn"] != "no" and framework.flash,
+        split=split,
+        kernels=framework.kernels,
+        keeps_gradients=framework.keeps_gradients,
+    )
+
+
+def predicted(row: Row) -> float:
+    """What the row's meter would show, in its unit."""
+    return peak(step_of(row)).allocated / framework_of(row).unit
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="CSV of measurements")
+    parser.add_argument("--show", default="", help="print the rows of frameworks that hold this word")
+    args = parser.parse_args()
+    with open(args.data, newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["measured_peak_gb"]]
+    errors: dict[str, list[float]] = defaultdict(list)
+    strict: dict[str, list[float]] = defaultdict(list)
+    skipped: list[dict[str, str]] = []
+    for row in rows:
+        try:
+            found = predicted(row)
+        except FineryError as error:
+            skipped.append({"model": row["model"], "framework": row["framework"], "reason": str(error)})
+            continue
+        measured = float(row["measured_peak_gb"])
+        error = abs(found / measured - 1)
+        errors[row["source_repo"]].append(error)
+        if is_strict(row):
+            strict[row["source_repo"]].append(error)
+        if args.show and args.show in row["framework"]:
+            shown = dataclasses.asdict(peak(step_of(row)))
+            parts = {name: round(value / 2**30, 2) for name, value in shown.items() if isinstance(value, float)}
+            line = f"{found / measured - 1:+.0%} {found:.2f}/{measured:.2f} {row['model']} {row['method']}"
+            more = f"{row['parallelism']} s{row['seq_len']} b{row['micro_batch']} n{row['num_gpus']}"
+            print(line, more, parts, file=sys.stderr)
+    print(json.dumps(summary(errors, strict, skipped, len(rows)), indent=1))
+    return 0
+
+
+def summary(
+    errors: dict[str, list[float]], strict: dict[str, list[float]], skipped: list[dict[str, str]], num_rows: int
+) -> dict[str, Any]:
+    """The figures of a run."""
+    everything = [error for each in strict.values() for error in each]
+    return {
+        "memory.rows": num_rows - len(skipped),
+        "memory.skipped": skipped,
+        "memory.strict_rows": len(everything),
+        "memory.median_abs_error": round(statistics.median(everything), 4),
+        "memory.p90_abs_error": round(statistics.quantiles(everything, n=10)[8], 4),
+        "memory.all_rows_median": round(statistics.median([error for each in errors.values() for error in each]), 4),
+        "memory.mean_of_sources": round(statistics.fmean(statistics.median(each) for each in errors.values()), 4),
+        "memory.by_source": {
+            name: {
+                "rows": len(each),
+                "median": round(statistics.median(each), 3),
+                "strict_rows": len(strict[name]),
+                "strict_median": round(statistics.median(strict[name]), 3) if strict[name] else None,
+            }
+            for name, each in sorted(errors.items())
+        },
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

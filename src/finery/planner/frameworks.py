@@ -1,0 +1,102 @@
+"""What a training program does where a job does not say: its documented defaults, and what its kernels keep.
+
+Of each the source of its defaults. What a kernel set keeps is counted from its operations; where it was fitted to
+published measurements the field says so.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from finery.planner.memory import GIB, Kernels, Optimizer, Recomputation
+
+Meter = Literal["allocated", "reserved", "device"]
+
+
+@dataclass(frozen=True)
+class Framework:
+    """Defaults of a program, for a dense model on one device."""
+
+    kernels: Kernels
+    source: str
+    seq_len: int = 2048
+    micro_batch: int = 1
+    recomputation: Recomputation = "none"
+    optimizer: Optimizer = "adamw"
+    master: bool = False
+    """Whether 16-bit training keeps float32 weights beside."""
+    gradients: float = 2.0
+    keeps_gradients: bool = False
+    flash: bool = True
+    rank: int = 8
+    targets: tuple[str, ...] | Literal["all-linear"] = ("q_proj", "v_proj")
+    adapter_bytes: float = 4.0
+    meter: Meter = "reserved"
+    unit: float = GIB
+    """Bytes of what it prints as GB."""
+    ties: bool = True
+    """Whether a head that is the embedding is kept as such."""
+    recomputes_if_sharded: bool = False
+    vocabulary_multiple: int = 1
+    """The vocabulary is filled up to a multiple of this, for each device of tensor parallelism."""
+
+
+HF: Final = Kernels(norm=6.0, logits=14.0)
+"""Eager modules of transformers: a norm computes in float32, logits are copied to float32 for the loss."""
+FRAMEWORKS: Final[dict[str, Framework]] = {
+    "transformers": Framework(HF, "huggingface/transformers src/transformers/loss/loss_utils.py, Trainer"),
+    "fms": Framework(
+        HF,
+        "foundation-model-stack/fms-acceleration scripts/benchmarks/{defaults,scenarios}.yaml",
+        seq_len=4096,
+        recomputation="full",
+        rank=16,
+        targets=("q_proj", "k_proj", "v_proj", "o_proj"),
+        meter="allocated",
+    ),
+    "swift": Framework(
+        Kernels(norm=10.0, logits=46.0),
+        "modelscope/swift docs/source_en/LLM/Benchmark.md; logits in float32 and their argmax, fitted",
+        recomputation="full",
+        targets=("c_attn", "q_proj", "k_proj", "v_proj", "W_pack"),
+    ),
+    "peft": Framework(
+        HF,
+        "huggingface/peft method_comparison/MetaMathQA/default_training_params.json",
+        micro_batch=4,
+        rank=32,
+    ),
+    "litgpt": Framework(
+        Kernels(norm=6.0, logits=4.0, quantized=20.0, gathers_gradients=True),
+        "Lightning-AI/litgpt litgpt/finetune/lora.py: the loss in pieces of 128 tokens, all in bfloat16",
+        adapter_bytes=2.0,
+        ties=False,
+        recomputes_if_sharded=True,
+        meter="allocated",
+        unit=1e9,
+    ),
+    "torchtune": Framework(
+        Kernels(norm=6.0, logits=3.0, step=0.0),
+        "meta-pytorch/torchtune recipes/configs, README: loss in 8 pieces",
+        micro_batch=2,
+        recomputation="full",
+        targets=("q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        adapter_bytes=2.0,
+        meter="allocated",
+    ),
+    "megatron": Framework(
+        Kernels(norm=2.0, rope_copies=False, activation_function=2.0, logits=6.0, workspace=114 * 2**20, step=0.0),
+        "NVIDIA/Megatron-LM megatron/training/arguments.py, megatron/core/tensor_parallel/cross_entropy.py",
+        master=True,
+        gradients=4.0,
+        keeps_gradients=True,
+        meter="allocated",
+        vocabulary_multiple=128,
+    ),
+    "deepspeed": Framework(
+        Kernels(norm=4.0, logits=14.0, step=0.0),
+        "deepspeedai/DeepSpeed deepspeed/runtime/zero: gradients lie in one buffer",
+        master=True,
+        keeps_gradients=True,
+        meter="allocated",
+    ),
+}
