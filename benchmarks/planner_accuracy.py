@@ -20,7 +20,7 @@ from typing import Any, Final
 from finery.core.errors import FineryError
 from finery.planner import catalog, shapes
 from finery.planner.frameworks import FRAMEWORKS, Framework
-from finery.planner.memory import Adapter, Quantization, Split, Step, peak
+from finery.planner.memory import Adapter, Kernels, Quantization, Split, Step, peak
 
 Row = dict[str, str]
 _SPEAKS: Final = (
@@ -104,7 +104,10 @@ def split_of(row: Row, framework: Framework) -> Split:
     stage = re.search(r"zero-?(\d)", text)
     is_sharded = "fsdp" in text and ("ddp" not in text or row["method"].startswith("full"))
     zero = int(stage[1]) if stage else 3 if is_sharded and world > 1 else 0
-    virtual = re.search(r"vpp?(\d+)", f"{text} {row['model']}")
+    virtual = number("vpp")
+    told = re.search(r"_vp(\d+)", row["model"]), re.search(r"\bL(\d+) ", row["notes"])
+    if told[0] and told[1]:  # layers of a virtual stage, as Megatron's option has it
+        virtual = max(1, int(told[1][1]) // pipeline // int(told[0][1]))
     return Split(
         data=data,
         tensor=tensor,
@@ -112,10 +115,23 @@ def split_of(row: Row, framework: Framework) -> Split:
         context=context,
         expert=min(expert, data) if expert > 1 else 1,
         sequence=bool(re.search(r"\bsp\b", text)) and tensor > 1,
-        virtual=int(virtual[1]) if virtual and pipeline > 1 and "megatron-bridge" in row["framework"].lower() else 1,
+        virtual=virtual if pipeline > 1 else 1,
         zero=zero,  # type: ignore[arg-type]
         stage="last",
     )
+
+
+def kernels_of(row: Row, framework: Framework) -> tuple[Kernels, bool]:
+    """The kernel set that a row names, and whether its attention keeps no scores: Megatron's own layers do, where they
+    are not those of Transformer Engine (`te`)."""
+    kernels, flash = framework.kernels, row["flash_attn"] != "no" and framework.flash
+    if framework is FRAMEWORKS["megatron"]:
+        words = row["model"].lower().split("_")
+        if "cross_entropy_loss_fusion" in row["model"]:
+            kernels = dataclasses.replace(kernels, logits=10.0)
+        if ("mcore" in words or "bert" in words) and "te" not in words:
+            flash = False
+    return kernels, flash
 
 
 def quantization_of(row: Row) -> Quantization:
@@ -163,6 +179,7 @@ def step_of(row: Row) -> Step:
     if not said and framework.recomputes_if_sharded and split.zero == 3:
         recomputation = "full"
     optimizer = row["optimizer"].lower()
+    kernels, flash = kernels_of(row, framework)
     lengths = [int(number) for number in re.findall(r"\d+", row["seq_len"])] or [framework.seq_len]
     return Step(
         shape=shape,
@@ -177,9 +194,9 @@ def step_of(row: Row) -> Step:
         adapter=adapter,
         quantization=quantization_of(row) if adapter is not None else "none",
         recomputation=recomputation,  # type: ignore[arg-type]
-        flash=row["flash_attn"] != "no" and framework.flash,
+        flash=flash,
         split=split,
-        kernels=framework.kernels,
+        kernels=kernels,
         keeps_gradients=framework.keeps_gradients,
     )
 
