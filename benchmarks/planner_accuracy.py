@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from finery.core.errors import FineryError
-from finery.planner import catalog, shapes
+from finery.planner import accelerators, catalog, shapes
 from finery.planner.frameworks import FRAMEWORKS, Framework
 from finery.planner.memory import Adapter, Kernels, Quantization, Split, Step, peak
 
@@ -30,6 +30,7 @@ _SPEAKS: Final = (
     ("fms", "fms"),
     ("swift", "swift"),
     ("torchtune", "torchtune"),
+    ("deepspeed-chat", "deepspeed-chat"),
     ("deepspeed", "deepspeed"),
     ("peft", "peft"),
 )
@@ -97,6 +98,8 @@ def split_of(row: Row, framework: Framework) -> Split:
 
     tensor, pipeline, context, expert = number("tp"), number("pp"), number("cp"), number("ep")
     world = int(row["num_gpus"] or 8 if framework is FRAMEWORKS["megatron"] else row["num_gpus"] or 1)
+    if "device_map" in text:  # each device has some of the layers, and they work one after the other
+        pipeline = world
     data = max(1, world // (tensor * pipeline * context))
     batch = re.search(r"GBS (\d+)", row["notes"])
     if batch:
@@ -203,7 +206,18 @@ def step_of(row: Row) -> Step:
 
 def predicted(row: Row) -> float:
     """What the row's meter would show, in its unit."""
-    return peak(step_of(row)).allocated / framework_of(row).unit
+    framework, step = framework_of(row), step_of(row)
+    found = peak(step)
+    if not framework.reports_last_stage and step.split.pipeline > 1 and "device_map" not in row["parallelism"]:
+        first = peak(dataclasses.replace(step, split=dataclasses.replace(step.split, stage="first")))
+        found = max(found, first, key=lambda one: one.allocated)
+    if framework.meter == "allocated":
+        return found.allocated / framework.unit
+    try:
+        total = float(accelerators.find(row["gpu_type"]).total_bytes)
+    except FineryError:
+        total = float("inf")
+    return found.reserved(total) / framework.unit
 
 
 def main() -> int:

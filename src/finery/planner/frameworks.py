@@ -30,6 +30,8 @@ class Framework:
     rank: int = 8
     targets: tuple[str, ...] | Literal["all-linear"] = ("q_proj", "v_proj")
     adapter_bytes: float = 4.0
+    reports_last_stage: bool = False
+    """Whether it tells the memory of the last stage of a pipeline, not of the fullest."""
     meter: Meter = "reserved"
     unit: float = GIB
     """Bytes of what it prints as GB."""
@@ -54,8 +56,8 @@ FRAMEWORKS: Final[dict[str, Framework]] = {
         meter="allocated",
     ),
     "swift": Framework(
-        Kernels(norm=10.0, logits=46.0),
-        "modelscope/swift docs/source_en/LLM/Benchmark.md; logits in float32 and their argmax, fitted",
+        Kernels(norm=6.0, logits=14.0, waste=32.0),
+        "modelscope/swift docs/source_en/LLM/Benchmark.md: not packed, lengths of 91 to 19,548; waste fitted",
         recomputation="full",
         targets=("c_attn", "q_proj", "k_proj", "v_proj", "W_pack"),
     ),
@@ -89,8 +91,18 @@ FRAMEWORKS: Final[dict[str, Framework]] = {
         master=True,
         gradients=4.0,
         keeps_gradients=True,
+        reports_last_stage=True,
         meter="allocated",
         vocabulary_multiple=128,
+    ),
+    "deepspeed-chat": Framework(
+        Kernels(norm=4.0, logits=14.0, step=0.0),
+        "deepspeedai/DeepSpeedExamples applications/DeepSpeed-Chat: eager attention of transformers 4.28",
+        seq_len=512,
+        master=True,
+        keeps_gradients=True,
+        flash=False,
+        meter="allocated",
     ),
     "deepspeed": Framework(
         Kernels(norm=4.0, logits=14.0, step=0.0),

@@ -9,7 +9,7 @@ QLoRA arXiv:2305.14314; 8-bit optimizers arXiv:2110.02861; Adafactor arXiv:1804.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from finery.core.errors import InvalidSpec
@@ -44,6 +44,10 @@ WEIGHT_BYTES: Final[Mapping[Quantization, float]] = {
 per 256 of them, and groups of 128 with a half scale and zero."""
 
 
+_MOST_WASTE: Final = 8.5 * GIB
+"""Blocks of lengths gone by do not grow further: larger ones are split for smaller batches. Fitted."""
+
+
 @dataclass(frozen=True)
 class Kernels:
     """What an implementation keeps for the backward pass, where the mathematics leaves it open."""
@@ -57,6 +61,9 @@ class Kernels:
     logits: float = 14.0
     """Per token and entry of the vocabulary at the loss: logits in 16 bits and in float32, the log-softmax and their
     gradients. 4 where the loss is computed in pieces, 0 where it is fused with the head."""
+    waste: float = 0.0
+    """Per token and entry of the vocabulary, what the allocator keeps of blocks that fit no later batch, where lengths
+    vary and nothing is packed."""
     quantized: float = 0.0
     """Per token, layer and element of the hidden size, what quantized matrices keep beyond others."""
     gathers_gradients: bool = False
@@ -159,13 +166,23 @@ class Peak:
     workspace: float
     moment: Literal["loss", "update"]
     """Which of the two was larger."""
-    parts: Mapping[str, float] = field(default_factory=dict)
-    """Of the other moment."""
+    other_moment: float = 0.0
+    """What the other takes that this one does not: blocks of another size, which the allocator keeps beside."""
+    waste: float = 0.0
+    """What the allocator keeps of blocks that fit nothing later."""
 
     @property
     def allocated(self) -> float:
         """What PyTorch's allocator has given out."""
         return self.weights + self.gradients + self.optimizer + self.activations + self.logits + self.workspace
+
+    def reserved(self, total: float = float("inf")) -> float:
+        """What it has taken from the driver.
+
+        Args:
+            total: Memory of the device: what is only kept is given back before that is exceeded.
+        """
+        return max(self.allocated, min(self.allocated + self.other_moment + self.waste, total))
 
 
 def peak(step: Step) -> Peak:
@@ -189,11 +206,14 @@ def peak(step: Step) -> Peak:
     else:
         at_all_times = step.keeps_gradients
     held = gradients if at_all_times else 0.0
+    waste = min(_tokens(step) * step.kernels.waste * step.shape.vocabulary, _MOST_WASTE)
     at_loss = base + states + activations + logits + held
     at_update = base + states + gradients + temporary
     if at_loss >= at_update:
-        return Peak(base, held, states, activations, logits, workspace, "loss", {"update": at_update})
-    return Peak(base, gradients, states + temporary, 0.0, 0.0, workspace, "update", {"loss": at_loss})
+        only_update = gradients - held + temporary
+        return Peak(base, held, states, activations, logits, workspace, "loss", only_update, waste)
+    only_loss = activations + logits
+    return Peak(base, gradients, states + temporary, 0.0, 0.0, workspace, "update", only_loss, waste)
 
 
 @dataclass(frozen=True)
@@ -271,7 +291,7 @@ def layer_activations(step: Step) -> float:
     result, and without FlashAttention the scores and probabilities of every head (arXiv:2205.05198, section 4.1).
     """
     shape, split, kernels, size = step.shape, step.split, step.kernels, step.compute
-    tokens = step.seq_len * step.micro_batch / split.context
+    tokens = _tokens(step)
     outside = split.tensor if split.sequence else 1
     query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     if shape.latent is not None:
@@ -282,6 +302,11 @@ def layer_activations(step: Step) -> float:
     inputs = _linear_inputs(step)
     scores = 0.0 if step.flash or step.recomputation == "selective" else _scores(step)
     return tokens * (norms + attention + inputs + _mlp(step) + shape.has_dropout * 2 * shape.hidden / outside) + scores
+
+
+def _tokens(step: Step) -> float:
+    """Of a micro batch, on one device."""
+    return step.seq_len * step.micro_batch / step.split.context
 
 
 def _scores(step: Step) -> float:
@@ -334,8 +359,7 @@ def _activations(step: Step) -> float:
     in_flight = _in_flight(split)
     one = layer_activations(step)
     if step.recomputation == "full":
-        tokens = step.seq_len * step.micro_batch / split.context
-        kept = tokens * shape.hidden * step.compute / (split.tensor if split.sequence else 1)
+        kept = _tokens(step) * shape.hidden * step.compute / (split.tensor if split.sequence else 1)
         return in_flight * layers * kept + one
     return in_flight * layers * one
 
@@ -356,5 +380,4 @@ def _in_flight(split: Split) -> float:
 def _logits(step: Step) -> float:
     if step.split.pipeline > 1 and step.split.stage == "first":
         return 0.0
-    tokens = step.seq_len * step.micro_batch / step.split.context
-    return tokens * step.kernels.logits * step.shape.vocabulary / step.split.tensor
+    return _tokens(step) * step.kernels.logits * step.shape.vocabulary / step.split.tensor
