@@ -25,7 +25,7 @@ from finery.planner.memory import Adapter, Kernels, Quantization, Split, Step, p
 Row = dict[str, str]
 _SPEAKS: Final = (
     ("megatron-lm", "megatron"),
-    ("megatron-bridge", "megatron"),
+    ("megatron-bridge", "megatron-bridge"),
     ("litgpt", "litgpt"),
     ("fms", "fms"),
     ("swift", "swift"),
@@ -97,7 +97,7 @@ def split_of(row: Row, framework: Framework) -> Split:
         return int(found[1]) if found else 1
 
     tensor, pipeline, context, expert = number("tp"), number("pp"), number("cp"), number("ep")
-    world = int(row["num_gpus"] or 8 if framework is FRAMEWORKS["megatron"] else row["num_gpus"] or 1)
+    world = int(row["num_gpus"] or (8 if framework.vocabulary_multiple > 1 else 1))
     if "device_map" in text:  # each device has some of the layers, and they work one after the other
         pipeline = world
     data = max(1, world // (tensor * pipeline * context))
@@ -125,9 +125,17 @@ def split_of(row: Row, framework: Framework) -> Split:
 
 
 def kernels_of(row: Row, framework: Framework) -> tuple[Kernels, bool]:
-    """The kernel set that a row names, and whether its attention keeps no scores: Megatron's own layers do, where they
-    are not those of Transformer Engine (`te`)."""
+    """The kernel set that a row names, and whether its attention keeps no scores.
+
+    Liger computes the loss with the head, in pieces; fused kernels of the loss work in place. Megatron's own attention
+    keeps scores, that of Transformer Engine (`te`) does not.
+    """
     kernels, flash = framework.kernels, row["flash_attn"] != "no" and framework.flash
+    method = row["method"].lower()
+    if "liger" in method:
+        kernels = dataclasses.replace(kernels, logits=0.0)
+    elif "foak" in method or "unsloth" in method:
+        kernels = dataclasses.replace(kernels, logits=10.0)
     if framework is FRAMEWORKS["megatron"]:
         words = row["model"].lower().split("_")
         if "cross_entropy_loss_fusion" in row["model"]:
@@ -159,7 +167,7 @@ def adapter_of(row: Row, framework: Framework, shape: shapes.ModelShape) -> Adap
     rank = re.search(r"\br(?:ank)?=(\d+)", notes)
     known = {linear.name for linear in shape.linears}
     targets = tuple(name for name in framework.targets if name in known) if framework.targets != "all-linear" else ()
-    if "all" in method or not targets:
+    if "all" in method or not targets or shape.family in framework.targets_by_family:
         targets = tuple(known - {"router"})
     return Adapter(
         rank=int(rank[1]) if rank else framework.rank,

@@ -4,7 +4,8 @@ Of each the source of its defaults. What a kernel set keeps is counted from its 
 published measurements the field says so.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from finery.planner.memory import GIB, Kernels, Optimizer, Recomputation
@@ -29,6 +30,8 @@ class Framework:
     flash: bool = True
     rank: int = 8
     targets: tuple[str, ...] | Literal["all-linear"] = ("q_proj", "v_proj")
+    targets_by_family: Mapping[str, Literal["all-linear"]] = field(default_factory=dict)
+    """Where its example files for a family of models name others."""
     adapter_bytes: float = 4.0
     reports_last_stage: bool = False
     """Whether it tells the memory of the last stage of a pipeline, not of the fullest."""
@@ -70,6 +73,7 @@ FRAMEWORKS: Final[dict[str, Framework]] = {
     "litgpt": Framework(
         Kernels(norm=6.0, logits=4.0, quantized=20.0, gathers_gradients=True),
         "Lightning-AI/litgpt litgpt/finetune/lora.py: the loss in pieces of 128 tokens, all in bfloat16",
+        targets_by_family={"phi": "all-linear", "phi3": "all-linear", "gemma": "all-linear", "gemma2": "all-linear"},
         adapter_bytes=2.0,
         ties=False,
         recomputes_if_sharded=True,
@@ -112,3 +116,8 @@ FRAMEWORKS: Final[dict[str, Framework]] = {
         meter="allocated",
     ),
 }
+FRAMEWORKS["megatron-bridge"] = replace(
+    FRAMEWORKS["megatron"],
+    source="NVIDIA-NeMo/Megatron-Bridge docs/performance-guide.md: as Megatron-LM",
+    reports_last_stage=False,
+)

@@ -197,6 +197,9 @@ def peak(step: Step) -> Peak:
     base, trained = _weights(step)
     states = _states(step, trained)
     activations, logits = _activations(step), _logits(step)
+    if step.recomputation == "full":  # the last layer is computed again when the logits are gone
+        again = layer_activations(step)
+        logits, activations = (logits, activations) if logits >= again else (0.0, activations + again)
     gradients = _gradients(step, trained)
     temporary = trained.parameters * step.kernels.step * trained.number_bytes / _divided(step, 1)
     workspace = step.kernels.workspace + _gathered(step)
@@ -323,8 +326,9 @@ def _linear_inputs(step: Step) -> float:
     found = 2 * step.compute * shape.hidden / (split.tensor if split.sequence else 1)
     if step.quantization != "none":
         found += step.kernels.quantized * shape.hidden
-    if step.adapter is not None and step.adapter.bytes_per_weight > step.compute:
-        found += step.adapter.bytes_per_weight * sum(one.copies * one.num_in for one in _adapted(step, step.adapter))
+    if step.adapter is not None:
+        copies = step.adapter.bytes_per_weight if step.adapter.bytes_per_weight > step.compute else 0.0
+        found += copies * sum(one.copies * one.num_in for one in _adapted(step, step.adapter))
     return found
 
 
@@ -353,15 +357,14 @@ def _is_last_of_mlp(linear: Linear, shape: ModelShape) -> bool:
 
 
 def _activations(step: Step) -> float:
-    """All layers of a device. Recomputation keeps the input of each layer, and one layer whole (section 5)."""
+    """All layers of a device. Recomputation keeps the input of each layer (section 5)."""
     shape, split = step.shape, step.split
     layers = shape.layers / split.pipeline
     in_flight = _in_flight(split)
-    one = layer_activations(step)
     if step.recomputation == "full":
         kept = _tokens(step) * shape.hidden * step.compute / (split.tensor if split.sequence else 1)
-        return in_flight * layers * kept + one
-    return in_flight * layers * one
+        return in_flight * layers * kept
+    return in_flight * layers * layer_activations(step)
 
 
 def _in_flight(split: Split) -> float:
