@@ -124,11 +124,12 @@ def split_of(row: Row, framework: Framework) -> Split:
     )
 
 
-def kernels_of(row: Row, framework: Framework) -> tuple[Kernels, bool]:
+def kernels_of(row: Row, framework: Framework, split: Split) -> tuple[Kernels, bool]:
     """The kernel set that a row names, and whether its attention keeps no scores.
 
     Liger computes the loss with the head, in pieces; fused kernels of the loss work in place. Megatron's own attention
-    keeps scores, that of Transformer Engine (`te`) does not.
+    keeps scores; that of Transformer Engine (`te`) does where it is told to be deterministic (`--attention-backend
+    unfused`), as its tests are but for those that resume, and for long or divided sequences.
     """
     kernels, flash = framework.kernels, row["flash_attn"] != "no" and framework.flash
     method = row["method"].lower()
@@ -140,8 +141,9 @@ def kernels_of(row: Row, framework: Framework) -> tuple[Kernels, bool]:
         words = row["model"].lower().split("_")
         if "cross_entropy_loss_fusion" in row["model"]:
             kernels = dataclasses.replace(kernels, logits=10.0)
-        if ("mcore" in words or "bert" in words) and "te" not in words:
-            flash = False
+        is_own = ("mcore" in words or "bert" in words) and "te" not in words
+        is_fused = split.context > 1 or int(row["seq_len"] or 0) >= 4096 or {"resume", "nondeterministic"} & set(words)
+        flash = flash and not is_own and bool(is_fused)
     return kernels, flash
 
 
@@ -184,13 +186,14 @@ def step_of(row: Row) -> Step:
     shape = shape_of(row, framework, split.tensor)
     adapter = adapter_of(row, framework, shape)
     precision = row["precision"].lower()
-    is_float32 = precision in ("fp32", "float32", "32", "32-true")
+    is_mixed = "mixed" in precision
+    is_float32 = is_mixed or precision in ("fp32", "float32", "32", "32-true")
     said = row["grad_ckpt"]
     recomputation = "full" if said.startswith("yes") else "none" if said.startswith("no") else framework.recomputation
     if not said and framework.recomputes_if_sharded and split.zero == 3:
         recomputation = "full"
     optimizer = row["optimizer"].lower()
-    kernels, flash = kernels_of(row, framework)
+    kernels, flash = kernels_of(row, framework, split)
     lengths = [int(number) for number in re.findall(r"\d+", row["seq_len"])] or [framework.seq_len]
     return Step(
         shape=shape,
@@ -198,8 +201,8 @@ def step_of(row: Row) -> Step:
         micro_batch=int(row["micro_batch"] or framework.micro_batch),
         weights=4.0 if is_float32 else 2.0,
         trained=4.0 if is_float32 else 2.0,
-        compute=4.0 if is_float32 else 2.0,
-        master=framework.master and not is_float32 and adapter is None,
+        compute=4.0 if is_float32 and not is_mixed else 2.0,
+        master=framework.master and not is_float32 and adapter is None and "bf16 master" not in precision,
         gradients=4.0 if is_float32 else framework.gradients,
         optimizer="muon" if "muon" in optimizer else "adamw_8bit" if "8bit" in optimizer else framework.optimizer,
         adapter=adapter,

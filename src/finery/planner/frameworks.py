@@ -75,6 +75,7 @@ FRAMEWORKS: Final[dict[str, Framework]] = {
         "Lightning-AI/litgpt litgpt/finetune/lora.py: the loss in pieces of 128 tokens, all in bfloat16",
         targets_by_family={"phi": "all-linear", "phi3": "all-linear", "gemma": "all-linear", "gemma2": "all-linear"},
         adapter_bytes=2.0,
+        keeps_gradients=True,
         ties=False,
         recomputes_if_sharded=True,
         meter="allocated",

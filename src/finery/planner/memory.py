@@ -45,7 +45,7 @@ per 256 of them, and groups of 128 with a half scale and zero."""
 
 
 _MOST_WASTE: Final = 8.5 * GIB
-"""Blocks of lengths gone by do not grow further: larger ones are split for smaller batches. Fitted."""
+"""For each sequence of a batch: blocks of lengths gone by do not grow further, as larger ones are split. Fitted."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def peak(step: Step) -> Peak:
     else:
         at_all_times = step.keeps_gradients
     held = gradients if at_all_times else 0.0
-    waste = min(_tokens(step) * step.kernels.waste * step.shape.vocabulary, _MOST_WASTE)
+    waste = min(_tokens(step) * step.kernels.waste * step.shape.vocabulary, step.micro_batch * _MOST_WASTE)
     at_loss = base + states + activations + logits + held
     at_update = base + states + gradients + temporary
     if at_loss >= at_update:
