@@ -106,7 +106,7 @@ def split_of(row: Row, framework: Framework) -> Split:
         data = max(1, min(data, int(batch[1]) // int(row["micro_batch"] or 1)))
     stage = re.search(r"zero-?(\d)", text)
     is_sharded = "fsdp" in text and ("ddp" not in text or row["method"].startswith("full"))
-    zero = int(stage[1]) if stage else 3 if is_sharded and world > 1 else 0
+    zero = int(stage[1]) if stage else 3 if is_sharded and world > 1 else framework.zero
     virtual = number("vpp")
     told = re.search(r"_vp(\d+)", row["model"]), re.search(r"\bL(\d+) ", row["notes"])
     if told[0] and told[1]:  # layers of a virtual stage, as Megatron's option has it
@@ -117,7 +117,7 @@ def split_of(row: Row, framework: Framework) -> Split:
         pipeline=pipeline,
         context=context,
         expert=min(expert, data) if expert > 1 else 1,
-        sequence=bool(re.search(r"\bsp\b", text)) and tensor > 1,
+        sequence=(framework.divides_sequence or bool(re.search(r"\bsp\b", text))) and tensor > 1,
         virtual=virtual if pipeline > 1 else 1,
         zero=zero,  # type: ignore[arg-type]
         stage="last",
@@ -179,6 +179,40 @@ def adapter_of(row: Row, framework: Framework, shape: shapes.ModelShape) -> Adap
     )
 
 
+_TECHNIQUES: Final = (
+    *("baseline", "packed dataset", "compile", "chunked cross entropy", "activation checkpointing"),
+    *("fuse optimizer step into backward", "activation offloading", "8-bit adamw", "lora", "qlora"),
+)
+"""What rows of a table have that adds one after the other."""
+_UNPACKED: Final = 512
+"""Tokens of the longest sample of a batch where short instructions are not packed."""
+
+
+def with_techniques(step: Step, row: Row) -> Step:
+    """A step with what its row of a cumulative table says, and all rows before it."""
+    told = re.search(r"cumulative technique row: \+? ?(.+)", row["notes"].lower())
+    if told is None or told[1].strip() not in _TECHNIQUES:
+        return step
+    number = _TECHNIQUES.index(told[1].strip())
+    kernels = dataclasses.replace(step.kernels, logits=14.0, step=0.0)
+    changes: dict[str, Any] = {"recomputation": "none", "optimizer": "adamw"}
+    if number < 1:
+        changes |= {"seq_len": _UNPACKED}
+    if number >= 2:  # compiled norms and activation functions keep their input alone
+        kernels = dataclasses.replace(kernels, norm=2.0, activation_function=2.0, rope_copies=False)
+    if number >= 3:
+        kernels = dataclasses.replace(kernels, logits=FRAMEWORKS["torchtune"].kernels.logits)
+    if number >= 4:
+        changes |= {"recomputation": "full"}
+    if number >= 5:
+        changes |= {"gradients": 0.0}
+    if number >= 6:
+        changes |= {"offload_activations": True}
+    if number >= 7:
+        changes |= {"optimizer": "adamw_8bit"}
+    return dataclasses.replace(step, kernels=kernels, **changes)
+
+
 def step_of(row: Row) -> Step:
     """What a row has measured."""
     framework = framework_of(row)
@@ -195,11 +229,11 @@ def step_of(row: Row) -> Step:
     optimizer = row["optimizer"].lower()
     kernels, flash = kernels_of(row, framework, split)
     lengths = [int(number) for number in re.findall(r"\d+", row["seq_len"])] or [framework.seq_len]
-    return Step(
+    step = Step(
         shape=shape,
         seq_len=sum(lengths),
         micro_batch=int(row["micro_batch"] or framework.micro_batch),
-        weights=4.0 if is_float32 else 2.0,
+        weights=6.0 if is_mixed else 4.0 if is_float32 else 2.0,  # autocast keeps what it has cast
         trained=4.0 if is_float32 else 2.0,
         compute=4.0 if is_float32 and not is_mixed else 2.0,
         master=framework.master and not is_float32 and adapter is None and "bf16 master" not in precision,
@@ -213,6 +247,7 @@ def step_of(row: Row) -> Step:
         kernels=kernels,
         keeps_gradients=framework.keeps_gradients,
     )
+    return with_techniques(step, row)
 
 
 def predicted(row: Row) -> float:

@@ -33,6 +33,10 @@ class Framework:
     targets_by_family: Mapping[str, Literal["all-linear"]] = field(default_factory=dict)
     """Where its example files for a family of models name others."""
     adapter_bytes: float = 4.0
+    zero: Literal[0, 1, 2, 3] = 0
+    """Where a run of several devices does not say."""
+    divides_sequence: bool = False
+    """Whether tensor parallelism comes with sequence parallelism."""
     reports_last_stage: bool = False
     """Whether it tells the memory of the last stage of a pipeline, not of the fullest."""
     meter: Meter = "reserved"
@@ -119,6 +123,8 @@ FRAMEWORKS: Final[dict[str, Framework]] = {
 }
 FRAMEWORKS["megatron-bridge"] = replace(
     FRAMEWORKS["megatron"],
-    source="NVIDIA-NeMo/Megatron-Bridge docs/performance-guide.md: as Megatron-LM",
+    source="NVIDIA-NeMo/Megatron-Bridge docs/performance-guide.md: as Megatron-LM; sequence parallel, distributed optimizer",
+    zero=1,
+    divides_sequence=True,
     reports_last_stage=False,
 )

@@ -140,6 +140,8 @@ class Step:
     """Whether all gradients exist at the loss: they are accumulated, or lie in one buffer from the start."""
     compute: float = 2.0
     """Bytes of an activation."""
+    offload_activations: bool = False
+    """Whether inputs of layers that are recomputed wait in host memory."""
 
     def __post_init__(self) -> None:
         shape, split = self.shape, self.split
@@ -363,7 +365,7 @@ def _activations(step: Step) -> float:
     in_flight = _in_flight(split)
     if step.recomputation == "full":
         kept = _tokens(step) * shape.hidden * step.compute / (split.tensor if split.sequence else 1)
-        return in_flight * layers * kept
+        return (min(2.0, layers) if step.offload_activations else in_flight * layers) * kept
     return in_flight * layers * layer_activations(step)
 
 
