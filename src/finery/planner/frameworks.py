@@ -123,7 +123,7 @@ FRAMEWORKS: Final[dict[str, Framework]] = {
 }
 FRAMEWORKS["megatron-bridge"] = replace(
     FRAMEWORKS["megatron"],
-    source="NVIDIA-NeMo/Megatron-Bridge docs/performance-guide.md: as Megatron-LM; sequence parallel, distributed optimizer",
+    source="NVIDIA-NeMo/Megatron-Bridge docs/performance-guide.md: sequence parallel, distributed optimizer",
     zero=1,
     divides_sequence=True,
     reports_last_stage=False,
