@@ -19,8 +19,10 @@ from typing import Any, Final
 
 from finery.core.errors import FineryError
 from finery.planner import accelerators, catalog, shapes
+from finery.planner.efficiency import share
 from finery.planner.frameworks import FRAMEWORKS, Framework
-from finery.planner.memory import Adapter, Kernels, Quantization, Split, Step, peak
+from finery.planner.memory import Adapter, Kernels, Quantization, Recomputation, Split, Step, peak
+from finery.planner.throughput import Precision, operations, tokens_per_second
 
 Row = dict[str, str]
 _SPEAKS: Final = (
@@ -35,6 +37,11 @@ _SPEAKS: Final = (
     ("peft", "peft"),
 )
 """Part of a framework's name -> which of ours it is."""
+_TRAINS: Final = (
+    *(("llm-foundry", "llm-foundry"), ("internevo", "internevo"), ("xtuner", "xtuner"), ("fms-fsdp", "fms-fsdp")),
+    *(("fms-hf", "fms"), ("torchtune", "torchtune"), ("peft", "peft"), ("megatron", "megatron")),
+)
+"""The same for the table of what share of a peak is reached."""
 _STRICT: Final = ("gpu_type", "num_gpus", "method", "precision", "micro_batch", "seq_len")
 
 
@@ -266,13 +273,67 @@ def predicted(row: Row) -> float:
     return found.reserved(total) / framework.unit
 
 
+def speed_of(row: Row, *, is_left_out: bool = False) -> float:
+    """Tokens per second and device that a row is predicted to reach; `is_left_out` without its own framework's row."""
+    framework = framework_of(row)
+    device = accelerators.find(row["gpu_type"].partition(" (")[0])
+    shape = shape_of(row, framework, 1)
+    precision = row["precision"].lower()
+    is_fp8 = "fp8" in precision or "fp4" in precision
+    number: Precision = "fp8" if is_fp8 else "bf16" if device.bf16 else "fp16"
+    said = row["grad_ckpt"]
+    recomputation: Recomputation = framework.recomputation
+    if said:
+        recomputation = "full" if said.startswith("yes") else "selective" if said.startswith("sel") else "none"
+    lengths = [int(one) for one in re.findall(r"\d+", row["seq_len"])] or [framework.seq_len]
+    needed = operations(
+        shape,
+        sum(lengths),
+        trained=1.0 if row["method"].startswith("full") else 0.0,
+        recomputation=recomputation,
+    )
+    name = next((ours for part, ours in _TRAINS if part in row["framework"].lower()), "transformers")
+    reached = share(name, device, number, is_mixture=shape.experts is not None, without=name if is_left_out else "")
+    return tokens_per_second(needed, device, number, efficiency=reached)
+
+
+def throughput(rows: list[Row]) -> dict[str, Any]:
+    """The figures of all rows that have a speed."""
+    errors: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    num_skipped = 0
+    for row in rows:
+        try:
+            measured = float(row["tokens_per_s_per_gpu"])
+            found = speed_of(row), speed_of(row, is_left_out=True)
+        except FineryError:
+            num_skipped += 1
+            continue
+        errors[row["source_repo"]].append((abs(found[0] / measured - 1), abs(found[1] / measured - 1)))
+    everything = [one for each in errors.values() for one in each]
+    return {
+        "throughput.rows": len(everything),
+        "throughput.skipped": num_skipped,
+        "throughput.median_abs_error": round(statistics.median(one[0] for one in everything), 4),
+        "throughput.left_out_median_abs_error": round(statistics.median(one[1] for one in everything), 4),
+        "throughput.by_source": {
+            name: {
+                "rows": len(each),
+                "median": round(statistics.median(one[0] for one in each), 3),
+                "left_out_median": round(statistics.median(one[1] for one in each), 3),
+            }
+            for name, each in sorted(errors.items())
+        },
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="CSV of measurements")
     parser.add_argument("--show", default="", help="print the rows of frameworks that hold this word")
     args = parser.parse_args()
     with open(args.data, newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["measured_peak_gb"]]
+        table = list(csv.DictReader(file))
+    rows = [row for row in table if row["measured_peak_gb"]]
     errors: dict[str, list[float]] = defaultdict(list)
     strict: dict[str, list[float]] = defaultdict(list)
     skipped: list[dict[str, str]] = []
@@ -293,7 +354,9 @@ def main() -> int:
             line = f"{found / measured - 1:+.0%} {found:.2f}/{measured:.2f} {row['model']} {row['method']}"
             more = f"{row['parallelism']} s{row['seq_len']} b{row['micro_batch']} n{row['num_gpus']}"
             print(line, more, parts, file=sys.stderr)
-    print(json.dumps(summary(errors, strict, skipped, len(rows)), indent=1))
+    figures = summary(errors, strict, skipped, len(rows))
+    figures |= throughput([row for row in table if row["tokens_per_s_per_gpu"]])
+    print(json.dumps(figures, indent=1))
     return 0
 
 
