@@ -1,0 +1,106 @@
+"""Phases of algorithms: which models are there, and which phase is the fullest."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from finery.core.errors import InvalidSpec
+from finery.planner import catalog, shapes
+from finery.planner.memory import GIB, Adapter, Split, Step, peak
+from finery.planner.phases import ALGORITHMS, Phase, Rollout, fullest, timeline
+
+QWEN = shapes.from_config(catalog.shape_fields("Qwen/Qwen2.5-7B"))
+STEP = Step(QWEN, 4096, 1, recomputation="full", split=Split(data=8, zero=3))
+ROLLOUT = Rollout(sequences=32, seq_len=4096)
+
+
+def names(phases: tuple[Phase, ...]) -> list[str]:
+    return [phase.name for phase in phases]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "expected"),
+    [
+        ("sft", ["update"]),
+        ("reward", ["update"]),
+        ("orpo", ["update"]),
+        ("dpo", ["reference", "update"]),
+        ("kto", ["reference", "update"]),
+        ("grpo", ["generate", "score", "reference", "update"]),
+        ("rloo", ["generate", "score", "reference", "update"]),
+        ("ppo", ["generate", "score", "reference", "update"]),
+    ],
+)
+def test_an_algorithm_has_its_phases_in_their_order(algorithm: Any, expected: list[str]) -> None:
+    assert names(timeline(algorithm, STEP, rollout=ROLLOUT)) == expected
+
+
+def test_a_supervised_step_is_the_step_of_the_model() -> None:
+    [only] = timeline("sft", STEP)
+
+    assert only.allocated == pytest.approx(peak(STEP).allocated)
+
+
+def test_a_reference_is_a_second_model_and_an_adapter_needs_none() -> None:
+    with_reference = timeline("dpo", STEP)[-1]
+    paired = peak(replace(STEP, micro_batch=2))
+
+    assert with_reference.allocated == pytest.approx(paired.allocated + paired.weights)
+    assert timeline("dpo", STEP, kl=False)[-1].allocated == pytest.approx(paired.allocated)
+    lora = replace(STEP, adapter=Adapter(16))
+    assert "reference" not in timeline("dpo", lora)[-1].parts
+    waits = timeline("dpo", STEP, offloads_reference=True)
+    assert "reference" in waits[0].parts
+    assert "reference" not in waits[-1].parts
+
+
+def test_a_separate_critic_trains_beside_the_policy() -> None:
+    phases = timeline("ppo", STEP, rollout=ROLLOUT, critic=STEP)
+
+    assert names(phases) == ["generate", "score", "reference", "update critic", "update"]
+    states = peak(STEP).weights + peak(replace(STEP, seq_len=1)).optimizer
+    assert phases[-1].parts["critic"] == pytest.approx(states, rel=0.35)
+    assert phases[-1].allocated > timeline("ppo", STEP, rollout=ROLLOUT)[-1].allocated
+
+
+def test_a_cache_is_as_large_as_its_sequences() -> None:
+    """Qwen2.5-7B: 28 layers, 4 heads of 128 for keys and as many for values, 2 bytes: 56 KiB a token."""
+    [drawn, *_] = timeline("grpo", STEP, rollout=ROLLOUT)
+
+    assert drawn.parts["cache"] == 32 * 4096 * 56 * 1024
+    assert drawn.parts["rollout weights"] == pytest.approx(QWEN.parameters * 2), "gathered to draw with them"
+
+
+def test_an_engine_with_a_share_takes_that_of_the_device() -> None:
+    device = 79.2 * GIB
+    [drawn, *_] = timeline("grpo", STEP, rollout=replace(ROLLOUT, has_own_weights=True, share=0.5), device_bytes=device)
+
+    assert drawn.parts["cache"] + drawn.parts["rollout weights"] == pytest.approx(device / 2)
+    with pytest.raises(InvalidSpec, match="needs the device's memory"):
+        timeline("grpo", STEP, rollout=replace(ROLLOUT, share=0.5))
+
+
+def test_the_fullest_phase_decides() -> None:
+    short = timeline("grpo", STEP, rollout=replace(ROLLOUT, sequences=1))
+    many = timeline("grpo", STEP, rollout=replace(ROLLOUT, sequences=512))
+
+    assert fullest(many).name == "generate"
+    assert fullest(short).name in ("update", "generate")
+    assert fullest(many).allocated > fullest(short).allocated
+
+
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name in ("ppo", "grpo", "rloo")])
+def test_what_draws_must_say_how_much(algorithm: Any) -> None:
+    with pytest.raises(InvalidSpec, match="draws completions"):
+        timeline(algorithm, STEP)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_longer_context_never_takes_less(algorithm: Any) -> None:
+    found = [
+        fullest(timeline(algorithm, replace(STEP, seq_len=length), rollout=replace(ROLLOUT, seq_len=length))).allocated
+        for length in (512, 2048, 8192, 32768)
+    ]
+
+    assert found == sorted(found)
