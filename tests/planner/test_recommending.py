@@ -1,0 +1,130 @@
+"""The fastest way that fits, why others lost, and what would help where nothing fits."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from finery.cli.main import app
+from finery.core.errors import InvalidSpec
+from finery.planner import accelerators, catalog, shapes
+from finery.planner.memory import GIB, Adapter
+from finery.planner.phases import ALGORITHMS
+from finery.planner.recommending import Job, recommend
+
+QWEN = shapes.from_config(catalog.shape_fields("Qwen/Qwen2.5-7B"))
+A100 = accelerators.find("A100-80G")
+CARD = accelerators.find("RTX 4090")
+
+
+def plan(*words: str) -> Any:
+    return CliRunner().invoke(app, ["plan", *words])
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_what_is_recommended_fits_and_is_the_fastest(algorithm: Any) -> None:
+    found = recommend(Job(QWEN, A100, num_devices=8, algorithm=algorithm, seq_len=4096, adapter=Adapter(16)))
+
+    assert found.best is not None
+    assert found.best.fullest.allocated <= found.job.budget < A100.total_bytes
+    for way, why in found.others:
+        assert (way.fits and way.seconds_per_step >= found.best.seconds_per_step and "slower" in why) or (
+            not way.fits and "needs" in why
+        )
+
+
+def test_seven_billion_need_more_than_one_card_and_it_says_what_would_do() -> None:
+    found = recommend(Job(QWEN, CARD))
+
+    assert found.best is None
+    assert "it does not fit: at least 71" in found.advice[0]
+    assert "would fit: LoRA" in found.advice
+    assert recommend(Job(QWEN, CARD, adapter=Adapter(16))).best is not None
+    assert recommend(Job(QWEN, CARD, num_devices=8)).best is not None
+
+
+def test_seventy_two_billion_fit_one_card_in_no_way() -> None:
+    large = shapes.from_config(catalog.shape_fields("Qwen/Qwen2.5-72B"))
+    found = recommend(Job(large, CARD))
+
+    assert found.best is None
+    assert found.advice[1:] == ("would fit: LoRA on 4-bit weights and 8 devices",)
+
+
+def test_more_devices_and_shorter_contexts_are_never_worse() -> None:
+    steps = []
+    for num_devices in (8, 16, 32):
+        best = recommend(Job(QWEN, A100, num_devices=num_devices, devices_per_host=64, adapter=Adapter(16))).best
+        assert best is not None
+        steps.append(best.seconds_per_step)
+    assert steps == sorted(steps, reverse=True)
+
+    fitting = [recommend(Job(QWEN, CARD, seq_len=length, adapter=Adapter(16))).best for length in (512, 1 << 20)]
+    assert fitting[0] is not None
+    assert fitting[1] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_devices": 3}, "64 sequences a step must be a multiple of the 3 devices; 66 would be right"),
+        ({"sequences_per_step": 0}, "sequences_per_step is 0"),
+        ({"quantization": "nf4"}, "quantized weights are not trained; add LoRA"),
+    ],
+)
+def test_what_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidSpec, match=message):
+        Job(**{"shape": QWEN, "device": A100, **change})
+
+
+def test_the_command_says_what_fits_and_why_not() -> None:
+    words = ["--gpu", "A100-80G", "--num-gpus", "8", "--context", "4096", "--algorithm", "grpo", "--lora"]
+    result = plan("--model", "Qwen/Qwen2.5-7B", *words)
+
+    assert result.exit_code == 0
+    for part in ("7.62 billion", "Fastest that fits", "generate", "update", "tokens/s", "Why not"):
+        assert part in result.output
+
+
+def test_the_document_has_what_is_shown_and_the_cost() -> None:
+    result = plan("--model", "Qwen/Qwen2.5-7B", "--num-gpus", "8", "--tokens", "100", "--hourly", "2", "--json")
+
+    document = json.loads(result.output)
+    assert document["parameters"] == QWEN.parameters
+    assert document["best"]["peak_bytes"] <= document["usable_bytes"] < 80 * GIB
+    assert document["cost"] == pytest.approx(2 * document["device_hours"])
+    assert document["hours"] == pytest.approx(1e8 / document["best"]["tokens_per_second"] / 3600)
+
+
+def test_a_job_that_does_not_fit_ends_with_one() -> None:
+    result = plan("--model", "Qwen2.5-72B", "--gpu", "4090")
+
+    assert result.exit_code == 1
+    assert "would fit: LoRA on 4-bit weights and 8 devices" in result.output
+
+
+def test_a_config_is_read_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(catalog.shape_fields("Qwen/Qwen2.5-7B")))
+    broken = tmp_path / "broken.json"
+    broken.write_text("{")
+
+    assert "7.62 billion" in plan("--config", str(file), "--lora").output
+    assert isinstance(plan("--config", str(broken)).exception, InvalidSpec)
+    assert isinstance(plan("--config", str(tmp_path / "none.json")).exception, InvalidSpec)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--params", "0"],
+        ["--params", "7", "--algorithm", "magic"],
+        ["--params", "7", "--gpu", "B9000"],
+        ["--params", "7", "--model", "Qwen/Qwen2.5-7B"],
+        [],
+    ],
+)
+def test_wrong_words_are_refused(words: list[str]) -> None:
+    assert isinstance(plan(*words).exception, InvalidSpec)
