@@ -273,6 +273,30 @@ def predicted(row: Row) -> float:
     return found.reserved(total) / framework.unit
 
 
+def peers(row: Row) -> dict[str, float]:
+    """What other estimators say of a row, in the unit of its meter, where they say anything.
+
+    Rules as published: accelerate src/accelerate/commands/estimate.py (the largest of its four phases); DeepSpeed
+    deepspeed/runtime/zero/{stage_1_and_2,stage3}.py (18 bytes a parameter, divided); LLaMA-Factory README.md (GB for
+    each billion, over all devices).
+    """
+    step, unit = step_of(row), framework_of(row).unit
+    number, devices = step.shape.parameters, max(1, step.split.devices)
+    stored = {"none": step.weights, "int8": 1.0}.get(step.quantization, 0.5)
+    found = {
+        "accelerate": number * (stored if step.adapter else 4 * min(step.weights, 4.0) if step.weights > 2 else 8.0)
+    }
+    if step.adapter is None:
+        largest = max(step.shape.embedding, *(round(one.num_in * one.num_out) for one in step.shape.linears))
+        whole = 2.0 * number if step.split.zero < 3 else 4.0 * largest
+        found["deepspeed"] = whole + 18.0 * number / (devices if step.split.zero else 1)
+    rule = 0.5 if stored < 1 else 1.0 if stored == 1 else 2.0
+    if step.adapter is None:
+        rule = 18.0 if step.weights > 2 or step.master else 8.0
+    found["llama-factory"] = rule * number / devices
+    return {name: value / unit for name, value in found.items()}
+
+
 def speed_of(row: Row, *, is_left_out: bool = False) -> float:
     """Tokens per second and device that a row is predicted to reach; `is_left_out` without its own framework's row."""
     framework = framework_of(row)
@@ -336,6 +360,7 @@ def main() -> int:
     rows = [row for row in table if row["measured_peak_gb"]]
     errors: dict[str, list[float]] = defaultdict(list)
     strict: dict[str, list[float]] = defaultdict(list)
+    others: dict[str, list[float]] = defaultdict(list)
     skipped: list[dict[str, str]] = []
     for row in rows:
         try:
@@ -348,6 +373,8 @@ def main() -> int:
         errors[row["source_repo"]].append(error)
         if is_strict(row):
             strict[row["source_repo"]].append(error)
+            for name, said in peers(row).items():
+                others[name].append(abs(said / measured - 1))
         if args.show and args.show in row["framework"]:
             shown = dataclasses.asdict(peak(step_of(row)))
             parts = {name: round(value / 2**30, 2) for name, value in shown.items() if isinstance(value, float)}
@@ -355,6 +382,14 @@ def main() -> int:
             more = f"{row['parallelism']} s{row['seq_len']} b{row['micro_batch']} n{row['num_gpus']}"
             print(line, more, parts, file=sys.stderr)
     figures = summary(errors, strict, skipped, len(rows))
+    figures["memory.peers"] = {
+        name: {
+            "rows": len(each),
+            "median": round(statistics.median(each), 3),
+            "p90": round(statistics.quantiles(each, n=10)[8], 3),
+        }
+        for name, each in sorted(others.items())
+    }
     figures |= throughput([row for row in table if row["tokens_per_s_per_gpu"]])
     print(json.dumps(figures, indent=1))
     return 0
