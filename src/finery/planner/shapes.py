@@ -5,7 +5,7 @@ not own: which models there are (catalog), nor what their numbers cost (memory).
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -176,14 +176,23 @@ class _Family:
     """Field as of Llama -> what this family calls it."""
 
 
-_GPT2: Final = {
-    "hidden_size": "n_embd",
-    "num_hidden_layers": "n_layer",
-    "num_attention_heads": "n_head",
-    "intermediate_size": "n_inner",
-    "max_position_embeddings": "n_positions",
-}
-_UP_DOWN: Final = ("", "fc1", "fc2")
+_BIASED: Final = _Family(is_gated=False, norm=2, qkv_bias=True, out_bias=True, mlp_bias=True, mlp=("", "fc1", "fc2"))
+_OF_GPT2: Final = replace(
+    _BIASED,
+    is_tied=True,
+    has_dropout=True,
+    fused_qkv="c_attn",
+    out="c_proj",
+    mlp=("", "c_fc", "mlp.c_proj"),
+    aliases={
+        "hidden_size": "n_embd",
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+        "intermediate_size": "n_inner",
+        "max_position_embeddings": "n_positions",
+    },
+)
+_OF_NEOX: Final = replace(_BIASED, fused_qkv="query_key_value", out="dense", mlp=("", "dense_h_to_4h", "dense_4h_to_h"))
 _FAMILIES: Final[dict[str, _Family]] = {
     "llama": _Family(),
     "mistral": _Family(),
@@ -200,90 +209,21 @@ _FAMILIES: Final[dict[str, _Family]] = {
     "gemma": _Family(is_tied=True),
     "gemma2": _Family(is_tied=True, norms=4),
     "gemma3_text": _Family(is_tied=True, norms=4, has_qk_norm=True),
-    "phi": _Family(
-        is_gated=False,
-        norm=2,
-        norms=1,
-        qkv_bias=True,
-        out_bias=True,
-        mlp_bias=True,
-        head_bias=True,
-        mlp=_UP_DOWN,
-        out="dense",
-    ),
+    "phi": replace(_BIASED, norms=1, head_bias=True, out="dense"),
     "phi3": _Family(fused_qkv="qkv_proj", fused_gate="gate_up_proj"),
     "deepseek_v2": _Family(),
     "deepseek_v3": _Family(),
-    "gpt2": _Family(
-        is_gated=False,
-        norm=2,
-        qkv_bias=True,
-        out_bias=True,
-        mlp_bias=True,
-        is_tied=True,
-        has_dropout=True,
-        fused_qkv="c_attn",
-        out="c_proj",
-        mlp=("", "c_fc", "mlp.c_proj"),
-        aliases=_GPT2,
-    ),
-    "gpt_bigcode": _Family(
-        is_gated=False,
-        norm=2,
-        qkv_bias=True,
-        out_bias=True,
-        mlp_bias=True,
-        is_tied=True,
-        has_dropout=True,
-        fused_qkv="c_attn",
-        out="c_proj",
-        mlp=("", "c_fc", "mlp.c_proj"),
-        aliases=_GPT2,
-    ),
-    "gpt_neox": _Family(
-        is_gated=False,
-        norm=2,
-        qkv_bias=True,
-        out_bias=True,
-        mlp_bias=True,
-        fused_qkv="query_key_value",
-        out="dense",
-        mlp=("", "dense_h_to_4h", "dense_4h_to_h"),
-    ),
-    "opt": _Family(
-        is_gated=False,
-        norm=2,
-        qkv_bias=True,
-        out_bias=True,
-        mlp_bias=True,
-        is_tied=True,
-        has_dropout=True,
-        mlp=_UP_DOWN,
-        out="out_proj",
-        aliases={"intermediate_size": "ffn_dim"},
-    ),
-    "bloom": _Family(
-        is_gated=False,
-        norm=2,
-        qkv_bias=True,
-        out_bias=True,
-        mlp_bias=True,
+    "gpt2": _OF_GPT2,
+    "gpt_bigcode": _OF_GPT2,
+    "gpt_neox": _OF_NEOX,
+    "opt": replace(_BIASED, is_tied=True, has_dropout=True, out="out_proj", aliases={"intermediate_size": "ffn_dim"}),
+    "bloom": replace(
+        _OF_NEOX,
         is_tied=True,
         extra_norm=1,
-        fused_qkv="query_key_value",
-        out="dense",
-        mlp=("", "dense_h_to_4h", "dense_4h_to_h"),
         aliases={"num_hidden_layers": "n_layer", "num_attention_heads": "n_head"},
     ),
-    "falcon": _Family(
-        is_gated=False,
-        norm=2,
-        norms=1,
-        is_tied=True,
-        fused_qkv="query_key_value",
-        out="dense",
-        mlp=("", "dense_h_to_4h", "dense_4h_to_h"),
-    ),
+    "falcon": replace(_OF_NEOX, norms=1, is_tied=True, qkv_bias=False, out_bias=False, mlp_bias=False),
     "mpt": _Family(
         is_gated=False,
         is_tied=True,
@@ -296,15 +236,7 @@ _FAMILIES: Final[dict[str, _Family]] = {
     "olmo": _Family(norm=0),
     "olmo2": _Family(),
     "cohere": _Family(norms=1, is_tied=True),
-    "starcoder2": _Family(
-        is_gated=False,
-        norm=2,
-        qkv_bias=True,
-        out_bias=True,
-        mlp_bias=True,
-        is_tied=True,
-        mlp=("", "c_fc", "c_proj"),
-    ),
+    "starcoder2": replace(_BIASED, is_tied=True, mlp=("", "c_fc", "c_proj")),
     "gpt_oss": _Family(qkv_bias=True, out_bias=True),
     "chatglm": _Family(qkv_bias=True, fused_qkv="query_key_value", fused_gate="dense_h_to_4h", out="dense"),
 }
