@@ -97,10 +97,14 @@ def _show(found: Recommendation, name: str, hourly: float | None, tokens: float 
             console.say(f"   {way.words}: {why}")
 
 
+def _hours(way: Way, millions: float) -> float:
+    return millions * 1e6 / way.tokens_per_second / 3600
+
+
 def _spent(best: Way, job: Job, hourly: float | None, tokens: float | None) -> list[str]:
     if tokens is None:
         return []
-    hours = tokens * 1e6 / best.tokens_per_second / 3600
+    hours = _hours(best, tokens)
     spent = f"{hours:.3g} h for {tokens:g} million tokens, {hours * job.num_devices:.3g} device-hours"
     return [spent + (f", {hours * job.num_devices * hourly:.2f} at {hourly:g} an hour" if hourly else "")]
 
@@ -118,7 +122,7 @@ def _document(found: Recommendation, hourly: float | None, tokens: float | None)
         "advice": list(found.advice),
     }
     if found.best is not None and tokens is not None:
-        hours = tokens * 1e6 / found.best.tokens_per_second / 3600
+        hours = _hours(found.best, tokens)
         document |= {"hours": hours, "device_hours": hours * job.num_devices}
         document |= {"cost": hours * job.num_devices * hourly} if hourly else {}
     return document

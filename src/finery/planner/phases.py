@@ -13,9 +13,11 @@ from finery.planner.memory import Peak, Step, layer_activations, peak
 
 Algorithm = Literal["pretrain", "sft", "reward", "dpo", "kto", "orpo", "ppo", "grpo", "rloo"]
 ALGORITHMS: Final[tuple[Algorithm, ...]] = ("pretrain", "sft", "reward", "dpo", "kto", "orpo", "ppo", "grpo", "rloo")
-_DRAWS: Final = frozenset({"ppo", "grpo", "rloo"})
-_REFERS: Final = frozenset({"dpo", "kto", "ppo", "grpo", "rloo"})
-_PAIRS: Final = frozenset({"reward", "dpo", "orpo"})
+DRAWS: Final = frozenset({"ppo", "grpo", "rloo"})
+"""Algorithms that learn from completions of their own."""
+REFERS: Final = frozenset({"dpo", "kto", "ppo", "grpo", "rloo"})
+"""Algorithms with a reference model."""
+PAIRS: Final = frozenset({"reward", "dpo", "orpo"})
 """A row is two sequences, which pass the model together."""
 _FORWARD_LOGITS: Final = 6.0
 """Bytes for each token and entry of the vocabulary without gradients: logits, and in float32."""
@@ -77,14 +79,14 @@ def timeline(
     Raises:
         InvalidSpec: an algorithm that draws has no rollout, or a share has no device.
     """
-    if algorithm in _DRAWS and rollout is None:
+    if algorithm in DRAWS and rollout is None:
         raise InvalidSpec(f"{algorithm} draws completions; say how many sequences at once and how long")
     if rollout is not None and rollout.share is not None and device_bytes is None:
         raise InvalidSpec("a share of a device needs the device's memory")
-    trained = replace(policy, micro_batch=2 * policy.micro_batch) if algorithm in _PAIRS else policy
+    trained = replace(policy, micro_batch=2 * policy.micro_batch) if algorithm in PAIRS else policy
     if algorithm == "reward":  # a head of one value in place of the vocabulary
         trained = replace(trained, kernels=replace(trained.kernels, logits=0.0))
-    has_reference = algorithm in _REFERS and kl and policy.adapter is None
+    has_reference = algorithm in REFERS and kl and policy.adapter is None
     resting = _resting(trained)
     reference = resting["weights"] if has_reference and not offloads_reference else 0.0
     others = {"reference": reference} if reference else {}
@@ -92,10 +94,10 @@ def timeline(
         beside = _resting(critic)
         others |= {"critic": beside["weights"] + beside["optimizer"] + beside.get("gradients", 0.0)}
     found = []
-    if algorithm in _DRAWS and rollout is not None:
+    if algorithm in DRAWS and rollout is not None:
         found.append(Phase("generate", {**resting, **others, **_drawing(policy, rollout, device_bytes)}))
         found.append(Phase("score", {**resting, **others, **_forward(trained)}))
-    if algorithm in _REFERS and kl:
+    if algorithm in REFERS and kl:
         loaded = {**others, "reference": resting["weights"]} if has_reference else others
         found.append(Phase("reference", {**resting, **loaded, **_forward(trained)}))
     if critic is not None:

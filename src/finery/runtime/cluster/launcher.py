@@ -184,23 +184,24 @@ class Launcher:
         unreached_at: float | None = None
         needed, kind, name = self._target.num_accelerators, self._target.accelerator, self._target.name
         while True:
-            try:
-                with self._turn() as is_ours:
-                    free, total = api.room(kind) if is_ours else (0, needed)
-                    unreached_at = None
-                    if free >= needed:
-                        self._touch_lease()
-                        self._submit(api)
-                        return None
-            except NotReached as error:
-                unreached_at = unreached_at or time.monotonic()
-                if time.monotonic() - unreached_at > _GIVE_UP_SECONDS:
-                    raise Unavailable(f"cluster {name} was lost before the job began: {error}") from None
-            else:
-                message = f"waits for {needed} {kind}s on cluster {name}; {free} of {total} are free"
-                if is_ours and message != said:
-                    said = message
-                    self._run.status("running", message)
+            with self._turn() as is_ours:
+                free = total = 0
+                try:
+                    if is_ours:
+                        free, total = api.room(kind)
+                        unreached_at = None
+                except NotReached as error:
+                    unreached_at = unreached_at or time.monotonic()
+                    if time.monotonic() - unreached_at > _GIVE_UP_SECONDS:
+                        raise Unavailable(f"cluster {name} was lost before the job began: {error}") from None
+                if free >= needed:
+                    self._touch_lease()
+                    self._submit(api)
+                    return None
+            message = f"waits for {needed} {kind}s on cluster {name}; {free} of {total} are free"
+            if is_ours and unreached_at is None and message != said:
+                said = message
+                self._run.status("running", message)
             deadline = time.monotonic() + (_ROOM_POLL_SECONDS if is_ours else _POLL_SECONDS)
             while time.monotonic() < deadline:
                 asked = self._asked_to_stop()
