@@ -12,7 +12,8 @@ from finery.core.errors import InvalidSpec
 from finery.planner import accelerators, catalog, shapes
 from finery.planner.memory import GIB, Adapter
 from finery.planner.phases import ALGORITHMS
-from finery.planner.recommending import Job, recommend
+from finery.planner.recommending import recommend
+from finery.planner.ways import Job, Pins
 
 QWEN = shapes.from_config(catalog.shape_fields("Qwen/Qwen2.5-7B"))
 A100 = accelerators.find("A100-80G")
@@ -30,9 +31,12 @@ def test_what_is_recommended_fits_and_is_the_fastest(algorithm: Any) -> None:
     assert found.best is not None
     assert found.best.fullest.allocated <= found.job.budget < A100.total_bytes
     for way, why in found.others:
-        assert (way.fits and way.seconds_per_step >= found.best.seconds_per_step and "slower" in why) or (
-            not way.fits and "needs" in why
-        )
+        if way.fits:
+            assert way.seconds.total >= 0.95 * found.best.seconds.total
+            assert "slower" in why or "as fast" in why
+        else:
+            assert "needs" in why
+            assert way.fullest.allocated > found.job.budget
 
 
 def test_seven_billion_need_more_than_one_card_and_it_says_what_would_do() -> None:
@@ -50,7 +54,7 @@ def test_seventy_two_billion_fit_one_card_in_no_way() -> None:
     found = recommend(Job(large, CARD))
 
     assert found.best is None
-    assert found.advice[1:] == ("would fit: LoRA on 4-bit weights and 8 devices",)
+    assert found.advice[1:] == ("would fit: LoRA on 4-bit weights and 2 devices",)
 
 
 def test_more_devices_and_shorter_contexts_are_never_worse() -> None:
@@ -58,7 +62,7 @@ def test_more_devices_and_shorter_contexts_are_never_worse() -> None:
     for num_devices in (8, 16, 32):
         best = recommend(Job(QWEN, A100, num_devices=num_devices, devices_per_host=64, adapter=Adapter(16))).best
         assert best is not None
-        steps.append(best.seconds_per_step)
+        steps.append(best.seconds.total)
     assert steps == sorted(steps, reverse=True)
 
     fitting = [recommend(Job(QWEN, CARD, seq_len=length, adapter=Adapter(16))).best for length in (512, 1 << 20)]
@@ -70,13 +74,22 @@ def test_more_devices_and_shorter_contexts_are_never_worse() -> None:
     ("change", "message"),
     [
         ({"num_devices": 3}, "64 sequences a step must be a multiple of the 3 devices; 66 would be right"),
+        ({"num_devices": 8, "pins": Pins(tensor=3)}, "does not divide the model's 28 heads; 1, 2, 4 would"),
+        ({"num_devices": 8, "pins": Pins(tensor=4, pipeline=4)}, "is 16, which does not divide the 8 devices"),
+        ({"num_devices": 8, "pins": Pins(micro_batch=3)}, "a micro batch of 3 does not divide the 64 sequences"),
+        ({"num_devices": 32, "pins": Pins(pipeline=32)}, "more than the model's 28 layers"),
+        ({"pins": Pins(expert=2)}, "has no experts"),
+        ({"pins": Pins(rollout_share=1.0)}, "must lie between 0 and 1"),
+        ({"margin": 1.0}, "a margin of 1 is no share"),
+        ({"completion_len": 2048}, "leaves no prompt within 2048"),
+        ({"algorithm": "grpo", "drawing": "apart"}, "plan for 2 or more"),
         ({"sequences_per_step": 0}, "sequences_per_step is 0"),
         ({"quantization": "nf4"}, "quantized weights are not trained; add LoRA"),
     ],
 )
 def test_what_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidSpec, match=message):
-        Job(**{"shape": QWEN, "device": A100, **change})
+        recommend(Job(**{"shape": QWEN, "device": A100, **change}))
 
 
 def test_the_command_says_what_fits_and_why_not() -> None:
@@ -94,15 +107,16 @@ def test_the_document_has_what_is_shown_and_the_cost() -> None:
     document = json.loads(result.output)
     assert document["parameters"] == QWEN.parameters
     assert document["best"]["peak_bytes"] <= document["usable_bytes"] < 80 * GIB
-    assert document["cost"] == pytest.approx(2 * document["device_hours"])
-    assert document["hours"] == pytest.approx(1e8 / document["best"]["tokens_per_second"] / 3600)
+    cost = document["cost"]
+    assert cost["price"] == pytest.approx(2 * cost["device_hours"])
+    assert cost["hours"] == pytest.approx(1e8 / document["best"]["tokens_per_second"] / 3600)
 
 
 def test_a_job_that_does_not_fit_ends_with_one() -> None:
     result = plan("--model", "Qwen2.5-72B", "--gpu", "4090")
 
     assert result.exit_code == 1
-    assert "would fit: LoRA on 4-bit weights and 8 devices" in result.output
+    assert "would fit: LoRA on 4-bit weights and 2 devices" in result.output
 
 
 def test_a_config_is_read_from_a_file(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from finery.monitoring.routes import alerts, rules
 from finery.monitoring.routes import router as monitoring
 from finery.notifying.routes import deliveries
 from finery.notifying.routes import router as channels
+from finery.planner.routes import router as planner
 
 
 def create_app(
@@ -60,6 +61,7 @@ def create_app(
         pipelines,
         recipes,
         monitoring,
+        planner,
         alerts,
         rules,
         datasets,

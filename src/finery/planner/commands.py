@@ -2,16 +2,20 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Final
 
 import typer
 
 from finery.core import console
 from finery.core.errors import InvalidSpec
-from finery.planner import accelerators, catalog, shapes
-from finery.planner.memory import GIB, Adapter
-from finery.planner.phases import ALGORITHMS, Algorithm
-from finery.planner.recommending import Job, Recommendation, Way, recommend
+from finery.core.spec import parse
+from finery.planner import planning
+from finery.planner.memory import GIB
+from finery.planner.phases import ALGORITHMS
+from finery.planner.specs import FixedSpec, PhaseView, PlanRequest, PlanView, WayView
+
+_SHOWN: Final = 8
+"""Ways that lost, in the output for people."""
 
 
 def plan(
@@ -19,124 +23,137 @@ def plan(
     config: Annotated[Path | None, typer.Option(help="The config.json of a model, in place of its name.")] = None,
     params: Annotated[float | None, typer.Option(help="Billions of parameters, where nothing else is known.")] = None,
     gpu: Annotated[str, typer.Option(help="What it runs on, such as A100-80G, 4090, MI300X.")] = "A100-80G",
-    num_gpus: Annotated[int, typer.Option(help="How many of them.", min=1)] = 1,
-    context: Annotated[int, typer.Option(help="Tokens of a sequence, prompt and completion together.", min=1)] = 2048,
+    num_gpus: Annotated[int, typer.Option(help="How many of them, on all hosts.")] = 1,
+    gpus_per_host: Annotated[int, typer.Option(help="Devices of a host.")] = 8,
+    context: Annotated[int, typer.Option(help="Tokens of a sequence, prompt and completion together.")] = 2048,
+    completion: Annotated[int | None, typer.Option(help="Tokens of it that are drawn; half without this.")] = None,
     algorithm: Annotated[str, typer.Option(help=f"One of {', '.join(ALGORITHMS)}.")] = "sft",
-    batch: Annotated[int, typer.Option(help="Sequences of an optimizer step, over all devices.", min=1)] = 64,
+    batch: Annotated[int, typer.Option(help="Sequences of an optimizer step, over all devices.")] = 64,
     lora: Annotated[bool, typer.Option("--lora", help="Train update matrices in place of the weights.")] = False,
-    rank: Annotated[int, typer.Option(help="Of the update matrices.", min=1)] = 16,
+    rank: Annotated[int, typer.Option(help="Of the update matrices.")] = 16,
     qlora: Annotated[bool, typer.Option("--qlora", help="The same on weights of 4 bits (nf4).")] = False,
+    optimizer: Annotated[str, typer.Option(help="adamw, adamw_8bit, adafactor, lion, sgd, muon, ...")] = "adamw",
+    numbers: Annotated[str, typer.Option(help="bf16 (all in 16 bits), mixed (states in 32), fp32.")] = "bf16",
+    drawing: Annotated[
+        str, typer.Option(help="What draws completions: trainer, colocated (an engine beside it), apart.")
+    ] = "trainer",
+    fix: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Do not search this: NAME=VALUE, such as tensor=2; {', '.join(FixedSpec.model_fields)}."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps of the job, for time and cost.")] = None,
+    tokens: Annotated[float | None, typer.Option(help="Tokens to train on, in millions, in place of --steps.")] = None,
     hourly: Annotated[float | None, typer.Option(help="Price of a device for an hour, for the cost.")] = None,
-    tokens: Annotated[float | None, typer.Option(help="Tokens to train on, in millions, for time and cost.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Say before a device is rented whether a job fits, how it runs fastest, and what it takes."""
-    if algorithm not in get_args(Algorithm):
-        raise InvalidSpec(f"--algorithm {algorithm}: there is none of that name; one of {', '.join(ALGORITHMS)}")
-    job = Job(
-        shape=_shape(model, config, params),
-        device=accelerators.find(gpu),
-        num_devices=num_gpus,
-        algorithm=algorithm,  # type: ignore[arg-type]
-        seq_len=context,
-        sequences_per_step=batch,
-        adapter=Adapter(rank) if lora or qlora else None,
-        quantization="nf4_double" if qlora else "none",
-    )
-    found = recommend(job)
+    raw = {
+        "model": model,
+        "config": None if config is None else _read(config),
+        "params": params,
+        "gpu": gpu,
+        "num_gpus": num_gpus,
+        "gpus_per_host": gpus_per_host,
+        "context": context,
+        "completion": completion,
+        "algorithm": algorithm,
+        "batch": batch,
+        "lora": lora or qlora,
+        "rank": rank,
+        "quantize": "nf4_double" if qlora else "none",
+        "optimizer": optimizer,
+        "numbers": numbers,
+        "drawing": drawing,
+        "steps": steps,
+        "tokens": tokens,
+        "hourly": hourly,
+        "fixed": _fixed(fix or []),
+    }
+    request: PlanRequest = parse(PlanRequest, raw, what="the plan")
+    found = planning.plan(request)
     if as_json:
-        console.say(json.dumps(_document(found, hourly, tokens), indent=1))
+        console.say(found.model_dump_json(indent=1))
     else:
-        _show(found, model or (str(config) if config else f"{params:g}B"), hourly, tokens)
-    if found.best is None:
+        _show(found, request)
+    if not found.fits:
         raise typer.Exit(1)
 
 
-def _shape(model: str, config: Path | None, params: float | None) -> shapes.ModelShape:
-    given = [
-        name
-        for name, one in (("--model", model or None), ("--config", config), ("--params", params))
-        if one is not None
-    ]
-    if len(given) != 1:
-        said = " and ".join(given) or "none of them"
-        raise InvalidSpec(f"name the model once, with --model, --config or --params; given is {said}")
-    if params is not None:
-        return shapes.from_parameters(params)
-    if config is None:
-        return shapes.from_config(catalog.shape_fields(model))
+def _read(config: Path) -> dict[str, Any]:
     try:
         fields = json.loads(config.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidSpec(f"--config {config}: {error}; it must be the config.json of a model") from None
     if not isinstance(fields, dict):
         raise InvalidSpec(f"--config {config}: no JSON object; it must be the config.json of a model")
-    return shapes.from_config(fields.get("text_config") or fields)
+    return fields
 
 
-def _show(found: Recommendation, name: str, hourly: float | None, tokens: float | None) -> None:
-    job = found.job
-    billions = job.shape.parameters / 1e9
-    console.say(f"{name}: {billions:.2f} billion parameters, {job.algorithm}, {job.seq_len} tokens a sequence")
-    console.say(f"{job.num_devices} x {job.device.name}, {job.budget / GIB:.1f} GiB of each can be used")
+def _fixed(given: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals or name not in FixedSpec.model_fields:
+            known = ", ".join(FixedSpec.model_fields)
+            raise InvalidSpec(f"--fix {item}: write NAME=VALUE, such as tensor=2; names are {known}")
+        found[name] = value
+    return found
+
+
+def _show(found: PlanView, request: PlanRequest) -> None:
+    billions = found.parameters / 1e9
+    active = f" ({found.active_parameters / 1e9:.2f} active)" if found.active_parameters != found.parameters else ""
+    trained = ""
+    if found.trained_parameters != found.parameters:
+        trained = f", {found.trained_parameters / 1e6:.1f} million of them trained"
+    console.say(f"{found.model}: {billions:.2f} billion parameters{active}{trained}")
+    console.say(f"{request.algorithm}, {request.context:,} tokens a sequence, {request.batch:,} sequences a step")
+    console.say(
+        f"{found.num_gpus} x {found.device}: {_gib(found.usable_bytes)} GiB of each {_gib(found.device_bytes)} can be "
+        f"used ({_gib(found.context_bytes)} for driver and communicator, {request.margin:.0%} margin)"
+    )
     if found.best is not None:
-        best = found.best
-        console.say(f"\nFastest that fits: {best.words}")
-        for phase in best.phases:
-            parts = ", ".join(f"{what} {size / GIB:.1f}" for what, size in phase.parts.items() if size >= 0.05 * GIB)
-            mark = "*" if phase is best.fullest and len(best.phases) > 1 else " "
-            console.say(f" {mark} {phase.name:14} {phase.allocated / GIB:6.1f} GiB   {parts}")
-        console.say(f"   {best.tokens_per_second:,.0f} tokens/s, {best.seconds_per_step:.3g} s a step")
-        for line in _spent(best, job, hourly, tokens):
-            console.say(f"   {line}")
+        _show_best(found, found.best)
     for line in found.advice:
         console.say(line)
+    for line in found.warnings:
+        console.say(f"! {line}")
     if found.others:
         console.say("\nWhy not:")
-        for way, why in found.others:
-            console.say(f"   {way.words}: {why}")
+        for way in found.others[:_SHOWN]:
+            console.say(f"   {way.words}: {way.why_not}")
+        if len(found.others) > _SHOWN:
+            console.say(f"   and {len(found.others) - _SHOWN} more; --json has them all")
 
 
-def _hours(way: Way, millions: float) -> float:
-    return millions * 1e6 / way.tokens_per_second / 3600
+def _show_best(found: PlanView, best: WayView) -> None:
+    console.say(f"\nFastest that fits: {best.words}   [{best.engine}]")
+    for phase in best.phases:
+        mark = "*" if phase.name == best.peak_phase and len(best.phases) > 1 else " "
+        console.say(f" {mark} {phase.name:14} {_gib(phase.bytes):>6} GiB   {_in_parts(phase)}")
+    spent = ", ".join(
+        f"{name} {took:.3g}" for name, took in best.seconds.items() if took >= 0.01 * best.seconds_per_step
+    )
+    console.say(
+        f"   {best.tokens_per_second:,.0f} tokens/s, {best.seconds_per_step:.3g} s a step ({spent}), MFU {best.mfu:.0%}"
+    )
+    fits = "" if found.longest_context is None else f"   contexts up to {found.longest_context:,} fit this way"
+    console.say(
+        f"{fits}\n   host memory {_gib(best.host_bytes)} GiB, disk {_gib(found.disk_bytes)} GiB "
+        f"({_gib(found.checkpoint_bytes)} a checkpoint)"
+    )
+    if found.cost is not None:
+        cost = found.cost
+        price = "" if cost.price is None else f", costs {cost.price:,.2f}"
+        console.say(
+            f"   {cost.steps:,} steps, {cost.tokens / 1e6:,.3g} million tokens: {cost.hours:.3g} h, "
+            f"{cost.device_hours:.3g} device-hours{price}"
+        )
 
 
-def _spent(best: Way, job: Job, hourly: float | None, tokens: float | None) -> list[str]:
-    if tokens is None:
-        return []
-    hours = _hours(best, tokens)
-    spent = f"{hours:.3g} h for {tokens:g} million tokens, {hours * job.num_devices:.3g} device-hours"
-    return [spent + (f", {hours * job.num_devices * hourly:.2f} at {hourly:g} an hour" if hourly else "")]
+def _in_parts(phase: PhaseView) -> str:
+    return ", ".join(f"{part.name} {_gib(part.bytes)}" for part in phase.parts if part.bytes >= 0.05 * GIB)
 
 
-def _document(found: Recommendation, hourly: float | None, tokens: float | None) -> dict[str, Any]:
-    job = found.job
-    document: dict[str, Any] = {
-        "parameters": job.shape.parameters,
-        "device": job.device.id,
-        "num_devices": job.num_devices,
-        "usable_bytes": round(job.budget),
-        "fits": found.best is not None,
-        "best": None if found.best is None else _way(found.best),
-        "others": [{**_way(way), "why_not": why} for way, why in found.others],
-        "advice": list(found.advice),
-    }
-    if found.best is not None and tokens is not None:
-        hours = _hours(found.best, tokens)
-        document |= {"hours": hours, "device_hours": hours * job.num_devices}
-        document |= {"cost": hours * job.num_devices * hourly} if hourly else {}
-    return document
-
-
-def _way(way: Way) -> dict[str, Any]:
-    return {
-        "sharding": way.sharding,
-        "micro_batch": way.micro_batch,
-        "accumulation": way.accumulation,
-        "recomputation": way.recomputation,
-        "tokens_per_second": way.tokens_per_second,
-        "seconds_per_step": way.seconds_per_step,
-        "peak_bytes": round(way.fullest.allocated),
-        "peak_phase": way.fullest.name,
-        "phases": {phase.name: {what: round(size) for what, size in phase.parts.items()} for phase in way.phases},
-    }
+def _gib(size: float) -> str:
+    return f"{size / GIB:.1f}"

@@ -142,6 +142,10 @@ class Step:
     """Bytes of an activation."""
     offload_activations: bool = False
     """Whether inputs of layers that are recomputed wait in host memory."""
+    offload_optimizer: bool = False
+    """Whether states and master weights are in host memory, where the update is computed, too (arXiv:2101.06840)."""
+    offload_weights: bool = False
+    """Whether weights are in host memory but for the layer that is worked on; needs ZeRO 3."""
 
     def __post_init__(self) -> None:
         shape, split = self.shape, self.split
@@ -154,6 +158,10 @@ class Step:
             raise InvalidSpec(f"{split.pipeline} stages of a pipeline are more than the model's {shape.layers} layers")
         if self.seq_len % split.context:
             raise InvalidSpec(f"context parallelism of {split.context} does not divide {self.seq_len} tokens")
+        if self.offload_weights and split.zero < 3:
+            raise InvalidSpec(
+                "weights wait in host memory with ZeRO 3 (FSDP) alone; offload the optimizer's states only"
+            )
 
 
 @dataclass(frozen=True)
@@ -204,6 +212,10 @@ def peak(step: Step) -> Peak:
         logits, activations = (logits, activations) if logits >= again else (0.0, activations + again)
     gradients = _gradients(step, trained)
     temporary = trained.parameters * step.kernels.step * trained.number_bytes / _divided(step, 1)
+    if step.offload_optimizer:
+        states = temporary = 0.0
+    if step.offload_weights:
+        base = 0.0
     workspace = step.kernels.workspace + _gathered(step)
     if step.kernels.gathers_gradients and step.split.zero == 3 and step.split.data > 1:
         gradients = base * step.split.shards

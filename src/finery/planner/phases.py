@@ -37,6 +37,8 @@ class Rollout:
     """Whether an engine beside the trainer holds a copy of the weights; else the trainer's are drawn with."""
     tensor: int = 1
     """Devices that share the engine's copy and cache."""
+    num_devices: int = 0
+    """Devices that only draw; 0 draws on those that train."""
     share: float | None = None
     """Share of the device that the engine takes for weights and cache, as vLLM's gpu_memory_utilization; None takes
     what the sequences need."""
@@ -63,6 +65,7 @@ def timeline(
     critic: Step | None = None,
     kl: bool = True,
     offloads_reference: bool = False,
+    offloads_between: bool = False,
     device_bytes: float | None = None,
 ) -> tuple[Phase, ...]:
     """The phases of a step, in their order.
@@ -74,39 +77,53 @@ def timeline(
         critic: The step of a separate critic (PPO); None has a head on the policy.
         kl: Whether there is a reference model. One with update matrices is its own reference without them.
         offloads_reference: Whether the reference waits in host memory.
+        offloads_between: Whether all that trains waits there while completions are drawn, and critic and policy while
+            the other is trained (verl's `offload_parameters` and `offload_optimizer`).
         device_bytes: Memory of the device, for a `rollout` with a share.
 
     Raises:
         InvalidSpec: an algorithm that draws has no rollout, or a share has no device.
     """
-    if algorithm in DRAWS and rollout is None:
-        raise InvalidSpec(f"{algorithm} draws completions; say how many sequences at once and how long")
-    if rollout is not None and rollout.share is not None and device_bytes is None:
-        raise InvalidSpec("a share of a device needs the device's memory")
+    rollout = _checked(algorithm, rollout, device_bytes)
     trained = replace(policy, micro_batch=2 * policy.micro_batch) if algorithm in PAIRS else policy
     if algorithm == "reward":  # a head of one value in place of the vocabulary
         trained = replace(trained, kernels=replace(trained.kernels, logits=0.0))
-    has_reference = algorithm in REFERS and kl and policy.adapter is None
+    if algorithm not in REFERS:
+        return (Phase("update", _parts(peak(trained))),)
+    has_reference = kl and policy.adapter is None
     resting = _resting(trained)
     reference = resting["weights"] if has_reference and not offloads_reference else 0.0
     others = {"reference": reference} if reference else {}
     if critic is not None:
         beside = _resting(critic)
         others |= {"critic": beside["weights"] + beside["optimizer"] + beside.get("gradients", 0.0)}
+    waiting, beside_update = {**resting, **others}, others
+    if offloads_between:
+        waiting, beside_update = {"workspace": resting["workspace"]}, {}
     found = []
-    if algorithm in DRAWS and rollout is not None:
-        found.append(Phase("generate", {**resting, **others, **_drawing(policy, rollout, device_bytes)}))
-        found.append(Phase("score", {**resting, **others, **_forward(trained)}))
-    if algorithm in REFERS and kl:
-        loaded = {**others, "reference": resting["weights"]} if has_reference else others
-        found.append(Phase("reference", {**resting, **loaded, **_forward(trained)}))
+    if rollout is not None:
+        drawn = _drawing(policy, rollout, device_bytes)
+        found.append(Phase("generate", drawn if rollout.num_devices else {**waiting, **drawn}))
+        found.append(Phase("score", {**waiting, "weights": resting["weights"], **_forward(trained)}))
+    if kl:
+        refers = "reference" if has_reference else "weights"
+        found.append(Phase("reference", {**waiting, refers: resting["weights"], **_forward(trained)}))
     if critic is not None:
-        own = _parts(peak(critic))
-        mine = {name: value for name, value in others.items() if name != "critic"}
-        kept = {"policy": sum(resting.values())}
-        found.append(Phase("update critic", {**kept, **mine, **own}))
-    found.append(Phase("update", {**_parts(peak(trained)), **others}))
+        mine = {name: value for name, value in beside_update.items() if name != "critic"}
+        kept = {} if offloads_between else {"policy": sum(resting.values())}
+        found.append(Phase("update critic", {**kept, **mine, **_parts(peak(critic))}))
+    found.append(Phase("update", {**_parts(peak(trained)), **beside_update}))
     return tuple(found)
+
+
+def _checked(algorithm: Algorithm, rollout: Rollout | None, device_bytes: float | None) -> Rollout | None:
+    if algorithm not in DRAWS:
+        return None
+    if rollout is None:
+        raise InvalidSpec(f"{algorithm} draws completions; say how many sequences at once and how long")
+    if rollout.share is not None and device_bytes is None:
+        raise InvalidSpec("a share of a device needs the device's memory")
+    return rollout
 
 
 def fullest(phases: tuple[Phase, ...]) -> Phase:
@@ -115,8 +132,14 @@ def fullest(phases: tuple[Phase, ...]) -> Phase:
 
 
 def _parts(found: Peak) -> dict[str, float]:
-    names = ("weights", "gradients", "optimizer", "activations", "logits", "workspace")
-    return {name: getattr(found, name) for name in names}
+    return {
+        "weights": found.weights,
+        "gradients": found.gradients,
+        "optimizer": found.optimizer,
+        "activations": found.activations,
+        "logits": found.logits,
+        "workspace": found.workspace,
+    }
 
 
 def _resting(step: Step) -> dict[str, float]:

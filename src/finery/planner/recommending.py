@@ -1,98 +1,35 @@
 """Searches how to run a job on given devices: the fastest way that fits, and why each other way lost.
 
-Pure. A way is a choice of sharding, micro batch and recomputation; it fits when its fullest phase leaves a margin of
-the device. Owns: what is searched and how ways are ranked. Does not own: memory (phases) or speed (throughput).
+Pure. A way fits when its fullest phase leaves a margin of the device. Owns: how ways are searched and ranked, and what
+is said of them. Does not own: which ways there are (ways), memory (phases) or speed (timing).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final
 
 from finery.core.errors import InvalidSpec
-from finery.planner import efficiency
-from finery.planner.accelerators import Accelerator
-from finery.planner.frameworks import FRAMEWORKS
-from finery.planner.memory import GIB, Adapter, Quantization, Recomputation, Split, Step
-from finery.planner.phases import DRAWS, PAIRS, REFERS, Algorithm, Phase, Rollout, fullest, timeline
-from finery.planner.shapes import ModelShape
-from finery.planner.throughput import Precision, operations, tokens_per_second
+from finery.planner.memory import GIB, Adapter, Recomputation, Step
+from finery.planner.phases import DRAWS, Phase, Rollout, fullest, timeline
+from finery.planner.timing import decoding_seconds, seconds
+from finery.planner.ways import Job, Layout, Offload, Way, engine_of, layouts, offloads, rows, step_of
 
-_MARGIN: Final = 0.06
-"""Share of the device that stays free: about the median error against published measurements. A tenth of jobs is off by
-four times as much, so that a way close to the budget may still not fit."""
-_COMMUNICATOR_GIB: Final = 1.5
-"""Part of `Accelerator.context_gib` that a single device does not need."""
-_MICRO_BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
-_HIDDEN: Final = 0.7
-"""Share of the computing time behind which communication is hidden."""
-Sharding = Literal["none", "ddp", "fsdp"]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be trained, and on what."""
-
-    shape: ModelShape
-    device: Accelerator
-    num_devices: int = 1
-    devices_per_host: int = 8
-    algorithm: Algorithm = "sft"
-    seq_len: int = 2048
-    """Prompt and completion together."""
-    sequences_per_step: int = 64
-    """Of an optimizer step, over all devices."""
-    adapter: Adapter | None = None
-    quantization: Quantization = "none"
-    kl: bool = True
-    """Whether a reference model is kept."""
-
-    def __post_init__(self) -> None:
-        for name in ("num_devices", "devices_per_host", "seq_len", "sequences_per_step"):
-            if getattr(self, name) < 1:
-                raise InvalidSpec(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        if self.quantization != "none" and self.adapter is None:
-            raise InvalidSpec("quantized weights are not trained; add LoRA, or remove the quantization")
-        if self.sequences_per_step % self.num_devices:
-            raise InvalidSpec(
-                f"{self.sequences_per_step} sequences a step must be a multiple of the {self.num_devices} devices; "
-                f"{self.num_devices * -(-self.sequences_per_step // self.num_devices)} would be right"
-            )
-
-    @property
-    def budget(self) -> float:
-        """Bytes of a device that a job may allocate."""
-        context = self.device.context_gib - (_COMMUNICATOR_GIB if self.num_devices == 1 else 0.0)
-        return (self.device.total_bytes - max(0.0, context) * GIB) * (1 - _MARGIN)
-
-
-@dataclass(frozen=True)
-class Way:
-    """One way to run a job."""
-
-    sharding: Sharding
-    micro_batch: int
-    accumulation: int
-    recomputation: Recomputation
-    phases: tuple[Phase, ...]
-    seconds_per_step: float
-    tokens_per_second: float
-    """Trained on by all devices together."""
-    budget: float
-
-    @property
-    def fullest(self) -> Phase:
-        return fullest(self.phases)
-
-    @property
-    def fits(self) -> bool:
-        return self.fullest.allocated <= self.budget
-
-    @property
-    def words(self) -> str:
-        """The way in words."""
-        shared = {"none": "one device", "ddp": "a copy on each device (DDP)", "fsdp": "sharded (FSDP, ZeRO 3)"}
-        again = ", recomputation" if self.recomputation == "full" else ""
-        return f"{shared[self.sharding]}, micro batch {self.micro_batch}, {self.accumulation} times{again}"
+_MICRO_BATCHES: Final = (64, 32, 16, 8, 4, 2, 1)
+_RECOMPUTATIONS: Final[tuple[Recomputation, ...]] = ("none", "full")
+_AT_ONCE: Final = 64
+"""Sequences that a model draws at the same time where it has no engine to do so."""
+_MOST_SHARE: Final = 0.9
+"""Of a device, that an engine is given at most (vLLM's default)."""
+_ENOUGH_SHARE: Final = 0.5
+"""Of a device, with which an engine needs no room that something else could leave (verl's default)."""
+_SHARES: Final = 0.05
+"""Steps in which it is given."""
+_PREFERENCE: Final = {"trl": 0, "verl": 1, "accelerate": 2}
+"""Of ways that are as fast: what a job file runs first."""
+_SIMPLE: Final = ("none", "ddp", "fsdp", "zero1", "zero2", "zero3", "megatron")
+"""Of those, the simplest first."""
+_ALIKE: Final = 0.05
+"""Share by which two times differ that the model cannot tell apart: its error is larger than that."""
 
 
 @dataclass(frozen=True)
@@ -104,42 +41,279 @@ class Recommendation:
     others: tuple[tuple[Way, str], ...]
     """Each with why it lost."""
     advice: tuple[str, ...] = ()
+    """Where nothing fits: how much is missing, and what would fit."""
+    warnings: tuple[str, ...] = ()
+    """What may be a surprise of the best way."""
 
 
 def recommend(job: Job) -> Recommendation:
     """Search all ways.
 
     Raises:
-        InvalidSpec: no peak of the device is known.
+        InvalidSpec: no peak of the device is known, or the batch cannot be divided as is asked.
     """
-    ways = sorted(_ways(job), key=lambda way: (not way.fits, way.seconds_per_step, way.fullest.allocated))
-    best = ways[0] if ways[0].fits else None
-    if best is None:
-        smallest = min(ways, key=lambda way: way.fullest.allocated)
-        return Recommendation(job, None, _lost(ways, smallest), _advice(job, smallest))
-    return Recommendation(job, best, _lost(ways[1:], best))
+    found = list(ways(job))
+    if not found:
+        raise InvalidSpec(_why_none(job))
+    fastest = min((way.seconds.total for way in found if way.fits), default=0.0)
+    ranked = sorted(found, key=lambda way: _rank(way, fastest))
+    if not ranked[0].fits:
+        smallest = min(ranked, key=lambda way: way.fullest.allocated)
+        return Recommendation(job, None, _lost(job, ranked, smallest), _advice(job, smallest))
+    best = ranked[0]
+    return Recommendation(job, best, _lost(job, ranked[1:], best), (), _warnings(job, best))
 
 
-def _lost(ways: list[Way], best: Way) -> tuple[tuple[Way, str], ...]:
-    """Of each sharding and recomputation the best, and why it is not the one."""
-    seen: set[tuple[str, str]] = {(best.sharding, best.recomputation)} if best.fits else set()
-    found = []
-    for way in ways:
-        if (way.sharding, way.recomputation) in seen:
+def ways(job: Job) -> Iterator[Way]:
+    """Of each division, recomputation and offload the best micro batch: the one that fits and is fastest, else the
+    smallest."""
+    for layout in layouts(job):
+        if job.sequences_per_step % layout.split.data:
             continue
-        seen.add((way.sharding, way.recomputation))
-        if way.fits:
-            slower = way.seconds_per_step / best.seconds_per_step - 1
-            found.append((way, f"{slower:.0%} slower"))
+        each = job.sequences_per_step // layout.split.data
+        for offload in offloads(job, layout):
+            drawn = _rollout(job, layout, offload)
+            if job.algorithm in DRAWS and drawn is None:
+                continue
+            kinds = [
+                _best_micro_batch(job, layout, each, recomputation, offload, drawn)
+                for recomputation in _RECOMPUTATIONS
+                if job.pins.recomputation in (None, recomputation)
+            ]
+            found = [way for way in kinds if way is not None]
+            yield from found
+            has_room = drawn is None or drawn.share is None or drawn.share >= _ENOUGH_SHARE
+            if offload == "none" and has_room and any(way.fits for way in found):
+                break  # what waits in host memory is only slower
+
+
+def _rank(way: Way, fastest: float) -> tuple[bool, float, int, int, float, float]:
+    """Fits; fast; runs here; simple. Times that differ by next to nothing are the same."""
+    slower = way.seconds.total / fastest - 1 if fastest else 0.0
+    alike = 0.0 if slower < _ALIKE else slower
+    simple = _SIMPLE.index(way.layout.sharding)
+    return (not way.fits, alike, _PREFERENCE[way.engine], simple, slower, way.fullest.allocated)
+
+
+def _best_micro_batch(
+    job: Job, layout: Layout, each: int, recomputation: Recomputation, offload: Offload, drawn: Rollout | None
+) -> Way | None:
+    pinned = job.pins.micro_batch
+    wanted = (pinned,) if pinned is not None else _MICRO_BATCHES
+    sizes = [size for size in wanted if each % size == 0]
+
+    def phases(size: int) -> tuple[Phase, ...]:
+        return phases_of(job, step_of(job, layout, size, each // size, recomputation, offload), drawn, offload)
+
+    def way(size: int, taken: tuple[Phase, ...]) -> Way:
+        return _way(job, layout, size, each // size, recomputation, offload, drawn, taken)
+
+    low, high = 0, len(sizes)  # the larger, the more it takes: sizes from `high` on fit
+    taken: dict[int, tuple[Phase, ...]] = {}
+    while low < high:
+        middle = (low + high) // 2
+        taken[middle] = phases(sizes[middle])
+        if fullest(taken[middle]).allocated <= job.budget:
+            high = middle
+        else:
+            low = middle + 1
+    if high == len(sizes):
+        return way(sizes[-1], taken[high - 1]) if sizes else None
+    if layout.split.pipeline == 1:
+        return way(sizes[high], taken[high])
+    fitting = [way(size, taken[high + n] if high + n in taken else phases(size)) for n, size in enumerate(sizes[high:])]
+    return min(fitting, key=lambda one: one.seconds.total)
+
+
+def _way(
+    job: Job,
+    layout: Layout,
+    micro_batch: int,
+    accumulation: int,
+    recomputation: Recomputation,
+    offload: Offload,
+    drawn: Rollout | None,
+    phases: tuple[Phase, ...],
+) -> Way:
+    number = layout.num_drawing or job.num_devices
+    drawing = decoding_seconds(job, drawn, number) if drawn is not None else 0.0
+    spent = seconds(job, layout, micro_batch, accumulation, recomputation, offload, drawing)
+    tokens = job.sequences_per_step * job.seq_len * rows(job)
+    return Way(
+        layout=layout,
+        micro_batch=micro_batch,
+        accumulation=accumulation,
+        recomputation=recomputation,
+        offload=offload,
+        rollout=drawn,
+        phases=phases,
+        seconds=spent,
+        tokens_per_second=tokens / spent.total,
+        budget=job.budget,
+        engine=engine_of(job, layout, offload),
+    )
+
+
+def phases_of(job: Job, step: Step, drawn: Rollout | None, offload: Offload) -> tuple[Phase, ...]:
+    """The timeline of a way; of a pipeline both ends, of which the fuller counts."""
+    if step.split.pipeline == 1:
+        return _timeline(job, step, drawn, offload)
+    last = replace(step, split=replace(step.split, stage="last"))
+    ends = (_timeline(job, step, drawn, offload), _timeline(job, last, drawn, offload))
+    return max(ends, key=lambda phases: fullest(phases).allocated)
+
+
+def _timeline(job: Job, step: Step, drawn: Rollout | None, offload: Offload) -> tuple[Phase, ...]:
+    return timeline(
+        job.algorithm,
+        step,
+        rollout=drawn,
+        critic=_critic(step) if job.algorithm == "ppo" and job.critic else None,
+        kl=job.kl,
+        offloads_reference=offload == "all",
+        offloads_between=offload == "between",
+        device_bytes=float(job.device.total_bytes),
+    )
+
+
+def _critic(step: Step) -> Step:
+    """A model of the same shape with a head of one value."""
+    return replace(step, kernels=replace(step.kernels, logits=0.0))
+
+
+def _rollout(job: Job, layout: Layout, offload: Offload) -> Rollout | None:
+    """How completions are drawn fastest in the memory that is left, or None where not one sequence has room."""
+    if job.algorithm not in DRAWS:
+        return None
+    per_sequence = job.seq_len * job.shape.kv_elements_per_token * 2.0
+    trained_by = job.num_devices - layout.num_drawing
+    if job.drawing == "trainer":
+        left = job.budget - _beside_drawing(job, layout, offload)
+        each = -(-job.sequences_per_step // layout.split.data)
+        at_once = min(_AT_ONCE, each, int(left / per_sequence * layout.split.tensor))
+        return Rollout(max(1, at_once), job.seq_len, tensor=layout.split.tensor)
+    devices = layout.num_drawing or trained_by
+    left = job.budget - (0.0 if layout.num_drawing else _beside_drawing(job, layout, offload))
+    share = job.pins.rollout_share
+    if share is None:
+        share = min(_MOST_SHARE, int(left / job.device.total_bytes / _SHARES) * _SHARES)
+    found: list[Rollout] = []
+    for tensor in (1, 2, 4, 8):
+        if job.pins.rollout_tensor not in (None, tensor) or devices % tensor or job.shape.heads % tensor:
             continue
-        least = min(
-            (one for one in ways if (one.sharding, one.recomputation) == (way.sharding, way.recomputation)),
-            key=lambda one: one.fullest.allocated,
+        cache = share * job.device.total_bytes - job.shape.parameters * 2.0 / tensor
+        num = int(cache * tensor / per_sequence)
+        if num >= 1 and tensor <= job.devices_per_host:
+            found.append(
+                Rollout(
+                    num,
+                    job.seq_len,
+                    has_own_weights=True,
+                    tensor=tensor,
+                    share=round(share, 2),
+                    num_devices=layout.num_drawing,
+                )
+            )
+    return min(found, key=lambda one: decoding_seconds(job, one, devices), default=None)
+
+
+def _beside_drawing(job: Job, layout: Layout, offload: Offload) -> float:
+    """What lies on a device while completions are drawn, without the cache."""
+    step = step_of(job, layout, 1, 2, "full", offload)
+    return float(phases_of(job, step, Rollout(1, 1), offload)[0].allocated)
+
+
+def _why_none(job: Job) -> str:
+    number, batch = job.num_devices, job.sequences_per_step
+    pins = job.pins
+    if job.algorithm in DRAWS and job.drawing != "trainer" and batch % number == 0 and pins.micro_batch is None:
+        what = "device" if pins.rollout_share is None else f"share of {pins.rollout_share:g}"
+        return f"no {what} holds the weights of the rollout engine and one sequence; more devices, or a smaller model"
+    if pins.micro_batch is not None:
+        return (
+            f"a micro batch of {pins.micro_batch} does not divide the {batch} sequences of a step over {number} "
+            f"devices; {number * pins.micro_batch} sequences would be right"
         )
+    if batch % number:
+        return (
+            f"{batch} sequences a step must be a multiple of the {number} devices; "
+            f"{number * -(-batch // number)} would be right"
+        )
+    return (
+        f"{job.algorithm} on {number} x {job.device.name} cannot be divided as asked ({_pinned(job)}); give fewer of "
+        "these"
+    )
+
+
+def _pinned(job: Job) -> str:
+    given = {name: value for name, value in vars(job.pins).items() if value is not None}
+    return ", ".join(f"{name} {value}" for name, value in given.items())
+
+
+def _lost(job: Job, ranked: list[Way], best: Way) -> tuple[tuple[Way, str], ...]:
+    """Of each sharding, recomputation and offload the best, and why it is not the one."""
+    seen = {_key(best)} if best.fits else set()
+    found = []
+    for way in ranked:
+        if _key(way) in seen:
+            continue
+        seen.add(_key(way))
+        if way.fits:
+            found.append((way, _slower(way, best)))
+            continue
+        least = min((one for one in ranked if _key(one) == _key(way)), key=lambda one: one.fullest.allocated)
         needs = (
             f"{least.fullest.allocated / GIB:.1f} GiB of {least.budget / GIB:.1f} while it has to {least.fullest.name}"
         )
         found.append((least, f"needs {needs}"))
+    return tuple(found)
+
+
+def _key(way: Way) -> tuple[str, ...]:
+    return (way.layout.sharding, way.recomputation, way.offload)
+
+
+def _slower(way: Way, best: Way) -> str:
+    slower = way.seconds.total / best.seconds.total - 1
+    if slower < _ALIKE:
+        if way.engine == "accelerate" != best.engine:
+            return "as fast, and runs with accelerate or DeepSpeed alone"
+        is_simpler = _SIMPLE.index(best.layout.sharding) < _SIMPLE.index(way.layout.sharding)
+        return f"as fast ({slower:+.0%}), and {'harder to run' if is_simpler else 'not better'}"
+    parts = {
+        "computes longer": way.seconds.computing - best.seconds.computing,
+        "waits for messages": way.seconds.communicating - best.seconds.communicating,
+        "moves to host memory": way.seconds.offloading - best.seconds.offloading,
+        "draws slower": way.seconds.drawing - best.seconds.drawing,
+        "waits in the pipeline": way.seconds.waiting - best.seconds.waiting,
+    }
+    return f"{slower:.0%} slower: {max(parts, key=lambda name: parts[name])}"
+
+
+def _warnings(job: Job, best: Way) -> tuple[str, ...]:
+    found, spent = [], best.seconds
+    left = (best.budget - best.fullest.allocated) / GIB
+    if best.fullest.allocated > 0.93 * best.budget:
+        found.append(f"only {left:.1f} GiB are left beside the margin of {job.margin:.0%}; try it before it is queued")
+    if job.device.bf16 is None and job.numbers != "fp32":
+        found.append(f"{job.device.name} has no bfloat16; float16 needs a scaled loss")
+    if spent.drawing > 0.6 * spent.total:
+        engine = "; an engine (vLLM) draws faster than the trainer" if job.drawing == "trainer" else ""
+        found.append(f"{spent.drawing / spent.total:.0%} of a step is drawing completions{engine}")
+    if spent.communicating > 0.25 * spent.total:
+        found.append(f"{spent.communicating / spent.total:.0%} of a step waits for messages between devices")
+    if spent.waiting > 0.2 * spent.total:
+        found.append(f"{spent.waiting / spent.total:.0%} of a step waits in the pipeline; larger batches fill it")
+    if best.offload in ("optimizer", "all"):
+        found.append("states wait in host memory, which must have room and is slow; one device more may be cheaper")
+    if job.num_devices > 1 and job.device.link_gb_s is None:
+        found.append(f"how fast {job.device.name} talks to others is not known; 12 GB/s is assumed")
+    drawn = best.rollout
+    if drawn is not None and drawn.has_own_weights:
+        copies = max(1, (best.layout.num_drawing or job.num_devices) // drawn.tensor)
+        each = -(-job.sequences_per_step // copies)
+        if drawn.sequences < each:
+            found.append(f"the cache holds {drawn.sequences} of the {each} sequences that an engine draws of a step")
     return tuple(found)
 
 
@@ -150,89 +324,28 @@ def _advice(job: Job, smallest: Way) -> tuple[str, ...]:
     ]
     small = replace(job, adapter=job.adapter or Adapter(16))
     smaller = replace(small, quantization="nf4_double")
-    changes = [(words, one) for words, one in (("LoRA", small), ("LoRA on 4-bit weights", smaller)) if one != job]
-    for words, one in (("", job), ("LoRA on 4-bit weights and ", smaller)):
-        for factor in (2, 4, 8):
-            more = job.num_devices * factor
-            sequences = -(-job.sequences_per_step // more) * more
-            changes.append((f"{words}{more} devices", replace(one, num_devices=more, sequences_per_step=sequences)))
+    adapted = [(words, one) for words, one in (("LoRA", small), ("LoRA on 4-bit weights", smaller)) if one != job]
+    fitting = next(([words] for words, one in adapted if _fits(one)), [])
+    fitting += _with_more_devices("", job)
+    if not any("LoRA" in words for words in fitting):
+        fitting += _with_more_devices("LoRA on 4-bit weights and ", smaller)
     if job.seq_len >= 1024:
-        changes.append((f"a context of {job.seq_len // 2}", replace(job, seq_len=job.seq_len // 2)))
-    fitting = [words for words, one in changes if any(way.fits for way in _ways(one))]
-    least = [words for words in fitting if not any(words != other and words.startswith(other) for other in fitting)]
-    return (*found, *(f"would fit: {words}" for words in least[:4]))
+        shorter = job.seq_len // 2
+        completion = min(job.completion, shorter - 1) if job.completion_len else None
+        if _fits(replace(job, seq_len=shorter, completion_len=completion)):
+            fitting.append(f"a context of {shorter}")
+    return (*found, *(f"would fit: {words}" for words in fitting))
 
 
-def _ways(job: Job) -> Iterator[Way]:
-    each = job.sequences_per_step // job.num_devices
-    shardings: tuple[Sharding, ...] = ("none",) if job.num_devices == 1 else ("ddp", "fsdp")
-    for sharding in shardings:
-        for recomputation in ("none", "full"):
-            for micro_batch in _MICRO_BATCHES:
-                if each % micro_batch == 0:
-                    yield _way(job, sharding, recomputation, micro_batch, each // micro_batch)
+def _with_more_devices(words: str, job: Job) -> list[str]:
+    """The least doubling of the devices with which it fits."""
+    for factor in (2, 4, 8):
+        more = job.num_devices * factor
+        sequences = -(-job.sequences_per_step // more) * more
+        if _fits(replace(job, num_devices=more, sequences_per_step=sequences)):
+            return [f"{words}{more} devices"]
+    return []
 
 
-def _way(job: Job, sharding: Sharding, recomputation: Recomputation, micro_batch: int, accumulation: int) -> Way:
-    framework = FRAMEWORKS["transformers"]
-    step = Step(
-        job.shape,
-        job.seq_len,
-        micro_batch,
-        adapter=job.adapter,
-        quantization=job.quantization,
-        recomputation=recomputation,
-        keeps_gradients=accumulation > 1,
-        split=Split(data=job.num_devices, zero=3 if sharding == "fsdp" else 0),
-        kernels=framework.kernels,
-    )
-    rollout = Rollout(sequences=min(64, micro_batch * accumulation), seq_len=job.seq_len)
-    phases = timeline(job.algorithm, step, rollout=rollout if job.algorithm in DRAWS else None, kl=job.kl)
-    seconds = _seconds(job, sharding, recomputation, micro_batch, accumulation)
-    tokens = job.sequences_per_step * job.seq_len * (2 if job.algorithm in PAIRS else 1)
-    return Way(sharding, micro_batch, accumulation, recomputation, phases, seconds, tokens / seconds, job.budget)
-
-
-def _seconds(job: Job, sharding: Sharding, recomputation: Recomputation, micro_batch: int, accumulation: int) -> float:
-    """Of an optimizer step: computing, what communication is not hidden behind it, and drawing."""
-    number: Precision = "bf16" if job.device.bf16 else "fp16" if job.device.fp16 else "fp32"
-    is_mixture = job.shape.experts is not None
-    reached = efficiency.share("transformers", job.device, number, is_mixture=is_mixture)
-    # Small batches do not fill a device; half of what it can at 2,048 tokens.
-    tokens = micro_batch * job.seq_len
-    reached *= tokens / (tokens + 2048)
-    trained = 1.0 if job.adapter is None else 0.0
-    needed = operations(job.shape, job.seq_len, trained=trained, recomputation=recomputation)
-    pairs = 2 if job.algorithm in PAIRS else 1
-    speed = tokens_per_second(needed, job.device, number, efficiency=reached)
-    num_tokens = tokens * accumulation * pairs
-    computing = num_tokens / speed
-    if job.algorithm in REFERS:  # log-probabilities of the reference, or before the step
-        passes = (1 if job.algorithm in DRAWS else 0) + (1 if job.kl else 0)
-        computing += passes * num_tokens * needed.forward / needed.executed / speed
-    drawing = _drawing_seconds(job, accumulation * micro_batch) if job.algorithm in DRAWS else 0.0
-    hidden = _HIDDEN * computing
-    return computing + drawing + max(0.0, _talking(job, sharding, accumulation) - hidden)
-
-
-def _talking(job: Job, sharding: Sharding, accumulation: int) -> float:
-    """Seconds of communication: ZeRO, section 7: twice the gradients; weights twice more for each micro batch."""
-    if sharding == "none":
-        return 0.0
-    rate = job.device.link_gb_s if job.num_devices <= job.devices_per_host else job.device.network_gb_s
-    if not rate:
-        raise InvalidSpec(f"how fast {job.device.name} talks to others is not known; plan for one device")
-    trained = job.shape.parameters if job.adapter is None else job.shape.adapter_parameters(job.adapter.rank)
-    volume = 2.0 * trained * 2
-    if sharding == "fsdp":
-        volume += 2 * 2.0 * job.shape.parameters * accumulation
-    return volume * (job.num_devices - 1) / job.num_devices / (rate * 1e9)
-
-
-def _drawing_seconds(job: Job, sequences: int) -> float:
-    """Each token of a completion reads all weights and the cache once; half of the context is the completion."""
-    at_once = min(64, sequences)
-    read = 2.0 * job.shape.active_parameters
-    cache = at_once * job.seq_len * job.shape.kv_elements_per_token
-    length, rounds = job.seq_len / 2, -(-sequences // at_once)
-    return rounds * length * (read + cache) / (job.device.bandwidth_gb_s * 1e9 * 0.6)
+def _fits(job: Job) -> bool:
+    return any(way.fits for way in ways(job))

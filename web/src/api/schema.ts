@@ -1291,6 +1291,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/plan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Plan
+         * @description How a job runs fastest on given devices, what it takes there, and why other ways lost.
+         */
+        post: operations["planner_plan"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/plan/choices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Choices
+         * @description Models and accelerators that are known by name.
+         */
+        get: operations["planner_choices"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/recipes": {
         parameters: {
             query?: never;
@@ -1739,6 +1779,34 @@ export interface components {
             skipped_steps: number[];
             /** Started At */
             started_at: string | null;
+        };
+        /**
+         * BandView
+         * @description How far predictions for such jobs were off.
+         */
+        BandView: {
+            /**
+             * Basis
+             * @description What they have in common with this one.
+             */
+            basis: string;
+            /**
+             * High
+             * @description 10th and 90th percentile.
+             */
+            high: number;
+            /** Low */
+            low: number;
+            /**
+             * Num
+             * @description Finished jobs that it rests on.
+             */
+            num: number;
+            /**
+             * Ratio
+             * @description Measured by predicted, the median.
+             */
+            ratio: number;
         };
         /**
          * BeginSpec
@@ -2591,6 +2659,20 @@ export interface components {
             rollout?: components["schemas"]["AnswerSpec"];
         };
         /**
+         * ComparedView
+         * @description The same step in another form.
+         */
+        ComparedView: {
+            /** Bytes */
+            bytes: number;
+            /** Fits */
+            fits: boolean;
+            /** Name */
+            name: string;
+            /** Parts */
+            parts: components["schemas"]["PartView"][];
+        };
+        /**
          * ComparisonView
          * @description Two evaluations of the same problems, problem by problem.
          */
@@ -2697,6 +2779,22 @@ export interface components {
             };
         };
         /**
+         * CostView
+         * @description The whole job.
+         */
+        CostView: {
+            /** Device Hours */
+            device_hours: number;
+            /** Hours */
+            hours: number;
+            /** Price */
+            price: number | null;
+            /** Steps */
+            steps: number;
+            /** Tokens */
+            tokens: number;
+        };
+        /**
          * CriticSpec
          * @description What predicts the rewards that are still to come, and so gives advantages their baseline.
          */
@@ -2722,6 +2820,18 @@ export interface components {
              * @enum {string}
              */
             start?: "actor" | "reward_model";
+        };
+        /**
+         * CurvePoint
+         * @description The recommended way at another context.
+         */
+        CurvePoint: {
+            /** Bytes */
+            bytes: number;
+            /** Context */
+            context: number;
+            /** Fits */
+            fits: boolean;
         };
         /**
          * DapoSpec
@@ -3565,6 +3675,62 @@ export interface components {
             severity: "info" | "warning" | "error";
             /** Step */
             step: number;
+        };
+        /**
+         * FixedSpec
+         * @description What is not searched. None is searched.
+         */
+        FixedSpec: {
+            /**
+             * Context
+             * @description Devices that share each sequence.
+             */
+            context?: number | null;
+            /**
+             * Expert
+             * @description Devices that share the experts of a mixture.
+             */
+            expert?: number | null;
+            /**
+             * Micro Batch
+             * @description Rows of one forward and backward pass.
+             */
+            micro_batch?: number | null;
+            /**
+             * Offload
+             * @description What waits in host memory: states, all, or all that trains while completions are drawn (`between`).
+             */
+            offload?: ("none" | "optimizer" | "all" | "between") | null;
+            /**
+             * Pipeline
+             * @description Stages of layers.
+             */
+            pipeline?: number | null;
+            /**
+             * Recomputation
+             * @description Whether layers are computed again in the backward pass.
+             */
+            recomputation?: ("none" | "selective" | "full") | null;
+            /**
+             * Rollout Share
+             * @description Share of a device that the engine takes while it draws.
+             */
+            rollout_share?: number | null;
+            /**
+             * Rollout Tensor
+             * @description Devices that hold one copy of the model while they draw.
+             */
+            rollout_tensor?: number | null;
+            /**
+             * Sharding
+             * @description How the model is divided: not (`none`), copies (`ddp`), DeepSpeed's stages, PyTorch's shards, or Megatron.
+             */
+            sharding?: ("none" | "ddp" | "zero1" | "zero2" | "zero3" | "fsdp" | "megatron") | null;
+            /**
+             * Tensor
+             * @description Devices that share each layer.
+             */
+            tensor?: number | null;
         };
         /**
          * GenerateSpec
@@ -5255,6 +5421,31 @@ export interface components {
             tensor?: number;
         };
         /**
+         * PartView
+         * @description Memory for one purpose.
+         */
+        PartView: {
+            /** Bytes */
+            bytes: number;
+            /** Name */
+            name: string;
+        };
+        /**
+         * PhaseView
+         * @description A part of a step on one device.
+         */
+        PhaseView: {
+            /**
+             * Bytes
+             * @description All parts together.
+             */
+            bytes: number;
+            /** Name */
+            name: string;
+            /** Parts */
+            parts: components["schemas"]["PartView"][];
+        };
+        /**
          * PipelineSpec
          * @description Jobs that belong together; each may wait for others by name.
          */
@@ -5280,6 +5471,250 @@ export interface components {
             jobs: components["schemas"]["JobView"][];
             /** Name */
             name: string;
+        };
+        /**
+         * PlanRequest
+         * @description What is to be trained, and on what.
+         */
+        PlanRequest: {
+            /**
+             * Algorithm
+             * @description What is trained.
+             * @default sft
+             * @enum {string}
+             */
+            algorithm?: "pretrain" | "sft" | "reward" | "dpo" | "kto" | "orpo" | "ppo" | "grpo" | "rloo";
+            /**
+             * Batch
+             * @description Sequences of an optimizer step, over all devices.
+             * @default 64
+             */
+            batch?: number;
+            /**
+             * Calibrated
+             * @description Correct the answer by what finished jobs took, and say how far they were off.
+             * @default false
+             */
+            calibrated?: boolean;
+            /**
+             * Completion
+             * @description Tokens of it that are drawn, where an algorithm draws; None is half.
+             */
+            completion?: number | null;
+            /**
+             * Config
+             * @description The `config.json` of a model, in place of its name.
+             */
+            config?: {
+                [key: string]: unknown;
+            } | null;
+            /**
+             * Context
+             * @description Tokens of a sequence, prompt and completion together.
+             * @default 2048
+             */
+            context?: number;
+            /**
+             * Critic
+             * @description Whether PPO trains a second model.
+             * @default true
+             */
+            critic?: boolean;
+            /**
+             * Drawing
+             * @description What draws completions: the model that is trained, an engine on the same devices, or one on devices of its
+             *     own.
+             * @default trainer
+             * @enum {string}
+             */
+            drawing?: "trainer" | "colocated" | "apart";
+            /**
+             * @description What is not searched.
+             * @default {}
+             */
+            fixed?: components["schemas"]["FixedSpec"];
+            /**
+             * Flash
+             * @description Whether attention keeps no matrix of tokens by tokens (FlashAttention, SDPA).
+             * @default true
+             */
+            flash?: boolean;
+            /**
+             * Fused Loss
+             * @description Whether the loss is computed with the head, in pieces (Liger).
+             * @default false
+             */
+            fused_loss?: boolean;
+            /**
+             * Gpu
+             * @description What it runs on, such as `A100-80G`, `RTX 4090`, `MI300X`, `Ascend 910B`, `M3 Max 64GB`.
+             * @default A100-80G
+             */
+            gpu?: string;
+            /**
+             * Gpus Per Host
+             * @description Devices of a host, between which messages are fast.
+             * @default 8
+             */
+            gpus_per_host?: number;
+            /**
+             * Hourly
+             * @description Price of a device for an hour.
+             */
+            hourly?: number | null;
+            /**
+             * Kl
+             * @description Whether a reference model is kept, where an algorithm may have one.
+             * @default true
+             */
+            kl?: boolean;
+            /**
+             * Lora
+             * @description Train update matrices in place of the weights.
+             * @default false
+             */
+            lora?: boolean;
+            /**
+             * Margin
+             * @description Share of a device that stays free.
+             * @default 0.06
+             */
+            margin?: number;
+            /**
+             * Model
+             * @description Name of a known model, such as `Qwen/Qwen2.5-7B`.
+             * @default
+             */
+            model?: string;
+            /**
+             * Num Gpus
+             * @description How many of them, on all hosts.
+             * @default 1
+             */
+            num_gpus?: number;
+            /**
+             * Numbers
+             * @description Weights, gradients and states in 16 bits (`bf16`); computed in 16 with all three in 32 (`mixed`); all in 32.
+             * @default bf16
+             * @enum {string}
+             */
+            numbers?: "bf16" | "mixed" | "fp32";
+            /**
+             * Optimizer
+             * @description What changes the weights.
+             * @default adamw
+             * @enum {string}
+             */
+            optimizer?: "adamw" | "adamw_8bit" | "adamw_paged_8bit" | "adafactor" | "sgd" | "sgd_momentum" | "lion" | "muon";
+            /**
+             * Params
+             * @description Billions of parameters, where nothing else is known.
+             */
+            params?: number | null;
+            /**
+             * Quantize
+             * @description How frozen weights beside LoRA are held.
+             * @default none
+             * @enum {string}
+             */
+            quantize?: "none" | "int8" | "nf4" | "nf4_double" | "int4";
+            /**
+             * Rank
+             * @description Of the update matrices.
+             * @default 16
+             */
+            rank?: number;
+            /**
+             * Steps
+             * @description Optimizer steps of the whole job.
+             */
+            steps?: number | null;
+            /**
+             * Tokens
+             * @description Tokens to train on, in millions, in place of `steps`.
+             */
+            tokens?: number | null;
+        };
+        /**
+         * PlanView
+         * @description An answer.
+         */
+        PlanView: {
+            /**
+             * Active Parameters
+             * @description That a token meets.
+             */
+            active_parameters: number;
+            /**
+             * Advice
+             * @description What would fit, where nothing does.
+             */
+            advice: string[];
+            band: components["schemas"]["BandView"] | null;
+            best: components["schemas"]["WayView"] | null;
+            /** Checkpoint Bytes */
+            checkpoint_bytes: number;
+            /**
+             * Context Bytes
+             * @description Of driver and communicator, outside the allocator.
+             */
+            context_bytes: number;
+            cost: components["schemas"]["CostView"] | null;
+            /** Curve */
+            curve: components["schemas"]["CurvePoint"][];
+            /** Device */
+            device: string;
+            /** Device Bytes */
+            device_bytes: number;
+            /**
+             * Disk Bytes
+             * @description The model and the checkpoints that are kept.
+             */
+            disk_bytes: number;
+            /** Fits */
+            fits: boolean;
+            /**
+             * Longest Context
+             * @description That fits the recommended way, in tokens.
+             */
+            longest_context: number | null;
+            /** Model */
+            model: string;
+            /** Num Gpus */
+            num_gpus: number;
+            /** Others */
+            others: components["schemas"]["WayView"][];
+            /** Parameters */
+            parameters: number;
+            /**
+             * Savings
+             * @description Full training, LoRA, LoRA on 8-bit and 4-bit weights.
+             */
+            savings: components["schemas"]["ComparedView"][];
+            /**
+             * Stages
+             * @description ZeRO 0 to 3.
+             */
+            stages: components["schemas"]["ComparedView"][];
+            /** Trained Parameters */
+            trained_parameters: number;
+            /**
+             * Usable Bytes
+             * @description Of a device, without these and the margin.
+             */
+            usable_bytes: number;
+            /** Warnings */
+            warnings: string[];
+        };
+        /**
+         * PlannerChoices
+         * @description Names to choose from.
+         */
+        PlannerChoices: {
+            /** Accelerators */
+            accelerators: string[];
+            /** Models */
+            models: string[];
         };
         /**
          * PolicyGradientSpec
@@ -7786,6 +8221,108 @@ export interface components {
             is_sent: boolean;
             /** Seconds */
             seconds: number;
+        };
+        /**
+         * WayView
+         * @description One way to run the job.
+         */
+        WayView: {
+            /** Accumulation */
+            accumulation: number;
+            /** Context */
+            context: number;
+            /**
+             * Data
+             * @description Replicas, or shards.
+             */
+            data: number;
+            /**
+             * Engine
+             * @description What runs it: the engine of a job file, or TRL alone with accelerate's or DeepSpeed's configuration.
+             * @enum {string}
+             */
+            engine: "trl" | "verl" | "accelerate";
+            /** Expert */
+            expert: number;
+            /** Fits */
+            fits: boolean;
+            /**
+             * Host Bytes
+             * @description Memory of one host.
+             */
+            host_bytes: number;
+            /**
+             * Mfu
+             * @description Operations that the mathematics needs, of the peak of all devices.
+             */
+            mfu: number;
+            /** Micro Batch */
+            micro_batch: number;
+            /**
+             * Num Drawing
+             * @description Devices that only draw.
+             */
+            num_drawing: number;
+            /**
+             * Offload
+             * @enum {string}
+             */
+            offload: "none" | "optimizer" | "all" | "between";
+            /** Peak Bytes */
+            peak_bytes: number;
+            /** Peak Phase */
+            peak_phase: string;
+            /** Phases */
+            phases: components["schemas"]["PhaseView"][];
+            /** Pipeline */
+            pipeline: number;
+            /**
+             * Recomputation
+             * @enum {string}
+             */
+            recomputation: "none" | "selective" | "full";
+            /**
+             * Rollout Sequences
+             * @description That have room in the cache of one copy at the same time.
+             */
+            rollout_sequences: number | null;
+            /** Rollout Share */
+            rollout_share: number | null;
+            /** Rollout Tensor */
+            rollout_tensor: number | null;
+            /**
+             * Seconds
+             * @description What a step is made of: computing, communicating, offloading, drawing, waiting.
+             */
+            seconds: {
+                [key: string]: number;
+            };
+            /** Seconds Per Step */
+            seconds_per_step: number;
+            /**
+             * Sharding
+             * @enum {string}
+             */
+            sharding: "none" | "ddp" | "zero1" | "zero2" | "zero3" | "fsdp" | "megatron";
+            /**
+             * Share Of Device
+             * @description Of what can be used.
+             */
+            share_of_device: number;
+            /** Tensor */
+            tensor: number;
+            /**
+             * Tokens Per Second
+             * @description Of all devices together.
+             */
+            tokens_per_second: number;
+            /**
+             * Why Not
+             * @description Why it is not the recommended one; empty for that.
+             */
+            why_not: string;
+            /** Words */
+            words: string;
         };
         /** WorkerView */
         WorkerView: {
@@ -14842,6 +15379,212 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["PipelineView"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    planner_plan: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlanRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanView"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    planner_choices: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlannerChoices"];
                 };
             };
             /** @description The request cannot be read, or its host is not allowed */

@@ -1,0 +1,204 @@
+"""How long an optimizer step of a way takes: computing, talking, moving to host memory, drawing.
+
+Pure. What is a property of hardware comes from the device's row; shares of peaks from `efficiency`. Constants of this
+file are rules of thumb with their reason: they rank ways, and are not fitted to step times.
+"""
+
+from typing import Final
+
+from finery.planner import efficiency
+from finery.planner.memory import Recomputation, Step
+from finery.planner.phases import DRAWS, REFERS, Rollout
+from finery.planner.throughput import operations, peak_of, tokens_per_second
+from finery.planner.ways import Job, Layout, Offload, Seconds, rows
+
+_HIDDEN: Final = 0.7
+"""Share of the computing time behind which communication of gradients and weights is hidden."""
+_HALF_FILLED: Final = 2048
+"""Tokens of a pass at which a device reaches half of what it can: small batches do not fill it."""
+_HOST_LINK_GB_S: Final = 25.0
+"""Of one device to host memory, per direction: PCIe 4.0 with 16 lanes, 80 % of 31.5."""
+_HOST_MEMORY_GB_S: Final = 140.0
+"""Of a host: eight channels of DDR4-3200, 70 % of 204.8."""
+_STATE_TRAFFIC: Final = 28.0
+"""Bytes for each weight that AdamW reads and writes in host memory: gradient, master and two states in 32 bits."""
+_SHARE_OF_BANDWIDTH: Final = 0.6
+"""Of the device's own memory, that decoding reaches."""
+_SHARE_OF_PEAK: Final = 0.5
+"""Of the peak, that decoding of very many sequences reaches."""
+_OVERHEAD: Final = {"engine": 4e-5, "trainer": 8e-4}
+"""Seconds of each layer and token before anything is computed: captured graphs, or Python."""
+
+
+def seconds(
+    job: Job,
+    layout: Layout,
+    micro_batch: int,
+    accumulation: int,
+    recomputation: Recomputation,
+    offload: Offload,
+    drawing: float,
+) -> Seconds:
+    """The time of an optimizer step.
+
+    Args:
+        job: What is trained.
+        layout: How it is divided.
+        micro_batch: Rows of a pass of one replica.
+        accumulation: Passes of a step.
+        recomputation: What is computed again.
+        offload: What waits in host memory.
+        drawing: Seconds for the completions of the step.
+    """
+    split = layout.split
+    share_of_replica = split.tensor * split.pipeline * split.context
+    framework = "megatron" if layout.sharding == "megatron" else "transformers"
+    reached = efficiency.share(framework, job.device, job.precision, is_mixture=job.shape.experts is not None)
+    tokens = micro_batch * rows(job) * job.seq_len
+    on_device = tokens / (split.tensor * split.context)
+    reached *= on_device / (on_device + _HALF_FILLED)
+    needed = operations(
+        job.shape, job.seq_len, trained=1.0 if job.adapter is None else 0.0, recomputation=recomputation
+    )
+    speed = tokens_per_second(needed, job.device, job.precision, efficiency=reached) * share_of_replica
+    computing = tokens * accumulation / speed
+    passes = 0
+    if job.algorithm in REFERS:  # log-probabilities of the reference, or before the step
+        passes = (1 if job.algorithm in DRAWS else 0) + (1 if job.kl else 0)
+    only_forward = passes * tokens * accumulation * needed.forward / needed.executed / speed
+    if job.algorithm == "ppo" and job.critic:
+        computing *= 2
+    waiting = computing * (split.pipeline - 1) / max(1, accumulation)
+    hidden = _HIDDEN * (computing + only_forward)
+    talking = max(0.0, _data_parallel(job, layout, accumulation) - hidden)
+    talking += _within_layers(job, layout, tokens * accumulation, recomputation)
+    moving = _offloading(job, layout, accumulation, offload)
+    if layout.num_drawing:  # both go on at the same time, one step apart
+        drawing = max(0.0, drawing - (computing + only_forward + talking + moving + waiting))
+    return Seconds(computing + only_forward, talking, moving, drawing, waiting)
+
+
+def decoding_seconds(job: Job, rollout: Rollout, num_devices: int) -> float:
+    """Of all completions of a step: each token reads all weights and the cache once, and is computed.
+
+    Args:
+        job: What is trained.
+        rollout: With `sequences` as many as are drawn at the same time by one copy.
+        num_devices: That draw.
+    """
+    shape = job.shape
+    copies = max(1, num_devices // rollout.tensor)
+    each = -(-job.sequences_per_step // copies)
+    at_once = max(1, min(rollout.sequences, each))
+    met = min(shape.parameters, shape.active_parameters * at_once)  # the more sequences, the more experts
+    weights = (2.0 if rollout.has_own_weights or job.quantization == "none" else 1.0) * met
+    cache = at_once * (job.seq_len - job.completion / 2) * shape.kv_elements_per_token * rollout.cache
+    reading = (weights + cache) / rollout.tensor / (job.device.bandwidth_gb_s * 1e9 * _SHARE_OF_BANDWIDTH)
+    number = "fp32" if job.precision == "fp32" else job.precision
+    computing = 2.0 * shape.active_parameters * at_once / rollout.tensor
+    computing /= peak_of(job.device, number) * _SHARE_OF_PEAK
+    overhead = _OVERHEAD["engine" if rollout.has_own_weights else "trainer"] * shape.layers
+    prompt = each * (job.seq_len - job.completion) * 2.0 * shape.active_parameters / rollout.tensor
+    prefill = prompt / (peak_of(job.device, number) * _SHARE_OF_PEAK)
+    return prefill + each / at_once * job.completion * (max(reading, computing) + overhead)
+
+
+def _rate(job: Job, group: int) -> float:
+    """Bytes per second between the devices of a group that lie side by side."""
+    link, network = job.device.link_gb_s, job.device.network_gb_s
+    rate = link if group <= job.devices_per_host else network
+    # Where nothing is known, what hosts have at least: PCIe 3.0, or ten gigabits.
+    return (rate or (12.0 if group <= job.devices_per_host else 1.2)) * 1e9
+
+
+def _trained(job: Job) -> float:
+    if job.adapter is None:
+        return float(job.shape.parameters)
+    return float(job.shape.adapter_parameters(job.adapter.rank, job.adapter.targets))
+
+
+def _data_parallel(job: Job, layout: Layout, accumulation: int) -> float:
+    """ZeRO, section 7: twice the gradients; weights twice more for each micro batch where they are divided."""
+    split = layout.split
+    if split.shards == 1:
+        return 0.0
+    on_device = split.tensor * split.pipeline
+    volume = 2 * 2.0 * _trained(job) / on_device
+    if split.zero == 3:
+        volume += 2 * 2.0 * job.shape.parameters * accumulation / on_device
+    elif split.zero == 2:  # gradients are reduced after each micro batch
+        volume += 2.0 * _trained(job) * (accumulation - 1) / on_device
+    group = split.shards * split.tensor
+    return volume * (split.shards - 1) / split.shards / _rate(job, group)
+
+
+def _within_layers(job: Job, layout: Layout, tokens: float, recomputation: Recomputation) -> float:
+    """Messages that computing waits for. Tensor parallel: a layer gathers and scatters its input twice in each
+    direction (arXiv:2205.05198, section 4.2.2). Context parallel: keys and values go around; Ulysses exchanges queries,
+    keys, values and result (arXiv:2309.14509). Experts: tokens go there and back."""
+    split, shape = layout.split, job.shape
+    layers, size = shape.layers / split.pipeline, 2.0
+    again = 3 if recomputation == "full" else 2
+    found = 0.0
+    if split.tensor > 1:
+        moved = tokens / split.context * shape.hidden * size * 2 * 2 * (split.tensor - 1) / split.tensor
+        found += again * layers * moved / _rate(job, split.tensor)
+    if split.context > 1:
+        width = 2 * shape.kv_heads * shape.head_dim / split.tensor
+        if layout.sharding == "fsdp":
+            width = 2 * (shape.heads + shape.kv_heads) * shape.head_dim / split.context
+        moved = tokens / split.context * width * size * (split.context - 1)
+        found += again * layers * moved / split.context / _rate(job, split.context * split.tensor)
+    if split.expert > 1 and shape.experts is not None:
+        moved = tokens / split.context / split.tensor * shape.experts.num_per_token * shape.hidden * size * 2
+        share = shape.experts.num_layers / shape.layers
+        group = split.expert * split.tensor
+        found += again * layers * share * moved * (split.expert - 1) / split.expert / _rate(job, group)
+    return found
+
+
+def _offloading(job: Job, layout: Layout, accumulation: int, offload: Offload) -> float:
+    """Moving over the link of the host, and the update in host memory (arXiv:2101.06840)."""
+    if offload == "none":
+        return 0.0
+    split = layout.split
+    per_host = min(job.devices_per_host, max(1, job.num_devices))
+    here = job.shape.parameters / (split.tensor * split.pipeline) / split.shards
+    trained = _trained(job) / (split.tensor * split.pipeline) / split.shards
+    link = _HOST_LINK_GB_S * 1e9
+    if offload == "between":  # weights and states out and in
+        return 2 * (2.0 * here + 8.0 * trained) / link
+    updating = _STATE_TRAFFIC * trained * per_host / (_HOST_MEMORY_GB_S * 1e9)
+    found = updating + (2.0 + 2.0) * trained / link  # gradients out, weights in
+    if offload == "all":
+        found += 2 * 2.0 * here * accumulation / link
+    return found
+
+
+def host_bytes(step: Step, job: Job, layout: Layout, offload: Offload) -> float:
+    """Host memory of one host: what is offloaded, and a process for each device.
+
+    Args:
+        step: Of the way.
+        job: What is trained.
+        layout: How it is divided.
+        offload: What waits in host memory.
+    """
+    split = layout.split
+    per_host = min(job.devices_per_host, job.num_devices)
+    found = per_host * _PROCESS_BYTES
+    here = job.shape.parameters / (split.tensor * split.pipeline) / split.shards
+    trained = _trained(job) / (split.tensor * split.pipeline) / split.shards
+    if offload != "none":
+        found += per_host * trained * (12.0 + step.gradients)  # master, two states, gradients
+    if offload in ("all", "between"):
+        found += per_host * here * step.weights
+    if layout.sharding == "fsdp":  # the first process reads the whole model and sends it to the others
+        found += 2.0 * job.shape.parameters
+    elif layout.sharding != "none":
+        found += 2.0 * job.shape.parameters / split.pipeline
+    return found
+
+
+_PROCESS_BYTES: Final = 4.0 * 2**30
+"""Of a training process on a host: interpreter, torch, its libraries for a GPU, pinned buffers and loaders."""

@@ -1,0 +1,395 @@
+"""What is to be trained on what, and the ways to do it: how it is divided, and what waits in host memory.
+
+Pure. Owns: which ways a program has for a job. Does not own: what a way takes (memory, phases), how long it lasts
+(timing), nor which is best (recommending).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from finery.core.errors import InvalidSpec
+from finery.planner.accelerators import Accelerator
+from finery.planner.frameworks import FRAMEWORKS, Framework
+from finery.planner.memory import GIB, Adapter, Optimizer, Quantization, Recomputation, Split, Step
+from finery.planner.phases import DRAWS, PAIRS, Algorithm, Phase, Rollout, fullest
+from finery.planner.shapes import ModelShape
+from finery.planner.throughput import Precision
+
+Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "fsdp", "megatron"]
+Offload = Literal["none", "optimizer", "all", "between"]
+"""What waits in host memory: states; states and weights; all that trains, while completions are drawn (verl)."""
+Numbers = Literal["bf16", "mixed", "fp32"]
+"""Weights, gradients and states in 16 bits; computed in 16 with all three in 32; all in 32."""
+Drawing = Literal["trainer", "colocated", "apart"]
+"""What draws completions: the model that is trained; an engine (vLLM) on the same devices; one on its own."""
+Engine = Literal["trl", "verl", "accelerate"]
+"""What runs a way: an engine of a job file, or TRL alone with accelerate's or DeepSpeed's configuration."""
+
+MARGIN: Final = 0.06
+"""Share of the device that stays free: about the median error against published measurements. A tenth of jobs is off by
+four times as much, so that a way close to the budget may still not fit."""
+_COMMUNICATOR_GIB: Final = 1.5
+"""Part of `Accelerator.context_gib` that a single device does not need."""
+_LEFT_BY_ENGINE_GIB: Final = 1.0
+"""What an engine that sleeps leaves on the device: its own context and the graphs it has captured."""
+_SHORTEST_PART: Final = 1024
+"""Tokens below which a sequence is not divided over devices."""
+_MOST_STAGES: Final = 16
+"""Of a pipeline, that are searched."""
+VERL_ALGORITHMS: Final = frozenset({"sft", "ppo", "grpo", "rloo"})
+"""What the engine verl trains."""
+_FRAMEWORKS: Final = {"zero1": "deepspeed", "zero2": "deepspeed", "zero3": "deepspeed", "megatron": "megatron"}
+
+
+@dataclass(frozen=True)
+class Pins:
+    """What is not searched, as it is given."""
+
+    sharding: Sharding | None = None
+    tensor: int | None = None
+    pipeline: int | None = None
+    context: int | None = None
+    expert: int | None = None
+    micro_batch: int | None = None
+    recomputation: Recomputation | None = None
+    offload: Offload | None = None
+    rollout_tensor: int | None = None
+    rollout_share: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be trained, and on what."""
+
+    shape: ModelShape
+    device: Accelerator
+    num_devices: int = 1
+    devices_per_host: int = 8
+    algorithm: Algorithm = "sft"
+    seq_len: int = 2048
+    """Prompt and completion together."""
+    completion_len: int | None = None
+    """Part of it that is drawn; None is half."""
+    sequences_per_step: int = 64
+    """Of an optimizer step, over all devices."""
+    adapter: Adapter | None = None
+    quantization: Quantization = "none"
+    optimizer: Optimizer = "adamw"
+    numbers: Numbers = "bf16"
+    flash: bool = True
+    """Whether attention keeps no matrix of tokens by tokens."""
+    fused_loss: bool = False
+    """Whether the loss is computed with the head, in pieces (Liger), so that no logits are kept."""
+    kl: bool = True
+    """Whether a reference model is kept."""
+    critic: bool = True
+    """Whether PPO trains a second model of the same size."""
+    drawing: Drawing = "trainer"
+    margin: float = MARGIN
+    pins: Pins = field(default_factory=Pins)
+
+    def __post_init__(self) -> None:
+        for name in ("num_devices", "devices_per_host", "seq_len", "sequences_per_step"):
+            if getattr(self, name) < 1:
+                raise InvalidSpec(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.quantization != "none" and self.adapter is None:
+            raise InvalidSpec("quantized weights are not trained; add LoRA, or remove the quantization")
+        if not 0 <= self.margin < 1:
+            raise InvalidSpec(f"a margin of {self.margin:g} is no share of a device; it must lie between 0 and 1")
+        if self.completion_len is not None and not 0 < self.completion_len < self.seq_len:
+            raise InvalidSpec(
+                f"a completion of {self.completion_len} tokens leaves no prompt within {self.seq_len}; "
+                f"it must lie between 1 and {self.seq_len - 1}"
+            )
+        if self.drawing == "apart" and self.algorithm in DRAWS and self.num_devices < 2:
+            raise InvalidSpec("drawing apart needs a device that draws and one that trains; plan for 2 or more")
+        self._check_pins()
+
+    def _check_pins(self) -> None:
+        pins, shape = self.pins, self.shape
+        for name in ("tensor", "pipeline", "context", "expert", "micro_batch", "rollout_tensor"):
+            value = getattr(pins, name)
+            if value is not None and value < 1:
+                raise InvalidSpec(f"{name} is {value}; it must be 1 or more")
+        for name in ("tensor", "rollout_tensor"):
+            size = getattr(pins, name) or 1
+            if shape.heads % size:
+                fitting = [one for one in (1, 2, 4, 8, 16) if shape.heads % one == 0]
+                raise InvalidSpec(
+                    f"tensor parallelism of {size} does not divide the model's {shape.heads} heads; "
+                    f"{', '.join(map(str, fitting))} would"
+                )
+        if (pins.pipeline or 1) > shape.layers:
+            raise InvalidSpec(f"{pins.pipeline} stages of a pipeline are more than the model's {shape.layers} layers")
+        if (pins.expert or 1) > 1 and shape.experts is None:
+            raise InvalidSpec(f"the model has no experts to divide over {pins.expert} devices; expert must be 1")
+        if pins.rollout_share is not None and not 0 < pins.rollout_share < 1:
+            raise InvalidSpec(f"rollout_share is {pins.rollout_share:g}; it must lie between 0 and 1")
+        group = (pins.tensor or 1) * (pins.pipeline or 1) * (pins.context or 1)
+        if self.num_devices % group:
+            raise InvalidSpec(
+                f"tensor x pipeline x context is {group}, which does not divide the {self.num_devices} devices"
+            )
+
+    @property
+    def context_bytes(self) -> float:
+        """Of driver, kernels, communicator and a sleeping engine, outside the allocator."""
+        context = self.device.context_gib - (_COMMUNICATOR_GIB if self.num_devices == 1 else 0.0)
+        beside = _LEFT_BY_ENGINE_GIB if self.algorithm in DRAWS and self.drawing == "colocated" else 0.0
+        return (max(0.0, context) + beside) * GIB
+
+    @property
+    def budget(self) -> float:
+        """Bytes of a device that a job may allocate."""
+        return (self.device.total_bytes - self.context_bytes) * (1 - self.margin)
+
+    @property
+    def precision(self) -> Precision:
+        """That matrices are multiplied in."""
+        if self.numbers == "fp32":
+            return "fp32"
+        return "bf16" if self.device.bf16 else "fp16" if self.device.fp16 else "fp32"
+
+    @property
+    def completion(self) -> int:
+        """Tokens that are drawn of each sequence."""
+        return self.completion_len or max(1, self.seq_len // 2)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a job is divided."""
+
+    sharding: Sharding
+    split: Split
+    num_drawing: int = 0
+    """Devices that only draw."""
+
+    @property
+    def framework(self) -> Framework:
+        return FRAMEWORKS[_FRAMEWORKS.get(self.sharding, "transformers")]
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Of an optimizer step."""
+
+    computing: float
+    communicating: float
+    """What is not hidden behind computing."""
+    offloading: float
+    drawing: float
+    waiting: float
+    """In a pipeline, for the other stages."""
+
+    @property
+    def total(self) -> float:
+        return self.computing + self.communicating + self.offloading + self.drawing + self.waiting
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run a job."""
+
+    layout: Layout
+    micro_batch: int
+    accumulation: int
+    recomputation: Recomputation
+    offload: Offload
+    rollout: Rollout | None
+    phases: tuple[Phase, ...]
+    seconds: Seconds
+    tokens_per_second: float
+    """Trained on by all devices together."""
+    budget: float
+    engine: Engine
+
+    @property
+    def fullest(self) -> Phase:
+        return fullest(self.phases)
+
+    @property
+    def fits(self) -> bool:
+        return self.fullest.allocated <= self.budget
+
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """What is told apart when ways are compared."""
+        split = self.layout.split
+        divided = f"{split.tensor}x{split.pipeline}x{split.context}x{split.expert}"
+        return (self.layout.sharding, self.recomputation, self.offload, divided)
+
+    @property
+    def words(self) -> str:
+        """The way in words."""
+        split = self.layout.split
+        shared = {
+            "none": "one device",
+            "ddp": "a copy on each device (DDP)",
+            "zero1": "states divided (ZeRO 1)",
+            "zero2": "states and gradients divided (ZeRO 2)",
+            "zero3": "all divided (ZeRO 3)",
+            "fsdp": "sharded (FSDP)",
+            "megatron": "Megatron",
+        }[self.layout.sharding]
+        sizes = ((split.tensor, "TP"), (split.pipeline, "PP"), (split.context, "CP"), (split.expert, "EP"))
+        if self.layout.sharding == "fsdp":
+            sizes = ((split.context, "sequence"),)  # type: ignore[assignment]
+        found = [" ".join([shared, *(f"{name} {size}" for size, name in sizes if size > 1)])]
+        found.append(f"micro batch {self.micro_batch}, {self.accumulation} times")
+        if self.recomputation != "none":
+            found.append("recomputation" if self.recomputation == "full" else "selective recomputation")
+        waits = {"optimizer": "states in host memory", "all": "states and weights in host memory"}
+        if self.offload in waits:
+            found.append(waits[self.offload])
+        if self.offload == "between":
+            found.append("offloaded while drawing")
+        if self.layout.num_drawing:
+            found.append(f"{self.layout.num_drawing} devices draw")
+        if self.rollout is not None and self.rollout.share is not None:
+            found.append(f"vLLM TP {self.rollout.tensor}, {self.rollout.share:.0%} of memory")
+        return ", ".join(found)
+
+
+def step_of(job: Job, layout: Layout, micro_batch: int, accumulation: int, way: Recomputation, off: Offload) -> Step:
+    """The training step of a way, on one device."""
+    framework = layout.framework
+    in_32 = job.numbers in ("mixed", "fp32")
+    has_master = framework.master and job.adapter is None and job.numbers != "fp32"
+    is_wide = in_32 and not has_master
+    kernels = replace(framework.kernels, logits=0.0) if job.fused_loss else framework.kernels
+    return Step(
+        job.shape,
+        job.seq_len,
+        micro_batch,
+        weights=4.0 if is_wide and job.adapter is None else 2.0,
+        trained=4.0 if is_wide else 2.0,
+        master=has_master,
+        gradients=4.0 if is_wide else framework.gradients,
+        optimizer=job.optimizer,
+        adapter=job.adapter,
+        quantization=job.quantization,
+        recomputation=way,
+        flash=job.flash,
+        split=layout.split,
+        kernels=kernels,
+        keeps_gradients=framework.keeps_gradients or accumulation > 1,
+        compute=4.0 if job.numbers == "fp32" else 2.0,
+        offload_optimizer=off in ("optimizer", "all"),
+        offload_weights=off == "all",
+    )
+
+
+def engine_of(job: Job, layout: Layout, offload: Offload) -> Engine:
+    """What runs a way."""
+    if layout.sharding in ("none", "ddp") and job.drawing == "trainer" and offload == "none":
+        return "trl"
+    if (
+        job.algorithm in VERL_ALGORITHMS
+        and job.drawing != "trainer"
+        and layout.sharding in ("none", "fsdp", "megatron")
+    ):
+        return "verl"
+    if job.algorithm == "sft" and layout.sharding in ("fsdp", "megatron") and offload == "none":
+        return "verl"
+    return "accelerate"
+
+
+def layouts(job: Job) -> Iterator[Layout]:
+    """How the job can be divided over its devices, as its pins allow."""
+    for num_drawing in _numbers_that_draw(job):
+        for layout in _divided(job, job.num_devices - num_drawing):
+            if _is_wanted(job.pins, layout):
+                yield replace(layout, num_drawing=num_drawing)
+
+
+def _numbers_that_draw(job: Job) -> list[int]:
+    if job.drawing != "apart" or job.algorithm not in DRAWS:
+        return [0]
+    number = job.num_devices
+    return sorted({one for one in (number // 4, number // 2, 3 * number // 4) if 0 < one < number})
+
+
+def _divided(job: Job, number: int) -> Iterator[Layout]:
+    if number == 1:
+        yield Layout("none", Split())
+        return
+    plain: tuple[tuple[Sharding, Literal[0, 1, 2, 3]], ...] = (("ddp", 0), ("zero1", 1), ("zero2", 2), ("zero3", 3))
+    for sharding, stage in plain:
+        yield Layout(sharding, Split(data=number, zero=stage))
+    for context in (1, 2, 4, 8):
+        if number % context or (context > 1 and not _can_divide_sequence(job, context)):
+            continue
+        yield Layout("fsdp", Split(data=number // context, context=context, zero=3))
+    if job.adapter is None and job.algorithm in VERL_ALGORITHMS | {"pretrain"}:
+        yield from _megatron(job, number)
+
+
+def _can_divide_sequence(job: Job, context: int) -> bool:
+    """Ulysses divides heads; each part is worth its messages."""
+    is_long = job.seq_len // context >= _SHORTEST_PART
+    return job.shape.heads % context == 0 and job.seq_len % context == 0 and (is_long or job.pins.context == context)
+
+
+def _megatron(job: Job, number: int) -> Iterator[Layout]:
+    shape, pins = job.shape, job.pins
+    is_mixture = shape.experts is not None
+    for tensor in _powers(min(number, job.devices_per_host), pins.tensor):
+        for pipeline in _powers(min(number // tensor, shape.layers, _MOST_STAGES), pins.pipeline):
+            for context in _powers(min(8, number // (tensor * pipeline)), pins.context):
+                group = tensor * pipeline * context
+                if group == 1 or number % group or shape.heads % tensor or shape.layers % pipeline:
+                    continue
+                if context > 1 and not _can_divide_sequence(job, context):
+                    continue
+                data = number // group
+                num = shape.experts.num if shape.experts is not None else 1
+                for expert in _experts(job, min(data * context, num)) if is_mixture else (1,):
+                    if (data * context) % expert or num % expert:
+                        continue
+                    yield Layout(
+                        "megatron",
+                        Split(data, tensor, pipeline, 1, context, expert, sequence=tensor > 1, zero=1),
+                    )
+
+
+def _experts(job: Job, most: int) -> tuple[int, ...]:
+    """Within a host, or over as many devices as can be."""
+    if job.pins.expert is not None:
+        return (job.pins.expert,)
+    sizes = _powers(most, None)
+    within = [size for size in sizes if size <= job.devices_per_host]
+    return tuple(sorted({within[-1], sizes[-1]}))
+
+
+def _powers(most: int, pinned: int | None) -> tuple[int, ...]:
+    if pinned is not None:
+        return (pinned,)
+    return tuple(one for one in (1, 2, 4, 8, 16, 32, 64) if one <= max(1, most))
+
+
+def _is_wanted(pins: Pins, layout: Layout) -> bool:
+    split = layout.split
+    if pins.sharding is not None and pins.sharding != layout.sharding:
+        return False
+    pairs = ((pins.tensor, split.tensor), (pins.pipeline, split.pipeline), (pins.context, split.context))
+    return all(pinned is None or pinned == size for pinned, size in (*pairs, (pins.expert, split.expert)))
+
+
+def offloads(job: Job, layout: Layout) -> tuple[Offload, ...]:
+    """What may wait in host memory, the least first."""
+    found: list[Offload] = ["none"]
+    if layout.sharding in ("zero1", "zero2", "zero3"):
+        found.append("optimizer")
+    if layout.sharding in ("zero3", "fsdp"):
+        found.append("all")
+    if job.algorithm in DRAWS and job.drawing == "colocated" and layout.sharding in ("none", "fsdp", "megatron"):
+        found.append("between")
+    pinned = job.pins.offload
+    return tuple(one for one in found if pinned is None or one == pinned)
+
+
+def rows(job: Job) -> int:
+    """Sequences that the model meets for each of the batch: two where rows are pairs."""
+    return 2 if job.algorithm in PAIRS else 1
