@@ -2,17 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 
 import typer
 
 from finery.core import console
 from finery.core.errors import InvalidSpec
 from finery.core.spec import parse
-from finery.planner import planning
+from finery.planner import exports, planning
 from finery.planner.memory import GIB
 from finery.planner.phases import ALGORITHMS
-from finery.planner.specs import FixedSpec, PhaseView, PlanRequest, PlanView, WayView
+from finery.planner.specs import ExportFormat, FixedSpec, PhaseView, PlanRequest, PlanView, WayView
 
 _SHOWN: Final = 8
 """Ways that lost, in the output for people."""
@@ -45,6 +45,10 @@ def plan(
     tokens: Annotated[float | None, typer.Option(help="Tokens to train on, in millions, in place of --steps.")] = None,
     hourly: Annotated[float | None, typer.Option(help="Price of a device for an hour, for the cost.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    export: Annotated[
+        str, typer.Option(help=f"Print the plan as a file in place of the answer: {', '.join(get_args(ExportFormat))}.")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="A folder for the files of --export.")] = None,
 ) -> None:
     """Say before a device is rented whether a job fits, how it runs fastest, and what it takes."""
     raw = {
@@ -70,6 +74,9 @@ def plan(
         "fixed": _fixed(fix or []),
     }
     request: PlanRequest = parse(PlanRequest, raw, what="the plan")
+    if export:
+        _export(request, export, out)
+        return
     found = planning.plan(request)
     if as_json:
         console.say(found.model_dump_json(indent=1))
@@ -77,6 +84,27 @@ def plan(
         _show(found, request)
     if not found.fits:
         raise typer.Exit(1)
+
+
+def _export(request: PlanRequest, to: str, out: Path | None) -> None:
+    if to not in get_args(ExportFormat):
+        raise InvalidSpec(f"--export {to}: there is no such format; one of {', '.join(get_args(ExportFormat))}")
+    made = exports.export(planning.find(request), to)  # type: ignore[arg-type]
+    if out is None:
+        for name, text in made.files.items():
+            if len(made.files) > 1:
+                console.say(f"# --- {name}")
+            console.say(text.rstrip("\n"))
+    else:
+        taken = [name for name in made.files if (out / name).exists()]
+        if taken:
+            raise InvalidSpec(f"--out {out}: {', '.join(taken)} exist already; name another folder")
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in made.files.items():
+            (out / name).write_text(text, "utf-8")
+            console.say(str(out / name))
+    for note in made.notes:
+        console.warn(note)
 
 
 def _read(config: Path) -> dict[str, Any]:

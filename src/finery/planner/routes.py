@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from finery.planner import accelerators, catalog, planning
-from finery.planner.specs import PlannerChoices, PlanRequest, PlanView
+from finery.planner import accelerators, catalog, exports, planning
+from finery.planner.specs import ExportRequest, ExportView, PlannerChoices, PlanRequest, PlanView
 
 router = APIRouter(prefix="/plan", tags=["planner"])
 
@@ -18,3 +18,9 @@ def plan(body: PlanRequest) -> PlanView:
 def choices() -> PlannerChoices:
     """Models and accelerators that are known by name."""
     return PlannerChoices(models=catalog.names(), accelerators=accelerators.names())
+
+
+@router.post("/export")
+def export(body: ExportRequest) -> ExportView:
+    """The plan in the words of what runs it: the fastest way that fits and can be said in them."""
+    return exports.export(planning.find(body.plan), body.format)

@@ -37,7 +37,7 @@ _SHORTEST_PART: Final = 1024
 """Tokens below which a sequence is not divided over devices."""
 _MOST_STAGES: Final = 16
 """Of a pipeline, that are searched."""
-VERL_ALGORITHMS: Final = frozenset({"sft", "ppo", "grpo", "rloo"})
+VERL_ALGORITHMS: Final = frozenset({"pretrain", "sft", "ppo", "grpo", "rloo"})
 """What the engine verl trains."""
 _FRAMEWORKS: Final = {"zero1": "deepspeed", "zero2": "deepspeed", "zero3": "deepspeed", "megatron": "megatron"}
 
@@ -283,24 +283,24 @@ def step_of(job: Job, layout: Layout, micro_batch: int, accumulation: int, way: 
 
 def engine_of(job: Job, layout: Layout, offload: Offload) -> Engine:
     """What runs a way."""
-    if layout.sharding in ("none", "ddp") and job.drawing == "trainer" and offload == "none":
-        return "trl"
     if (
-        job.algorithm in VERL_ALGORITHMS
-        and job.drawing != "trainer"
-        and layout.sharding in ("none", "fsdp", "megatron")
+        layout.sharding in ("none", "ddp")
+        and offload == "none"
+        and (job.algorithm not in DRAWS or job.drawing == "trainer")
     ):
-        return "verl"
-    if job.algorithm == "sft" and layout.sharding in ("fsdp", "megatron") and offload == "none":
-        return "verl"
-    return "accelerate"
+        return "trl"
+    kinds = ("adamw", "sgd") if layout.sharding == "megatron" else ("adamw", "sgd", "adamw_8bit")
+    is_verls = job.algorithm in VERL_ALGORITHMS and job.quantization == "none" and job.optimizer in kinds
+    is_verls = is_verls and layout.sharding in ("none", "fsdp", "megatron") and offload in ("none", "between")
+    draws = job.algorithm not in DRAWS or job.drawing != "trainer"
+    return "verl" if is_verls and draws else "accelerate"
 
 
 def layouts(job: Job) -> Iterator[Layout]:
     """How the job can be divided over its devices, as its pins allow."""
     for num_drawing in _numbers_that_draw(job):
         for layout in _divided(job, job.num_devices - num_drawing):
-            if _is_wanted(job.pins, layout):
+            if _is_wanted(job.pins, layout) and _is_run_by_something(job, layout):
                 yield replace(layout, num_drawing=num_drawing)
 
 
@@ -322,7 +322,7 @@ def _divided(job: Job, number: int) -> Iterator[Layout]:
         if number % context or (context > 1 and not _can_divide_sequence(job, context)):
             continue
         yield Layout("fsdp", Split(data=number // context, context=context, zero=3))
-    if job.adapter is None and job.algorithm in VERL_ALGORITHMS | {"pretrain"}:
+    if job.adapter is None and job.algorithm in VERL_ALGORITHMS:
         yield from _megatron(job, number)
 
 
@@ -367,6 +367,12 @@ def _powers(most: int, pinned: int | None) -> tuple[int, ...]:
     if pinned is not None:
         return (pinned,)
     return tuple(one for one in (1, 2, 4, 8, 16, 32, 64) if one <= max(1, most))
+
+
+def _is_run_by_something(job: Job, layout: Layout) -> bool:
+    """accelerate has neither Megatron nor Ulysses."""
+    is_verls_alone = layout.sharding == "megatron" or layout.split.context > 1
+    return not is_verls_alone or engine_of(job, layout, "none") == "verl"
 
 
 def _is_wanted(pins: Pins, layout: Layout) -> bool:
