@@ -104,3 +104,35 @@ def test_a_longer_context_never_takes_less(algorithm: Any) -> None:
     ]
 
     assert found == sorted(found)
+
+
+def test_what_is_offloaded_while_drawing_leaves_room_for_the_engine() -> None:
+    engine = replace(ROLLOUT, has_own_weights=True)
+    [here, *_], [away, *rest] = (
+        timeline("grpo", STEP, rollout=engine, offloads_between=between) for between in (False, True)
+    )
+
+    freed = here.allocated - away.allocated
+    assert freed == pytest.approx(here.parts["weights"] + here.parts["optimizer"] + here.parts["reference"])
+    assert away.parts["cache"] == here.parts["cache"]
+    assert rest[-1].allocated == pytest.approx(peak(STEP).allocated), "all is there again for the update"
+
+
+def test_devices_that_only_draw_hold_nothing_else() -> None:
+    apart = replace(ROLLOUT, has_own_weights=True, share=0.9, num_devices=4)
+    drawn, *others = timeline("grpo", STEP, rollout=apart, device_bytes=80.0 * GIB)
+
+    assert set(drawn.parts) == {"rollout weights", "cache"}
+    assert drawn.allocated == pytest.approx(72 * GIB)
+    assert all("cache" not in phase.parts for phase in others)
+
+
+def test_states_and_weights_can_wait_in_host_memory() -> None:
+    [all_here] = timeline("sft", STEP)
+    [states] = timeline("sft", replace(STEP, offload_optimizer=True))
+    [both] = timeline("sft", replace(STEP, offload_optimizer=True, offload_weights=True))
+
+    assert states.parts["optimizer"] == both.parts["weights"] == 0.0
+    assert all_here.allocated > states.allocated > both.allocated
+    with pytest.raises(InvalidSpec, match="with ZeRO 3"):
+        replace(STEP, split=Split(data=8, zero=2), offload_weights=True)

@@ -291,7 +291,11 @@ def _stages(job: Job, way: Way) -> list[ComparedView]:
 
 
 def _savings(job: Job, way: Way) -> list[ComparedView]:
-    """The same step with all weights trained, with LoRA, and with LoRA on quantized weights."""
+    """The same step with all weights trained, with LoRA, and with LoRA on quantized weights. On many devices LoRA can
+    take more: next to nothing is left to save, and PEFT keeps a float32 copy of each matrix's input."""
+    if way.layout.sharding == "megatron":  # which trains no adapters here
+        split = Split(data=job.num_devices - way.layout.num_drawing, zero=3)
+        way = replace(way, layout=Layout("fsdp", split, way.layout.num_drawing), micro_batch=1)
     rank = job.adapter.rank if job.adapter is not None else 16
     kinds: tuple[tuple[str, Adapter | None, Quantization], ...] = (
         ("full", None, "none"),

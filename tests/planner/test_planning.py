@@ -1,0 +1,273 @@
+"""Answers to requests: what is shown beside the recommended way, and what must hold for every request."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from finery.core.errors import InvalidSpec, NotFound
+from finery.core.spec import parse
+from finery.planner import accelerators, catalog, planning, shapes
+from finery.planner.memory import GIB, Adapter, Split, Step
+from finery.planner.phases import ALGORITHMS, DRAWS
+from finery.planner.recommending import phases_of, recommend, ways
+from finery.planner.specs import PlanRequest, PlanView
+from finery.planner.throughput import operations, peak_of
+from finery.planner.timing import decoding_seconds
+from finery.planner.ways import Job, Layout, Pins, Way, step_of
+
+QWEN = shapes.from_config(catalog.shape_fields("Qwen/Qwen2.5-7B"))
+MIXTURE = shapes.from_config(catalog.shape_fields("Qwen/Qwen3-30B-A3B"))
+A100 = accelerators.find("A100-80G")
+H100 = accelerators.find("H100")
+
+
+def answer(**request: Any) -> PlanView:
+    return planning.plan(PlanRequest(**{"model": "Qwen/Qwen2.5-7B", "num_gpus": 8, **request}))
+
+
+def test_an_answer_has_all_that_the_page_shows() -> None:
+    found = answer(context=4096, algorithm="grpo", lora=True, steps=100, hourly=2.0)
+
+    assert found.best is not None
+    assert found.best.peak_bytes == max(phase.bytes for phase in found.best.phases) <= found.usable_bytes
+    assert all(phase.bytes == pytest.approx(sum(part.bytes for part in phase.parts)) for phase in found.best.phases)
+    assert sum(found.best.seconds.values()) == pytest.approx(found.best.seconds_per_step)
+    assert found.cost is not None
+    assert found.cost.hours == pytest.approx(100 * found.best.seconds_per_step / 3600)
+    assert found.cost.price == pytest.approx(found.cost.hours * 8 * 2)
+    assert [stage.name for stage in found.stages] == ["ZeRO 0", "ZeRO 1", "ZeRO 2", "ZeRO 3"]
+    assert [one.name for one in found.savings] == ["full", "lora", "lora 8-bit", "qlora 4-bit"]
+    assert found.disk_bytes > 2 * found.parameters
+
+
+def test_stages_and_savings_fall_and_the_curve_rises() -> None:
+    found = answer(num_gpus=64, batch=128)
+
+    for compared in (found.stages, answer(num_gpus=1, gpu="H200", batch=1, context=512).savings):
+        sizes = [one.bytes for one in compared]
+        assert sizes == sorted(sizes, reverse=True)
+        assert sizes[0] > 2 * sizes[-1]
+    sizes = [point.bytes for point in found.curve]
+    assert sizes == sorted(sizes)
+    assert [point.fits for point in found.curve] == [size <= found.usable_bytes for size in sizes]
+
+
+def test_the_longest_context_fits_and_more_does_not() -> None:
+    found = answer(lora=True, context=2048)
+    assert found.best is not None
+    assert found.longest_context is not None
+    fixed = {
+        "sharding": found.best.sharding,
+        "micro_batch": found.best.micro_batch,
+        "recomputation": found.best.recomputation,
+        "offload": found.best.offload,
+    }
+
+    assert answer(lora=True, context=found.longest_context, fixed=fixed).fits
+    assert not answer(lora=True, context=found.longest_context + 256, fixed=fixed).fits
+
+
+def test_mfu_is_what_the_mathematics_needs_of_the_peak() -> None:
+    best = answer().best
+    assert best is not None
+    needed = operations(QWEN, 2048).model * best.tokens_per_second / 8
+
+    assert best.mfu == pytest.approx(needed / peak_of(A100, "bf16"))
+    assert 0.05 < best.mfu < 0.7
+
+
+def test_a_context_beyond_the_learned_positions_is_said() -> None:
+    found = answer(model="meta-llama/Llama-2-7b-hf", context=8192, lora=True)
+
+    assert any("beyond the 4,096 positions" in line for line in found.warnings)
+    assert not any("positions" in line for line in answer(context=2048).warnings)
+
+
+def test_what_is_fixed_is_not_searched() -> None:
+    found = answer(fixed={"sharding": "zero2", "micro_batch": 1, "recomputation": "full"})
+
+    assert found.best is not None
+    assert (found.best.sharding, found.best.micro_batch, found.best.recomputation) == ("zero2", 1, "full")
+    assert {way.sharding for way in found.others} <= {"zero2"}
+    divided = answer(num_gpus=16, fixed={"tensor": 4, "pipeline": 2}).best
+    assert divided is not None
+    assert (divided.sharding, divided.tensor, divided.pipeline, divided.data) == ("megatron", 4, 2, 2)
+
+
+def test_experts_are_divided_where_there_are_some() -> None:
+    job = Job(MIXTURE, H100, num_devices=16, sequences_per_step=256, seq_len=4096)
+    found = list(ways(job))
+
+    assert {way.layout.split.expert for way in found if way.layout.sharding == "megatron"} > {8}
+    assert all(MIXTURE.experts.num % way.layout.split.expert == 0 for way in found if MIXTURE.experts)
+    assert {way.layout.split.expert for way in ways(Job(QWEN, H100, num_devices=16, sequences_per_step=256))} == {1}
+
+
+def test_one_card_that_is_too_small_needs_host_memory() -> None:
+    """Two cards of 24 GB cannot hold 7.6 billion weights with states, gradients and all; host memory can."""
+    found = answer(gpu="RTX 4090", num_gpus=2)
+
+    assert found.best is not None
+    assert found.best.offload == "all"
+    assert found.best.host_bytes > 7.6e9 * 12
+    assert found.best.seconds["offloading"] > 0
+    assert any("host memory" in line for line in found.warnings)
+
+
+def test_an_engine_draws_faster_than_the_trainer_and_takes_its_share() -> None:
+    request = {"algorithm": "grpo", "batch": 512, "context": 4096}
+    trainer, engine, apart = (answer(**request, drawing=one).best for one in ("trainer", "colocated", "apart"))
+
+    assert trainer is not None
+    assert engine is not None
+    assert apart is not None
+    assert engine.seconds["drawing"] < trainer.seconds["drawing"] / 2
+    assert engine.rollout_share is not None
+    assert 0 < engine.rollout_share <= 0.9
+    assert apart.num_drawing > 0
+    assert answer(**request, drawing="colocated", fixed={"rollout_share": 0.25, "rollout_tensor": 2}).best is not None
+
+
+def test_more_sequences_at_once_are_drawn_in_less_time_until_the_device_is_full() -> None:
+    job = Job(QWEN, A100, algorithm="grpo", sequences_per_step=256, drawing="colocated", num_devices=8)
+    rollouts = [way.rollout for way in ways(job)]
+    first = next(one for one in rollouts if one is not None)
+    took = [decoding_seconds(job, type(first)(number, 2048, has_own_weights=True), 8) for number in (1, 4, 16, 32)]
+
+    assert took == sorted(took, reverse=True)
+    assert took[0] > 4 * took[-1]
+
+
+def test_a_pipeline_waits_less_the_more_micro_batches_there_are() -> None:
+    def waiting(batch: int) -> float:
+        pins = Pins(pipeline=4, tensor=1, micro_batch=1)
+        best = recommend(Job(QWEN, H100, num_devices=8, sequences_per_step=batch, pins=pins)).best
+        assert best is not None
+        return best.seconds.waiting / best.seconds.total
+
+    assert waiting(16) > waiting(64) > waiting(512)
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"model": "Qwen/Qwen9-7B"}, "is no model of the catalog"),
+        ({"gpu": "B9000"}, "accelerator 'B9000' is not known"),
+        ({"model": "", "config": {"model_type": "llama"}}, "the config has no hidden_size"),
+        ({"num_gpus": 7}, "64 sequences a step must be a multiple of the 7 devices; 70 would be right"),
+        ({"fixed": {"tensor": 3}}, "does not divide the model's 28 heads"),
+        ({"fixed": {"sharding": "megatron"}, "lora": True}, "cannot be divided as asked"),
+        ({"quantize": "nf4", "fixed": {"micro_batch": 5}}, "a micro batch of 5 does not divide"),
+        ({"algorithm": "grpo", "drawing": "colocated", "model": "deepseek-ai/DeepSeek-V3", "num_gpus": 1}, "no device"),
+    ],
+)
+def test_what_cannot_be_answered_says_what_would_be_right(request_: dict[str, Any], message: str) -> None:
+    with pytest.raises((InvalidSpec, NotFound), match=message):
+        answer(**request_)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"params": 7.0}, "name the model once"),
+        ({"model": ""}, "name the model once, as model, config or params; given is none"),
+        ({"steps": 5, "tokens": 5.0}, "give one of them"),
+        ({"completion": 4096}, "must be less than context"),
+        ({"batch": 0}, "greater than or equal to 1"),
+        ({"num_gpus": -1}, "greater than or equal to 1"),
+        ({"context": 10**9}, "less than or equal"),
+        ({"algorithm": "magic"}, "algorithm"),
+        ({"fixed": {"sharding": "magic"}}, "fixed.sharding"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidSpec, match=message):
+        parse(PlanRequest, {"model": "Qwen/Qwen2.5-7B", **change}, what="the plan")
+
+
+def devices_of(found: list[Way]) -> list[int]:
+    return [way.layout.split.devices + way.layout.num_drawing for way in found]
+
+
+REQUESTS = st.fixed_dictionaries(
+    {
+        "model": st.sampled_from(["Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-7B", "Qwen/Qwen3-30B-A3B", "gpt2"]),
+        "gpu": st.sampled_from(["A100-80G", "RTX 4090", "MI300X", "Ascend 910B", "V100", "M3 Max 64GB"]),
+        "num_gpus": st.sampled_from([1, 2, 4, 8, 16]),
+        "context": st.sampled_from([256, 1024, 4096]),
+        "algorithm": st.sampled_from(ALGORITHMS),
+        "batch": st.sampled_from([16, 64, 256]),
+        "lora": st.booleans(),
+        "optimizer": st.sampled_from(["adamw", "adamw_8bit", "lion", "muon", "adafactor", "sgd"]),
+        "numbers": st.sampled_from(["bf16", "mixed", "fp32"]),
+        "drawing": st.sampled_from(["trainer", "colocated", "apart"]),
+    }
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(REQUESTS)
+def test_every_request_has_an_answer_that_is_true_to_itself(raw: dict[str, Any]) -> None:
+    try:
+        found = planning.find(PlanRequest(**raw))
+    except InvalidSpec:
+        return
+    job, best = found.recommendation.job, found.recommendation.best
+    everything = list(ways(job))
+    assert set(devices_of(everything)) == {job.num_devices}
+    for way in everything:
+        per_step = way.micro_batch * way.accumulation * way.layout.split.data
+        assert per_step == job.sequences_per_step
+        assert way.seconds.total > 0
+    if best is None:
+        assert not any(way.fits for way in everything)
+        assert found.recommendation.advice[0].startswith("it does not fit")
+    else:
+        fastest = min(way.seconds.total for way in everything if way.fits)
+        assert best.fits
+        assert best.seconds.total <= 1.05 * fastest
+    planning.answer(found)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["sft", "dpo", "grpo", "ppo"]),
+    st.sampled_from([512, 1024, 3000, 8192]),
+    st.sampled_from([1.25, 2.0, 4.0]),
+    st.booleans(),
+)
+def test_more_tokens_never_need_less(algorithm: Any, context: int, factor: float, lora: bool) -> None:
+    def least(length: int) -> float:
+        adapter = Adapter(16) if lora else None
+        job = Job(QWEN, A100, 8, algorithm=algorithm, seq_len=length, adapter=adapter, pins=Pins(micro_batch=1))
+        return min(way.fullest.allocated for way in ways(job) if way.layout.sharding == "fsdp")
+
+    assert least(int(context * factor)) >= least(context)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([algorithm for algorithm in ALGORITHMS if algorithm not in DRAWS]),
+    st.sampled_from(["adamw", "lion", "muon"]),
+    st.sampled_from(["none", "full"]),
+    st.integers(min_value=1, max_value=6),
+)
+def test_more_devices_never_need_more_of_each_under_zero_3(
+    algorithm: Any, optimizer: Any, recomputation: Any, power: int
+) -> None:
+    job = Job(QWEN, A100, algorithm=algorithm, optimizer=optimizer)
+
+    def taken(number: int) -> float:
+        layout = Layout("zero3", Split(data=number, zero=3))
+        step: Step = step_of(job, layout, 1, 1, recomputation, "none")
+        return max(phase.allocated for phase in phases_of(job, step, None, "none"))
+
+    assert taken(2 ** (power + 1)) <= taken(2**power)
+
+
+def test_what_is_free_on_a_device_is_not_more_than_there_is() -> None:
+    job = Job(QWEN, A100, num_devices=8)
+
+    assert job.budget < A100.total_bytes - job.context_bytes < 80 * GIB
