@@ -33,6 +33,7 @@ def test_an_answer_has_all_that_the_page_shows() -> None:
     assert found.best is not None
     assert found.best.peak_bytes == max(phase.bytes for phase in found.best.phases) <= found.usable_bytes
     assert all(phase.bytes == pytest.approx(sum(part.bytes for part in phase.parts)) for phase in found.best.phases)
+    assert found.best.peak_bytes <= found.best.reserved_bytes < found.best.shown_bytes <= found.device_bytes
     assert sum(found.best.seconds.values()) == pytest.approx(found.best.seconds_per_step)
     assert found.cost is not None
     assert found.cost.hours == pytest.approx(100 * found.best.seconds_per_step / 3600)

@@ -159,6 +159,9 @@ def _show_best(found: PlanView, best: WayView) -> None:
     for phase in best.phases:
         mark = "*" if phase.name == best.peak_phase and len(best.phases) > 1 else " "
         console.say(f" {mark} {phase.name:14} {_gib(phase.bytes):>6} GiB   {_in_parts(phase)}")
+    console.say(
+        f"   with what the allocator keeps {_gib(best.reserved_bytes)} GiB, on the device {_gib(best.shown_bytes)} GiB"
+    )
     spent = ", ".join(
         f"{name} {took:.3g}" for name, took in best.seconds.items() if took >= 0.01 * best.seconds_per_step
     )

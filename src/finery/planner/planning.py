@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from finery.core.errors import InvalidSpec
 from finery.planner import accelerators, catalog, shapes
-from finery.planner.memory import Adapter, Quantization, Split
+from finery.planner.memory import Adapter, Quantization, Split, peak
 from finery.planner.phases import Phase, fullest
 from finery.planner.recommending import Recommendation, phases_of, recommend
 from finery.planner.shapes import ModelShape
@@ -167,7 +167,10 @@ def _view(job: Job, way: Way, why_not: str) -> WayView:
     layout, split = way.layout, way.layout.split
     step = step_of(job, layout, way.micro_batch, way.accumulation, way.recomputation, way.offload)
     needed = operations(job.shape, job.seq_len, trained=1.0 if job.adapter is None else 0.0)
-    drawn = way.rollout
+    drawn, trained = way.rollout, peak(step)
+    room = job.device.total_bytes - job.context_bytes
+    kept = way.fullest.allocated + trained.other_moment + trained.waste
+    reserved = max(way.fullest.allocated, min(kept, room))
     return WayView(
         words=way.words,
         why_not=why_not,
@@ -188,6 +191,8 @@ def _view(job: Job, way: Way, why_not: str) -> WayView:
         rollout_share=drawn.share if drawn is not None else None,
         rollout_sequences=drawn.sequences if drawn is not None else None,
         peak_bytes=way.fullest.allocated,
+        reserved_bytes=reserved,
+        shown_bytes=reserved + job.context_bytes,
         peak_phase=way.fullest.name,
         share_of_device=way.fullest.allocated / way.budget,
         phases=[_phase(phase) for phase in way.phases],

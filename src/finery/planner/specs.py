@@ -159,6 +159,10 @@ class WayView(View):
     rollout_sequences: int | None
     """That have room in the cache of one copy at the same time."""
     peak_bytes: float
+    reserved_bytes: float
+    """With what PyTorch's allocator keeps of blocks that fit nothing later, as long as the device has room."""
+    shown_bytes: float
+    """What nvidia-smi shows at most: that, with driver and communicator."""
     peak_phase: str
     share_of_device: float
     """Of what can be used."""

@@ -1331,6 +1331,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/plan/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Export
+         * @description The plan in the words of what runs it: the fastest way that fits and can be said in them.
+         */
+        post: operations["planner_export"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/recipes": {
         parameters: {
             query?: never;
@@ -3500,6 +3520,20 @@ export interface components {
             next_after: number;
         };
         /**
+         * ExportRequest
+         * @description A plan as a file.
+         */
+        ExportRequest: {
+            /**
+             * Format
+             * @description A job file; verl's overrides; TRL's arguments; accelerate's configuration of the sharding; DeepSpeed's JSON;
+             *     PyTorch's FSDP as accelerate has it.
+             * @enum {string}
+             */
+            format: "job" | "verl" | "trl" | "accelerate" | "deepspeed" | "fsdp";
+            plan: components["schemas"]["PlanRequest"];
+        };
+        /**
          * ExportSpec
          * @description A tracker that is told too; in short its name alone.
          */
@@ -3517,6 +3551,18 @@ export interface components {
             params?: {
                 [key: string]: unknown;
             };
+        };
+        /**
+         * ExportView
+         * @description Files by name.
+         */
+        ExportView: {
+            /** Files */
+            files: {
+                [key: string]: string;
+            };
+            /** Notes */
+            notes: string[];
         };
         /**
          * ExternalJob
@@ -8282,6 +8328,11 @@ export interface components {
              */
             recomputation: "none" | "selective" | "full";
             /**
+             * Reserved Bytes
+             * @description With what PyTorch's allocator keeps of blocks that fit nothing later, as long as the device has room.
+             */
+            reserved_bytes: number;
+            /**
              * Rollout Sequences
              * @description That have room in the cache of one copy at the same time.
              */
@@ -8309,6 +8360,11 @@ export interface components {
              * @description Of what can be used.
              */
             share_of_device: number;
+            /**
+             * Shown Bytes
+             * @description What nvidia-smi shows at most: that, with driver and communicator.
+             */
+            shown_bytes: number;
             /** Tensor */
             tensor: number;
             /**
@@ -15585,6 +15641,111 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["PlannerChoices"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    planner_export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExportRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportView"];
                 };
             };
             /** @description The request cannot be read, or its host is not allowed */
