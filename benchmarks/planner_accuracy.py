@@ -2,53 +2,90 @@
 
     python benchmarks/planner_accuracy.py --data measured_memory.csv
 
-Each row with a measured peak is predicted from its columns; what is blank is the default of its framework. A row is
-compared with the meter of its framework. Prints JSON.
+Each row with a measured peak is predicted from its columns; what is blank, or cannot be read, is the default of its
+framework. A row is compared with the meter of its framework. Prints JSON.
 """
 
 import argparse
 import csv
 import dataclasses
 import json
+import math
 import re
 import statistics
 import sys
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+sys.path.insert(0, str(Path(__file__).parent))  # planner_rows lies beside this file, wherever it is started from
+import planner_rows as rows_of
+
 from finery.core.errors import FineryError
-from finery.planner import accelerators, catalog, shapes
+from finery.planner import accelerators, shapes
 from finery.planner.efficiency import share
-from finery.planner.frameworks import FRAMEWORKS, Framework
-from finery.planner.memory import Adapter, Kernels, Quantization, Recomputation, Split, Step, peak
+from finery.planner.frameworks import FRAMEWORKS, Framework, generic, left_out
+from finery.planner.memory import Adapter, Kernels, Peak, Split, Step, peak
+from finery.planner.phases import DRAWS, Rollout, timeline
 from finery.planner.throughput import Precision, operations, tokens_per_second
 
 Row = dict[str, str]
 _SPEAKS: Final = (
     ("megatron-lm", "megatron"),
     ("megatron-bridge", "megatron-bridge"),
+    ("nemo", "megatron-bridge"),
+    ("verl", "verl"),
     ("litgpt", "litgpt"),
+    ("lit-gpt", "litgpt"),
+    ("fms-fsdp", "torchtitan"),
     ("fms", "fms"),
     ("swift", "swift"),
     ("torchtune", "torchtune"),
+    ("torchtitan", "torchtitan"),
+    ("llama-factory", "llama-factory"),
+    ("llamafactory", "llama-factory"),
+    ("llama_factory", "llama-factory"),
+    ("llm-foundry", "llm-foundry"),
+    ("composer", "llm-foundry"),
+    ("internevo", "internevo"),
+    ("openrlhf", "openrlhf"),
+    ("unsloth", "unsloth"),
     ("deepspeed-chat", "deepspeed-chat"),
     ("deepspeed", "deepspeed"),
+    ("megatron", "megatron-bridge"),
+    ("trl", "trl"),
     ("peft", "peft"),
 )
 """Part of a framework's name -> which of ours it is."""
 _TRAINS: Final = (
     *(("llm-foundry", "llm-foundry"), ("internevo", "internevo"), ("xtuner", "xtuner"), ("fms-fsdp", "fms-fsdp")),
-    *(("fms-hf", "fms"), ("torchtune", "torchtune"), ("peft", "peft"), ("megatron", "megatron")),
+    *(("fms-hf", "fms"), ("torchtune", "torchtune"), ("peft", "peft"), ("megatron", "megatron"), ("nemo", "megatron")),
 )
 """The same for the table of what share of a peak is reached."""
 _STRICT: Final = ("gpu_type", "num_gpus", "method", "precision", "micro_batch", "seq_len")
+_USUAL_DEVICE: Final = "A100-80GB"
+"""Of a row that names none."""
+_USUAL_DEVICES: Final = 8
+"""Of a row that divides work and does not say between how many."""
 
 
 def framework_of(row: Row) -> Framework:
-    """The framework of a row; one that is not known is taken for transformers."""
+    """The framework of a row; one that is not known is taken for a generic one."""
     name = row["framework"].lower()
-    return FRAMEWORKS[next((ours for part, ours in _SPEAKS if part in name), "transformers")]
+    known = next((ours for part, ours in _SPEAKS if part in name), None)
+    if known is None or (known in ("verl", "swift") and "megatron" in f"{name} {row['parallelism'].lower()}"):
+        return generic_of(row)
+    return FRAMEWORKS[known]
+
+
+def generic_of(row: Row) -> Framework:
+    """What the framework of a row would be taken for if its name were not known."""
+    words = f"{row['framework']} {row['parallelism']}".lower()
+    said = rows_of.division(row["parallelism"])
+    divides = said.is_parallel_model or "megatron" in words or "distributed opt" in words or "dist_opt" in words
+    has_zero = bool(said.zero) and "fsdp" not in words and "shard" not in words
+    return generic(divides_layers=divides, has_zero=has_zero)
 
 
 def is_strict(row: Row) -> bool:
@@ -58,8 +95,15 @@ def is_strict(row: Row) -> bool:
 
 def shape_of(row: Row, framework: Framework, tensor: int) -> shapes.ModelShape:
     """The model: from sizes in the notes, the catalog, or the number of parameters."""
-    text = f"{row['notes']} {row['model']}"
-    told = re.search(r"\bL(\d+) h(\d+) heads(\d+) ffn(\S+?)[; ]", row["notes"])
+    try:
+        return _told_shape(row, framework, tensor) or _known_shape(row, framework)
+    except (FineryError, ValueError, ZeroDivisionError):
+        return rows_of.usual_shape(row["model"], row["params_b"])
+
+
+def _told_shape(row: Row, framework: Framework, tensor: int) -> shapes.ModelShape | None:
+    """A shape of sizes that a row has in words."""
+    told = re.search(r"\bL(\d+) h(\d+) heads(\d+) ffn(\S+?)[; ]", f"{row['notes']} ")
     if told:
         layers, hidden, heads = (int(told[number]) for number in (1, 2, 3))
         width = told[4]
@@ -71,64 +115,84 @@ def shape_of(row: Row, framework: Framework, tensor: int) -> shapes.ModelShape:
             "hidden_size": hidden,
             "num_hidden_layers": layers,
             "num_attention_heads": heads,
+            "head_dim": max(1, hidden // heads),
             "intermediate_size": 4 * hidden if width == "4h" else int(width),
             "mlp_gated": is_gated,
             "vocab_size": -(-vocabulary // multiple) * multiple,
-            "max_position_embeddings": int(row["seq_len"] or 1024),
+            "max_position_embeddings": rows_of.length(row["seq_len"]) or 1024,
         }
         num = re.search(r"experts(\d+)", row["notes"])
         if num and int(num[1]):
             fields |= {"num_experts": int(num[1]), "num_experts_per_tok": 2}
         return shapes.from_config(fields)
-    small = re.search(r"\(h(\d+) L(\d+)\)", text)
-    if small:
-        hidden, layers = int(small[1]), int(small[2])
-        return shapes.from_config(
-            {"model_type": "gpt2", "n_embd": hidden, "n_layer": layers, "n_head": hidden // 128, "vocab_size": 50257}
-        )
-    try:
-        fields = catalog.shape_fields(row["model"])
-        return shapes.from_config(fields if framework.ties else fields | {"tie_word_embeddings": False})
-    except FineryError:
-        if not row["params_b"]:
-            raise
-    return shapes.from_parameters(float(row["params_b"]))
+    small = re.search(r"\(h(\d+) L(\d+)\)", f"{row['notes']} {row['model']}")
+    if not small:
+        return None
+    hidden, layers = int(small[1]), int(small[2])
+    return shapes.from_config(
+        {
+            "model_type": "gpt2",
+            "n_embd": hidden,
+            "n_layer": layers,
+            "n_head": max(1, hidden // 128),
+            "vocab_size": 50257,
+        }
+    )
 
 
-def split_of(row: Row, framework: Framework) -> Split:
+def _known_shape(row: Row, framework: Framework) -> shapes.ModelShape:
+    """A shape of the catalog, or a usual one of the size that a row tells."""
+    fields = rows_of.known_shape(row["model"])
+    if fields is None:
+        return rows_of.usual_shape(row["model"], row["params_b"])
+    return shapes.from_config(fields if framework.ties else fields | {"tie_word_embeddings": False})
+
+
+def split_of(row: Row, framework: Framework, said: rows_of.Division) -> Split:
     """How the work is divided, from words such as `tp2 pp4 dist_opt(zero1) sp`."""
-    text = row["parallelism"].lower().replace("=", "")
-
-    def number(name: str) -> int:
-        found = re.search(rf"\b{name}(\d+)\b", text)
-        return int(found[1]) if found else 1
-
-    tensor, pipeline, context, expert = number("tp"), number("pp"), number("cp"), number("ep")
-    world = int(row["num_gpus"] or (8 if framework.vocabulary_multiple > 1 else 1))
-    if "device_map" in text:  # each device has some of the layers, and they work one after the other
-        pipeline = world
-    data = max(1, world // (tensor * pipeline * context))
+    text = row["parallelism"].lower()
+    tensor, pipeline, context, expert = said.tensor, said.pipeline, said.context, said.expert
+    least = tensor * pipeline * context
+    is_divided = least > 1 or bool(said.zero) or framework.vocabulary_multiple > 1 or "ddp" in text
+    world = rows_of.whole(row["num_gpus"])
+    if world is None:
+        usual = max(least, pipeline * expert, _USUAL_DEVICES) if is_divided else 1
+        world = least * said.data if said.data else usual
+    if said.is_naive:
+        pipeline, least = world, world
+    data = max(1, world // least)
     batch = re.search(r"GBS (\d+)", row["notes"])
     if batch:
-        data = max(1, min(data, int(batch[1]) // int(row["micro_batch"] or 1)))
-    stage = re.search(r"zero-?(\d)", text)
-    is_sharded = "fsdp" in text and ("ddp" not in text or row["method"].startswith("full"))
-    zero = int(stage[1]) if stage else 3 if is_sharded and world > 1 else framework.zero
-    virtual = number("vpp")
+        data = max(1, min(data, int(batch[1]) // (rows_of.whole(row["micro_batch"]) or 1)))
+    is_both = "fsdp" in text and "ddp" in text
+    zero = said.zero if said.zero is not None else framework.zero
+    if is_both:
+        zero = 3 if rows_of.method(row["method"]).kind == "full" else 0
+    if zero == 3 and "fsdp" in text and world == 1:
+        zero = framework.zero
+    virtual = said.virtual
     told = re.search(r"_vp(\d+)", row["model"]), re.search(r"\bL(\d+) ", row["notes"])
     if told[0] and told[1]:  # layers of a virtual stage, as Megatron's option has it
-        virtual = max(1, int(told[1][1]) // pipeline // int(told[0][1]))
+        virtual = max(1, int(told[1][1]) // pipeline // max(1, int(told[0][1])))
     return Split(
         data=data,
         tensor=tensor,
         pipeline=pipeline,
         context=context,
-        expert=min(expert, data) if expert > 1 else 1,
-        sequence=(framework.divides_sequence or bool(re.search(r"\bsp\b", text))) and tensor > 1,
+        expert=min(expert, data * context) if expert > 1 else 1,
+        sequence=(framework.divides_sequence or said.sequence) and tensor > 1,
         virtual=virtual if pipeline > 1 else 1,
-        zero=zero,  # type: ignore[arg-type]
+        zero=zero,
         stage="last",
     )
+
+
+def fitting(split: Split, shape: shapes.ModelShape) -> Split:
+    """The split that the shape allows: what divides no heads or layers divides data."""
+    tensor = math.gcd(split.tensor, shape.heads)
+    pipeline = min(split.pipeline, shape.layers)
+    rest = split.tensor * split.pipeline // (tensor * pipeline)
+    return dataclasses.replace(split, tensor=tensor, pipeline=pipeline, data=split.data * max(1, rest))
 
 
 def kernels_of(row: Row, framework: Framework, split: Split) -> tuple[Kernels, bool]:
@@ -138,52 +202,61 @@ def kernels_of(row: Row, framework: Framework, split: Split) -> tuple[Kernels, b
     keeps scores; that of Transformer Engine (`te`) does where it is told to be deterministic (`--attention-backend
     unfused`), as its tests are but for those that resume, and for long or divided sequences.
     """
-    kernels, flash = framework.kernels, row["flash_attn"] != "no" and framework.flash
-    method = row["method"].lower()
-    if "liger" in method:
+    kernels, flash = framework.kernels, rows_of.is_yes(row["flash_attn"]) is not False and framework.flash
+    words = f"{row['method']} {row['notes'] if 'liger' in row['notes'].lower() else ''} {row['framework']}".lower()
+    if "liger" in words:
         kernels = dataclasses.replace(kernels, logits=0.0)
-    elif "foak" in method or "unsloth" in method:
-        kernels = dataclasses.replace(kernels, logits=10.0)
-    if framework is FRAMEWORKS["megatron"]:
-        words = row["model"].lower().split("_")
+    elif "foak" in row["method"].lower() or "unsloth" in words:
+        kernels = dataclasses.replace(kernels, logits=min(10.0, kernels.logits))
+    if "megatron-lm" in row["framework"].lower():
+        words_of = row["model"].lower().split("_")
         if "cross_entropy_loss_fusion" in row["model"]:
             kernels = dataclasses.replace(kernels, logits=10.0)
-        is_own = ("mcore" in words or "bert" in words) and "te" not in words
-        is_fused = split.context > 1 or int(row["seq_len"] or 0) >= 4096 or {"resume", "nondeterministic"} & set(words)
+        is_own = ("mcore" in words_of or "bert" in words_of) and "te" not in words_of
+        is_long = split.context > 1 or (rows_of.length(row["seq_len"]) or 0) >= 4096
+        is_fused = is_long or {"resume", "nondeterministic"} & set(words_of)
         flash = flash and not is_own and bool(is_fused)
     return kernels, flash
 
 
-def quantization_of(row: Row) -> Quantization:
-    """How frozen weights are stored."""
-    text = f"{row['method']} {row['precision']}".lower()
-    if "nf4-dq" in text or ("bnb" in text and "nf4" not in text) or "4-bit" in text:
-        return "nf4_double"
-    if "nf4" in text or "qlora" in text and "int" not in text and "gptq" not in text:
-        return "nf4" if "nf4" in text else "nf4_double"
-    if "int8" in text:
-        return "int8"
-    return "int4" if "int4" in text or "gptq" in text else "none"
-
-
-def adapter_of(row: Row, framework: Framework, shape: shapes.ModelShape) -> Adapter | None:
+def adapter_of(row: Row, framework: Framework, shape: shapes.ModelShape, method: rows_of.Method) -> Adapter | None:
     """What is trained in place of the weights."""
-    method = row["method"].partition(";")[0].lower()
-    if method.startswith("full"):
+    if method.kind == "full":
         return None
-    notes = f"{row['notes']} {method}"
+    notes = f"{row['notes']} {method.words}"
     trained = re.search(r"trainable ([\d,]+)", notes)
-    rank = re.search(r"\br(?:ank)?=(\d+)", notes)
+    told = re.search(r"\br(?:ank)?[= ]?(\d+)\b", notes)
+    rank = max(1, int(told[1])) if told else framework.rank
     known = {linear.name for linear in shape.linears}
-    targets = tuple(name for name in framework.targets if name in known) if framework.targets != "all-linear" else ()
-    if "all" in method or not targets or shape.family in framework.targets_by_family:
+    number = int(trained[1].replace(",", "")) if trained else None
+    targets = targets_of(framework, known)
+    is_all = "all" in method.words.partition(";")[0] or not targets or shape.family in framework.targets_by_family
+    if number is not None and method.has_low_rank and targets:  # what is trained tells on how many matrices it is
+        is_all = number > 0.6 * shape.adapter_parameters(rank)
+    if not method.has_matrices:
+        targets, is_all = (), False
+    if is_all:
         targets = tuple(known - {"router"})
     return Adapter(
-        rank=int(rank[1]) if rank else framework.rank,
+        rank=rank,
         targets=targets,
         bytes_per_weight=framework.adapter_bytes,
-        parameters=int(trained[1].replace(",", "")) if trained else None,
+        parameters=number,
+        dropout=framework.adapter_dropout and method.has_low_rank,
     )
+
+
+def targets_of(framework: Framework, known: set[str]) -> tuple[str, ...]:
+    """Matrices that a framework adapts by default; queries and values lie in one with the keys in some families."""
+    if framework.targets == "all-linear":
+        return ()
+    found = [name for name in framework.targets if name in known]
+    if not found and {"q_proj", "v_proj"} & set(framework.targets):
+        found = [name for name in known if name in FUSED]
+    return tuple(found)
+
+
+FUSED: Final = frozenset({"query_key_value", "c_attn", "qkv_proj", "W_pack", "Wqkv", "wqkv"})
 
 
 _TECHNIQUES: Final = (
@@ -220,57 +293,124 @@ def with_techniques(step: Step, row: Row) -> Step:
     return dataclasses.replace(step, kernels=kernels, **changes)
 
 
-def step_of(row: Row) -> Step:
-    """What a row has measured."""
-    framework = framework_of(row)
-    split = split_of(row, framework)
+def recomputation_of(row: Row, framework: Framework, zero: int) -> Any:
+    """What is computed again."""
+    said = rows_of.recomputation(row["grad_ckpt"])
+    if said is not None:
+        return said
+    return "full" if framework.recomputes_if_sharded and zero == 3 else framework.recomputation
+
+
+def step_of(row: Row, framework: Framework | None = None) -> Step:
+    """What a row has measured, with the defaults of its framework or of a given one."""
+    framework = framework or framework_of(row)
+    said = rows_of.division(row["parallelism"])
+    split = split_of(row, framework, said)
     shape = shape_of(row, framework, split.tensor)
-    adapter = adapter_of(row, framework, shape)
-    precision = row["precision"].lower()
-    is_mixed = "mixed" in precision
-    is_float32 = is_mixed or precision in ("fp32", "float32", "32", "32-true")
-    said = row["grad_ckpt"]
-    recomputation = "full" if said.startswith("yes") else "none" if said.startswith("no") else framework.recomputation
-    if not said and framework.recomputes_if_sharded and split.zero == 3:
-        recomputation = "full"
-    optimizer = row["optimizer"].lower()
+    split = fitting(split, shape)
+    method = rows_of.method(row["method"], row["precision"])
+    adapter = adapter_of(row, framework, shape, method)
+    number = rows_of.numbers(row["precision"])
+    updater = rows_of.updater(row["optimizer"], method.words, framework.optimizer)
+    # `fp16` is a switch of trainers, whose scaler of losses works on float32 weights; `float16` is a type of weights.
+    is_scaled = "fp16" in row["precision"].lower() and adapter is None and number.has_master is not False
+    is_mixed = number.is_mixed or is_scaled or (framework.is_mixed and number.has_master is None)
+    if updater.drops_gradients or framework.master or adapter is not None and not number.is_mixed or number.is_fp8:
+        is_mixed = False
+    is_wide = is_mixed or number.is_float32
+    is_block = updater.block is not None
+    has_master = (
+        framework.master or (is_block and not updater.has_ends) if number.has_master is None else number.has_master
+    )
+    weights = (
+        4.0 if number.is_float32 or (is_mixed and split.zero == 3 and split.shards > 1) else 6.0 if is_mixed else 2.0
+    )
     kernels, flash = kernels_of(row, framework, split)
-    lengths = [int(number) for number in re.findall(r"\d+", row["seq_len"])] or [framework.seq_len]
+    seq_len = rows_of.length(row["seq_len"]) or framework.seq_len
+    gradients = 0.0 if updater.drops_gradients else 4.0 if is_wide or is_block else framework.gradients
+    quantization = rows_of.quantization(f"{row['method']} {row['precision']}") if adapter is not None else "none"
+    is_upcast = framework.upcasts_ends and quantization in ("nf4", "nf4_double", "int8") and "gptq" not in row["method"]
     step = Step(
         shape=shape,
-        seq_len=sum(lengths),
-        micro_batch=int(row["micro_batch"] or framework.micro_batch),
-        weights=6.0 if is_mixed else 4.0 if is_float32 else 2.0,  # autocast keeps what it has cast
-        trained=4.0 if is_float32 else 2.0,
-        compute=4.0 if is_float32 and not is_mixed else 2.0,
-        master=framework.master and not is_float32 and adapter is None and "bf16 master" not in precision,
-        gradients=4.0 if is_float32 else framework.gradients,
-        optimizer="muon" if "muon" in optimizer else "adamw_8bit" if "8bit" in optimizer else framework.optimizer,
+        seq_len=-(-seq_len // split.context) * split.context,
+        micro_batch=rows_of.whole(row["micro_batch"]) or framework.micro_batch,
+        weights=weights,  # autocast keeps what it has cast
+        trained=4.0 if is_wide else 2.0,
+        compute=4.0 if number.is_float32 else 2.0,
+        master=has_master and not is_wide and adapter is None,
+        gradients=gradients,
+        optimizer=updater.name,
         adapter=adapter,
-        quantization=quantization_of(row) if adapter is not None else "none",
-        recomputation=recomputation,  # type: ignore[arg-type]
+        quantization=quantization,
+        ends=4.0 if is_upcast else None,
+        residual=4.0 if is_upcast else None,
+        recomputation=recomputation_of(row, framework, split.zero),
         flash=flash,
         split=split,
         kernels=kernels,
-        keeps_gradients=framework.keeps_gradients,
+        keeps_gradients=framework.keeps_gradients and not is_block and not updater.drops_gradients,
+        offload_activations=said.offloads_activations or "unsloth" in row["grad_ckpt"].lower(),
+        offload_optimizer=said.offloads_optimizer,
+        offload_weights=said.offloads_weights,
+        block=updater.block,
+        block_has_ends=updater.has_ends,
+        subspace=updater.rank,
+        has_backward=not updater.no_backward,
+        input_bytes=1.0 if number.is_fp8 else None,
     )
     return with_techniques(step, row)
 
 
-def predicted(row: Row) -> float:
-    """What the row's meter would show, in its unit."""
-    framework, step = framework_of(row), step_of(row)
+def peak_of(row: Row, framework: Framework, step: Step) -> Peak:
+    """The peak of the device whose memory the framework tells."""
     found = peak(step)
-    if not framework.reports_last_stage and step.split.pipeline > 1 and "device_map" not in row["parallelism"]:
-        first = peak(dataclasses.replace(step, split=dataclasses.replace(step.split, stage="first")))
-        found = max(found, first, key=lambda one: one.allocated)
-    if framework.meter == "allocated":
-        return found.allocated / framework.unit
-    try:
-        total = float(accelerators.find(row["gpu_type"]).total_bytes)
-    except FineryError:
-        total = float("inf")
-    return found.reserved(total) / framework.unit
+    if framework.reports_last_stage or step.split.pipeline == 1 or "device_map" in row["parallelism"]:
+        return found
+    first = peak(dataclasses.replace(step, split=dataclasses.replace(step.split, stage="first")))
+    return max(found, first, key=lambda one: one.allocated)
+
+
+def rollout_of(row: Row, framework: Framework, step: Step, device: float) -> Rollout:
+    """How a row draws its completions: an engine takes the share that the row or its program says."""
+    words = f"{row['notes']} {row['parallelism']} {row['method']}".lower()
+    told = re.search(r"(?:gpu_mem\w*|mem_fraction\w*)\D{0,4}(0?\.\d+)", words)
+    has_engine = bool(re.search(r"vllm|sglang|lmdeploy|verl", f"{words} {row['framework'].lower()}"))
+    if told:
+        taken: float | None = float(told[1])
+    else:
+        taken = (framework.rollout_share or 0.3) if has_engine and "separate" not in words else None
+    tensor = 1
+    while taken and tensor < 4096 and step.shape.parameters * step.weights / tensor > 0.9 * taken * device:
+        tensor *= 2  # an engine is divided until its weights leave room for a cache
+    return Rollout(step.micro_batch, step.seq_len, has_own_weights=taken is not None, tensor=tensor, share=taken)
+
+
+def predicted(row: Row, framework: Framework | None = None) -> float:
+    """What the row's meter would show, in its unit."""
+    framework = framework or framework_of(row)
+    step = step_of(row, framework)
+    algorithm = rows_of.method(row["method"]).algorithm
+    found = peak_of(row, framework, step)
+    total = rows_of.device_bytes(row["gpu_type"]) or float("inf")
+    shown = found.allocated if framework.meter == "allocated" else found.reserved(total)
+    if algorithm in ("sft", "pretrain"):
+        return (shown + framework.reduce_bucket) / framework.unit
+    device = total if math.isfinite(total) else float(accelerators.find(_USUAL_DEVICE).total_bytes)
+    rollout = rollout_of(row, framework, step, device) if algorithm in DRAWS else None
+    critic = critic_of(row, framework, step) if algorithm == "ppo" else None
+    phases = timeline(algorithm, step, rollout=rollout, critic=critic, device_bytes=device)  # type: ignore[arg-type]
+    beside = shown - found.allocated
+    return (max(phase.allocated for phase in phases) + beside + framework.reduce_bucket) / framework.unit
+
+
+def critic_of(row: Row, framework: Framework, step: Step) -> Step | None:
+    """A critic of its own, where a row names its model: `actor opt-1.3b + critic opt-350m`."""
+    told = re.search(r"critic[ :=]+(\S+)", row["model"].lower())
+    if told is None:
+        return None
+    shape = shape_of(row | {"model": told[1], "params_b": ""}, framework, step.split.tensor)
+    kernels = dataclasses.replace(step.kernels, logits=0.0)
+    return dataclasses.replace(step, shape=shape, split=fitting(step.split, shape), kernels=kernels)
 
 
 def peers(row: Row) -> dict[str, float]:
@@ -300,54 +440,76 @@ def peers(row: Row) -> dict[str, float]:
 def speed_of(row: Row, *, is_left_out: bool = False) -> float:
     """Tokens per second and device that a row is predicted to reach; `is_left_out` without its own framework's row."""
     framework = framework_of(row)
-    device = accelerators.find(row["gpu_type"].partition(" (")[0])
     shape = shape_of(row, framework, 1)
-    precision = row["precision"].lower()
-    is_fp8 = "fp8" in precision or "fp4" in precision
-    number: Precision = "fp8" if is_fp8 else "bf16" if device.bf16 else "fp16"
-    said = row["grad_ckpt"]
-    recomputation: Recomputation = framework.recomputation
-    if said:
-        recomputation = "full" if said.startswith("yes") else "selective" if said.startswith("sel") else "none"
-    lengths = [int(one) for one in re.findall(r"\d+", row["seq_len"])] or [framework.seq_len]
+    said = rows_of.numbers(row["precision"])
+    device = rows_of.device(row["gpu_type"]) or accelerators.find(_usual_device(said, row["precision"]))
+    number: Precision = "bf16" if device.bf16 else "fp16" if device.fp16 else "fp32"
+    if said.is_fp8 and device.fp8:
+        number = "fp4" if said.is_fp4 else "fp8"
+    seq_len = rows_of.length(row["seq_len"]) or framework.seq_len
+    method = rows_of.method(row["method"], row["precision"])
     needed = operations(
         shape,
-        sum(lengths),
-        trained=1.0 if row["method"].startswith("full") else 0.0,
-        recomputation=recomputation,
+        seq_len,
+        trained=1.0 if method.kind == "full" else 0.0,
+        recomputation=rows_of.recomputation(row["grad_ckpt"]) or framework.recomputation,
     )
     name = next((ours for part, ours in _TRAINS if part in row["framework"].lower()), "transformers")
-    reached = share(name, device, number, is_mixture=shape.experts is not None, without=name if is_left_out else "")
+    reached = share(
+        name,
+        device,
+        number,
+        is_mixture=shape.experts is not None,
+        without=name if is_left_out else "",
+        active=shape.active_parameters,
+        expert_width=shape.experts.intermediate if shape.experts else None,
+        tokens=seq_len * (rows_of.whole(row["micro_batch"]) or framework.micro_batch),
+    )
     return tokens_per_second(needed, device, number, efficiency=reached)
 
 
-def throughput(rows: list[Row]) -> dict[str, Any]:
+def _usual_device(said: rows_of.Numbers, precision: str) -> str:
+    """What a row runs on that names no device: the oldest data-center one that has the number format."""
+    if said.is_fp4 or "mx" in precision.lower():
+        return "B200"
+    return "H100" if said.is_fp8 else _USUAL_DEVICE
+
+
+def throughput(rows: Iterable[Row]) -> dict[str, Any]:
     """The figures of all rows that have a speed."""
     errors: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    num_skipped = 0
     for row in rows:
-        try:
-            measured = float(row["tokens_per_s_per_gpu"])
-            found = speed_of(row), speed_of(row, is_left_out=True)
-        except FineryError:
-            num_skipped += 1
+        speed = rows_of.measured(row["tokens_per_s_per_gpu"])
+        if speed is None:
             continue
-        errors[row["source_repo"]].append((abs(found[0] / measured - 1), abs(found[1] / measured - 1)))
+        found = speed_of(row), speed_of(row, is_left_out=True)
+        errors[row["source_repo"]].append((abs(found[0] / speed - 1), abs(found[1] / speed - 1)))
     everything = [one for each in errors.values() for one in each]
     return {
         "throughput.rows": len(everything),
-        "throughput.skipped": num_skipped,
-        "throughput.median_abs_error": round(statistics.median(one[0] for one in everything), 4),
-        "throughput.left_out_median_abs_error": round(statistics.median(one[1] for one in everything), 4),
+        "throughput.skipped": 0,
+        "throughput.median_abs_error": _median(one[0] for one in everything),
+        "throughput.left_out_median_abs_error": _median(one[1] for one in everything),
         "throughput.by_source": {
             name: {
                 "rows": len(each),
-                "median": round(statistics.median(one[0] for one in each), 3),
-                "left_out_median": round(statistics.median(one[1] for one in each), 3),
+                "median": _median((one[0] for one in each), 3),
+                "left_out_median": _median((one[1] for one in each), 3),
             }
             for name, each in sorted(errors.items())
         },
     }
+
+
+def _median(values: Iterable[float], digits: int = 4) -> float | None:
+    """None of nothing."""
+    found = list(values)
+    return round(statistics.median(found), digits) if found else None
+
+
+def _p90(values: Iterable[float], digits: int = 4) -> float | None:
+    found = list(values)
+    return round(statistics.quantiles(found, n=10)[8], digits) if len(found) > 1 else None
 
 
 def main() -> int:
@@ -356,64 +518,72 @@ def main() -> int:
     parser.add_argument("--show", default="", help="print the rows of frameworks that hold this word")
     args = parser.parse_args()
     with open(args.data, newline="", encoding="utf-8") as file:
-        table = list(csv.DictReader(file))
-    rows = [row for row in table if row["measured_peak_gb"]]
+        table = [rows_of.cleaned(row) for row in csv.DictReader(file)]
     errors: dict[str, list[float]] = defaultdict(list)
     strict: dict[str, list[float]] = defaultdict(list)
     others: dict[str, list[float]] = defaultdict(list)
-    skipped: list[dict[str, str]] = []
-    for row in rows:
-        try:
-            found = predicted(row)
-        except FineryError as error:
-            skipped.append({"model": row["model"], "framework": row["framework"], "reason": str(error)})
+    blind: list[tuple[str, float]] = []
+    for row in table:
+        measured = rows_of.measured(row["measured_peak_gb"])
+        if measured is None:
             continue
-        measured = float(row["measured_peak_gb"])
+        found = predicted(row)
         error = abs(found / measured - 1)
         errors[row["source_repo"]].append(error)
         if is_strict(row):
             strict[row["source_repo"]].append(error)
+            own = framework_of(row)
+            unknown = predicted(row, left_out(own, generic_of(row)))
+            blind.append((row["framework"], abs(unknown / measured - 1)))
             for name, said in peers(row).items():
                 others[name].append(abs(said / measured - 1))
         if args.show and args.show in row["framework"]:
-            shown = dataclasses.asdict(peak(step_of(row)))
-            parts = {name: round(value / 2**30, 2) for name, value in shown.items() if isinstance(value, float)}
-            line = f"{found / measured - 1:+.0%} {found:.2f}/{measured:.2f} {row['model']} {row['method']}"
-            more = f"{row['parallelism']} s{row['seq_len']} b{row['micro_batch']} n{row['num_gpus']}"
-            print(line, more, parts, file=sys.stderr)
-    figures = summary(errors, strict, skipped, len(rows))
+            _print(row, found, measured)
+    figures = summary(errors, strict)
+    figures["memory.left_out"] = {
+        "strict_rows": len(blind),
+        "median": _median(error for _, error in blind),
+        "p90": _p90(error for _, error in blind),
+        "by_framework": {
+            name: _median((error for other, error in blind if other == name), 3)
+            for name in sorted({name for name, _ in blind})
+        },
+    }
     figures["memory.peers"] = {
-        name: {
-            "rows": len(each),
-            "median": round(statistics.median(each), 3),
-            "p90": round(statistics.quantiles(each, n=10)[8], 3),
-        }
+        name: {"rows": len(each), "median": _median(each, 3), "p90": _p90(each, 3)}
         for name, each in sorted(others.items())
     }
-    figures |= throughput([row for row in table if row["tokens_per_s_per_gpu"]])
+    figures |= throughput(table)
     print(json.dumps(figures, indent=1))
     return 0
 
 
-def summary(
-    errors: dict[str, list[float]], strict: dict[str, list[float]], skipped: list[dict[str, str]], num_rows: int
-) -> dict[str, Any]:
+def _print(row: Row, found: float, measured: float) -> None:
+    shown = dataclasses.asdict(peak(step_of(row)))
+    parts = {name: round(value / 2**30, 2) for name, value in shown.items() if isinstance(value, float)}
+    line = f"{found / measured - 1:+.0%} {found:.2f}/{measured:.2f} {row['model']} {row['method']}"
+    more = f"{row['parallelism']} s{row['seq_len']} b{row['micro_batch']} n{row['num_gpus']}"
+    print(line, more, parts, file=sys.stderr)
+
+
+def summary(errors: dict[str, list[float]], strict: dict[str, list[float]]) -> dict[str, Any]:
     """The figures of a run."""
     everything = [error for each in strict.values() for error in each]
+    medians = [statistics.median(each) for each in errors.values()]
     return {
-        "memory.rows": num_rows - len(skipped),
-        "memory.skipped": skipped,
+        "memory.rows": sum(len(each) for each in errors.values()),
+        "memory.skipped": [],
         "memory.strict_rows": len(everything),
-        "memory.median_abs_error": round(statistics.median(everything), 4),
-        "memory.p90_abs_error": round(statistics.quantiles(everything, n=10)[8], 4),
-        "memory.all_rows_median": round(statistics.median([error for each in errors.values() for error in each]), 4),
-        "memory.mean_of_sources": round(statistics.fmean(statistics.median(each) for each in errors.values()), 4),
+        "memory.median_abs_error": _median(everything),
+        "memory.p90_abs_error": _p90(everything),
+        "memory.all_rows_median": _median(error for each in errors.values() for error in each),
+        "memory.mean_of_sources": round(statistics.fmean(medians), 4) if medians else None,
         "memory.by_source": {
             name: {
                 "rows": len(each),
-                "median": round(statistics.median(each), 3),
+                "median": _median(each, 3),
                 "strict_rows": len(strict[name]),
-                "strict_median": round(statistics.median(strict[name]), 3) if strict[name] else None,
+                "strict_median": _median(strict[name], 3),
             }
             for name, each in sorted(errors.items())
         },

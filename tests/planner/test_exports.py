@@ -149,7 +149,7 @@ def test_deepspeeds_batches_are_the_plans(stage: int) -> None:
 
 
 def test_what_waits_in_host_memory_is_said_to_each() -> None:
-    request = {"gpu": "RTX 4090", "num_gpus": 2, "fixed": {"offload": "all"}}
+    request = {"gpu": "RTX 4090", "num_gpus": 2, "host_gib": 512, "fixed": {"offload": "all"}}
     zero = json.loads(made("deepspeed", **request).files["deepspeed.json"])["zero_optimization"]
     shards = yaml.safe_load(made("fsdp", **request).files["accelerate.yaml"])
 

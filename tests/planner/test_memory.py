@@ -147,6 +147,102 @@ def test_recomputation_and_adapters_save_what_they_are_for() -> None:
     assert small.optimizer < 0.05 * peak(llama(seq_len=1, micro_batch=1)).optimizer
 
 
+def test_offload_leaves_what_computes() -> None:
+    """ZeRO-Offload (arXiv:2101.06840): states to the host; with weights, two layers at a time (arXiv:2104.07857)."""
+    small = {"micro_batch": 1, "seq_len": 128, "recomputation": "full", "master": True, "split": Split(data=8, zero=2)}
+    here, states = peak(llama(**small)), peak(llama(**small, offload_optimizer=True))
+    everything = peak(llama(**small, offload_optimizer=True, offload_weights=True))
+
+    assert here.optimizer > 0
+    assert states.optimizer == 0
+    assert states.weights == here.weights
+    assert everything.weights < 0.1 * here.weights
+    assert everything.allocated < states.allocated < here.allocated
+
+
+def test_a_block_of_layers_has_states_of_its_own_alone() -> None:
+    """BAdam, arXiv:2404.02827, section 2.2: 2M + 16M/D gigabytes for M billions in D blocks."""
+    step = llama(seq_len=1, micro_batch=1, master=True, gradients=4.0, block=1.0, recomputation="full")
+    found, model = peak(step), step.shape
+    bytes_all = found.weights + found.gradients + found.optimizer
+    per_layer = model.per_layer
+
+    assert found.optimizer <= 16 * per_layer
+    assert bytes_all == pytest.approx(2 * model.parameters + 16 * per_layer, rel=0.03)
+    with_ends = peak(dataclasses.replace(step, block_has_ends=True))
+    assert with_ends.optimizer > found.optimizer
+
+
+def test_states_in_a_subspace_are_small() -> None:
+    """GaLore, arXiv:2403.03507, table 1: mn + mr + 2nr elements for a matrix of m x n, of which mn are weights."""
+    whole, low = llama(), llama(subspace=128)
+    shape = whole.shape
+    states = sum(128 * (min(one.num_in, one.num_out) + 2 * max(one.num_in, one.num_out)) for one in shape.linears)
+    outside = 2 * (shape.parameters - shape.layers * shape.per_layer)
+
+    still = dataclasses.replace(low, kernels=Kernels(step=0.0))
+    assert peak(still).optimizer == pytest.approx(2 * (shape.layers * states + outside), rel=1e-6)
+    assert peak(low).allocated < peak(whole).allocated
+
+
+def test_gradients_that_are_used_at_once_leave_no_copy() -> None:
+    """LOMO, arXiv:2306.09782, table 1: 7 billion in 14.6 GB, states and gradients of no matter."""
+    found = peak(llama(gradients=0.0, optimizer="sgd", recomputation="full", micro_batch=1, seq_len=512))
+
+    assert found.allocated < 1.15 * found.weights
+
+
+def test_without_a_backward_pass_there_is_little_but_weights() -> None:
+    """MeZO, arXiv:2305.17333: as much as inference."""
+    found = peak(llama(has_backward=False, micro_batch=1))
+
+    assert found.gradients == 0
+    assert found.optimizer == 0
+    assert found.weights > 0.7 * found.allocated
+
+
+def test_frozen_matrices_keep_no_input() -> None:
+    """The gradient of an input needs the weights alone; that of a weight needs the input."""
+    frozen = llama(adapter=Adapter(8, ("q_proj",), bytes_per_weight=2.0))
+    both = llama(adapter=Adapter(8, ("q_proj", "gate_proj"), bytes_per_weight=2.0))
+    none = llama(adapter=Adapter(8, ()))
+    token = frozen.shape.hidden * 2.0
+
+    num_tokens = frozen.seq_len * frozen.micro_batch
+    assert layer_activations(both) - layer_activations(frozen) == pytest.approx(num_tokens * token)
+    assert layer_activations(frozen) - layer_activations(none) == pytest.approx(num_tokens * token)
+    assert layer_activations(llama()) > layer_activations(both)
+    dropped = dataclasses.replace(frozen, adapter=dataclasses.replace(frozen.adapter, dropout=True))
+    assert layer_activations(dropped) - layer_activations(frozen) == pytest.approx(num_tokens * 1.5 * token)
+
+
+def test_states_of_experts_are_divided_between_their_own_copies() -> None:
+    """Megatron's distributed optimizer: with as many expert ranks as data ranks, experts have no copy to share with."""
+    shape = shapes.from_parameters(30, active=3)
+    alone = Step(shape, 64, 1, master=True, split=Split(data=8, zero=1, expert=8))
+    dense = dataclasses.replace(alone, split=Split(data=8, zero=1, expert=1))
+
+    experts = shape.expert_parameters
+    expected = 12 * (experts / 8 + (shape.parameters - experts) / 8)
+    without_copies = dataclasses.replace(alone, kernels=Kernels(step=0.0))
+    assert peak(without_copies).optimizer == pytest.approx(expected, rel=0.02)
+    assert peak(alone).weights < peak(dense).weights
+
+
+def test_selective_recomputation_of_outputs_keeps_less_than_half() -> None:
+    """torchtitan, docs/performance.md: between no recomputation and that of whole layers."""
+    kernels = Kernels(selects_outputs=True)
+    some, none, whole = (
+        peak(llama(recomputation=kind, kernels=kernels, micro_batch=8)) for kind in ("selective", "none", "full")
+    )
+
+    assert whole.activations < some.activations < 0.6 * none.activations
+
+
+def test_eight_bits_keep_smaller_inputs() -> None:
+    assert layer_activations(llama(input_bytes=1.0)) < layer_activations(llama())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

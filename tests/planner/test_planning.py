@@ -112,9 +112,12 @@ def test_one_card_that_is_too_small_needs_host_memory() -> None:
 
     assert found.best is not None
     assert found.best.offload == "all"
-    assert found.best.host_bytes > 7.6e9 * 12
+    assert found.best.host_bytes > 7.6e9 * (2 + 4 + 2)
     assert found.best.seconds["offloading"] > 0
     assert any("host memory" in line for line in found.warnings)
+    small = answer(gpu="RTX 4090", num_gpus=2, host_gib=32)
+    assert not small.fits
+    assert "GiB of host memory; 32 are assumed" in small.advice[0]
 
 
 def test_an_engine_draws_faster_than_the_trainer_and_takes_its_share() -> None:

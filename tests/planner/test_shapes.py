@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from finery.core.errors import InvalidSpec
 from finery.planner import shapes
@@ -32,6 +32,24 @@ LATENT: dict[str, Any] = {
     "v_head_dim": 32,
 }
 NO_TABLE = {key: value for key, value in BASE.items() if key not in ("intermediate_size", "max_position_embeddings")}
+STATES: dict[str, Any] = {"mamba_n_heads": 8, "mamba_d_head": 64, "mamba_n_groups": 1, "mamba_d_state": 16}
+EXPERTS: dict[str, Any] = {"num_local_experts": 4, "num_experts_per_tok": 2, "shared_intermediate_size": 96}
+NEMOTRON: dict[str, Any] = {
+    **SPARSE,
+    "mamba_num_heads": 8,
+    "mamba_head_dim": 64,
+    "n_groups": 2,
+    "ssm_state_size": 16,
+    "moe_shared_expert_intermediate_size": 192,
+    "n_routed_experts": 4,
+}
+LINEAR: dict[str, Any] = {
+    "linear_num_value_heads": 8,
+    "linear_num_key_heads": 4,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+    "shared_expert_intermediate_size": 96,
+}
 MODELS: list[tuple[str, dict[str, Any]]] = [
     ("llama", GROUPED),
     ("llama", {**GROUPED, "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
@@ -64,6 +82,24 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
     ("granite", GROUPED),
     ("gpt_oss", {**GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 32}),
     ("smollm3", {**GROUPED, "pad_token_id": 0}),
+    ("nemotron", GROUPED),
+    ("granitemoe", {**GROUPED, "num_local_experts": 4}),
+    ("phimoe", {**GROUPED, "num_local_experts": 4}),
+    ("glm4_moe", {**GROUPED, **SPARSE, "n_routed_experts": 4, "n_shared_experts": 1, "head_dim": 32}),
+    ("mamba", {"vocab_size": 1000, "hidden_size": 256, "num_hidden_layers": 2}),
+    ("mamba2", {**NO_TABLE, "num_heads": 8, "head_dim": 64, "state_size": 16, "n_groups": 2}),
+    ("nemotron_h", {**GROUPED, **NEMOTRON, "hybrid_override_pattern": "ME*"}),
+    ("nemotron_h", {**GROUPED, **NEMOTRON, "hybrid_override_pattern": "M-*", "head_dim": 64}),
+    ("nemotron_h", {**GROUPED, **NEMOTRON, "hybrid_override_pattern": "EM*", "moe_latent_size": 64}),
+    ("bamba", {**GROUPED, **STATES, "attn_layer_indices": [1]}),
+    ("falcon_h1", {**GROUPED, **STATES, "mamba_d_ssm": 512}),
+    ("granitemoehybrid", {**GROUPED, **STATES, **EXPERTS, "layer_types": ["mamba", "attention", "mamba"]}),
+    ("granitemoehybrid", {**GROUPED, **STATES, "num_local_experts": 0, "shared_intermediate_size": 96}),
+    ("jamba", {**GROUPED, "num_experts": 4, "num_hidden_layers": 6, "attn_layer_period": 3, "attn_layer_offset": 1}),
+    ("qwen3_next", {**GROUPED, **SPARSE, **LINEAR, "num_experts": 4, "num_hidden_layers": 5, "head_dim": 32}),
+    ("minimax", {**GROUPED, "num_local_experts": 4, "head_dim": 32, "num_hidden_layers": 9}),
+    ("llama4_text", {**GROUPED, "num_local_experts": 4, "interleave_moe_layer_step": 2, "intermediate_size_mlp": 512}),
+    ("llama4_text", {**GROUPED, "num_local_experts": 4, "interleave_moe_layer_step": 1, "head_dim": 64}),
 ]
 
 
@@ -76,6 +112,43 @@ def test_parameters_are_counted_exactly(model_type: str, fields: dict[str, Any])
     found = shapes.from_config(config.to_dict())
 
     assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("gated", ["gated-gelu", "relu"])
+@pytest.mark.parametrize("model_type", ["t5", "mt5"])
+def test_an_encoder_and_its_decoder_are_counted_exactly(model_type: str, gated: str) -> None:
+    fields = {"vocab_size": 1000, "d_model": 256, "d_kv": 32, "d_ff": 640, "num_heads": 4, "feed_forward_proj": gated}
+    config = AutoConfig.for_model(model_type, **fields, num_layers=2, num_decoder_layers=3)
+    with torch.device("meta"):
+        model = AutoModelForSeq2SeqLM.from_config(config)
+
+    found = shapes.from_config(config.to_dict())
+
+    assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert found.layers == 5
+
+
+def test_a_family_that_cannot_be_counted_is_refused() -> None:
+    with pytest.raises(InvalidSpec, match="zamba2 cannot be counted yet"):
+        shapes.from_config({**GROUPED, "model_type": "zamba2"})
+    with pytest.raises(InvalidSpec, match="mamba2 model lacks a field"):
+        shapes.from_config({**GROUPED, "model_type": "mamba2"})
+
+
+@pytest.mark.parametrize(("billions", "active"), [(30.5, 3.3), (235, 22), (46.7, 12.9), (671, 37), (2.7, 0.5)])
+def test_a_size_and_what_a_token_meets_make_a_mixture(billions: float, active: float) -> None:
+    found = shapes.from_parameters(billions, active=active)
+
+    assert found.parameters == pytest.approx(billions * 1e9, rel=0.03)
+    assert found.active_parameters == pytest.approx(active * 1e9, rel=0.05)
+    with pytest.raises(InvalidSpec, match="must be 0 to all"):
+        shapes.from_parameters(billions, active=billions + 1)
+
+
+def test_few_layers_with_attention_leave_a_small_cache() -> None:
+    found = shapes.from_config({**GROUPED, **NEMOTRON, "model_type": "nemotron_h", "hybrid_override_pattern": "M-*"})
+
+    assert found.kv_elements_per_token == 2 * 2 * 32
 
 
 @pytest.mark.parametrize("billions", [0.2, 0.5, 1.5, 7, 7.6, 13, 70, 405])

@@ -78,6 +78,35 @@ def test_a_program_is_expected_to_do_what_it_did_else_what_others_do_there() -> 
     assert efficiency.share("megatron", accelerators.find("H100"), "bf16", is_mixture=True) == 0.21
 
 
+def test_usual_shares_follow_what_limits_a_device() -> None:
+    """Larger models, wider experts and fuller batches reach more; eight bits are faster, and less of their peak."""
+    h100, usual = accelerators.find("H100"), efficiency.usual
+
+    assert usual(A100, "bf16") > usual(h100, "bf16"), "H100 has more operations for each byte"
+    assert usual(A100, "bf16", active=1e9) < usual(A100, "bf16", active=70e9)
+    assert usual(A100, "bf16", "mixture", expert_width=512) < usual(A100, "bf16", "mixture", expert_width=14336)
+    assert usual(A100, "bf16", tokens=1024) == pytest.approx(usual(A100, "bf16") / 2)
+    eight, sixteen = usual(h100, "fp8") * peak_of(h100, "fp8"), usual(h100, "bf16") * peak_of(h100, "bf16")
+    assert eight == pytest.approx(1.6 * sixteen)
+    assert peak_of(accelerators.find("B200"), "fp4") == 2 * peak_of(accelerators.find("B200"), "fp8")
+
+
+def test_a_program_is_as_fast_as_it_was_elsewhere() -> None:
+    known, unknown = (efficiency.share(name, A100, "bf16", active=7e9) for name in ("torchtune", "never seen"))
+    torchtune = next(one for one in efficiency.FACTORS if one.framework == "torchtune")
+
+    assert known == pytest.approx(torchtune.factor * efficiency.usual(A100, "bf16", active=7e9))
+    assert unknown != known
+    assert efficiency.share("torchtune", A100, "bf16", active=7e9, without="torchtune") != known
+
+
+def test_few_layers_with_attention_compare_few_tokens() -> None:
+    shape = dataclasses.replace(LLAMA, attention_layers=LLAMA.layers // 2)
+
+    saved = operations(LLAMA, 8192).forward - operations(shape, 8192).forward
+    assert saved == pytest.approx(LLAMA.layers * 8192 * LLAMA.heads * LLAMA.head_dim)
+
+
 def test_each_measured_share_has_a_source_and_a_device_that_exists() -> None:
     known = {accelerators.find(name).id.partition("-")[0] for name in accelerators.names()}
     for row in efficiency.TABLE:

@@ -37,6 +37,9 @@ def plan(
     drawing: Annotated[
         str, typer.Option(help="What draws completions: trainer, colocated (an engine beside it), apart.")
     ] = "trainer",
+    host_gib: Annotated[
+        float | None, typer.Option(help="Memory of a host in GiB; without this twice that of its devices.")
+    ] = None,
     fix: Annotated[
         list[str] | None,
         typer.Option(help=f"Do not search this: NAME=VALUE, such as tensor=2; {', '.join(FixedSpec.model_fields)}."),
@@ -68,6 +71,7 @@ def plan(
         "optimizer": optimizer,
         "numbers": numbers,
         "drawing": drawing,
+        "host_gib": host_gib,
         "steps": steps,
         "tokens": tokens,
         "hourly": hourly,

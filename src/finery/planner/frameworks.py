@@ -47,12 +47,26 @@ class Framework:
     recomputes_if_sharded: bool = False
     vocabulary_multiple: int = 1
     """The vocabulary is filled up to a multiple of this, for each device of tensor parallelism."""
+    reduce_bucket: float = 0.0
+    """Bytes that lie ready for gradients on their way between devices."""
+    is_mixed: bool = False
+    """Whether weights are float32 and FSDP casts what it gathers, where a run does not say otherwise."""
+    empties_cache: bool = False
+    """Whether it gives back what the allocator keeps, every few steps."""
+    upcasts_ends: bool = False
+    """Whether the rest becomes float32 beside weights of bitsandbytes (peft's prepare_model_for_kbit_training)."""
+    adapter_dropout: bool = False
+    """Whether adapters drop out of their inputs."""
+    rollout_share: float | None = None
+    """Share of a device that its engine takes in drawing; None draws with the trainer's own weights."""
 
 
-HF: Final = Kernels(norm=6.0, logits=14.0)
+HF: Final = Kernels(norm=6.0, logits=14.0, selects_outputs=True)
 """Eager modules of transformers: a norm computes in float32, logits are copied to float32 for the loss."""
 FRAMEWORKS: Final[dict[str, Framework]] = {
-    "transformers": Framework(HF, "huggingface/transformers src/transformers/loss/loss_utils.py, Trainer"),
+    "transformers": Framework(
+        HF, "huggingface/transformers src/transformers/loss/loss_utils.py, Trainer", upcasts_ends=True
+    ),
     "fms": Framework(
         HF,
         "foundation-model-stack/fms-acceleration scripts/benchmarks/{defaults,scenarios}.yaml",
@@ -67,18 +81,22 @@ FRAMEWORKS: Final[dict[str, Framework]] = {
         "modelscope/swift docs/source_en/LLM/Benchmark.md: not packed, lengths of 91 to 19,548; waste fitted",
         recomputation="full",
         targets=("c_attn", "q_proj", "k_proj", "v_proj", "W_pack"),
+        upcasts_ends=True,
     ),
     "peft": Framework(
         HF,
         "huggingface/peft method_comparison/MetaMathQA/default_training_params.json",
         micro_batch=4,
         rank=32,
+        upcasts_ends=True,
+        empties_cache=True,
     ),
     "litgpt": Framework(
         Kernels(norm=6.0, logits=4.0, quantized=20.0, gathers_gradients=True),
         "Lightning-AI/litgpt litgpt/finetune/lora.py: the loss in pieces of 128 tokens, all in bfloat16",
         targets_by_family={"phi": "all-linear", "phi3": "all-linear", "gemma": "all-linear", "gemma2": "all-linear"},
         adapter_bytes=2.0,
+        adapter_dropout=True,
         keeps_gradients=True,
         ties=False,
         recomputes_if_sharded=True,
@@ -125,6 +143,94 @@ FRAMEWORKS["megatron-bridge"] = replace(
     FRAMEWORKS["megatron"],
     source="NVIDIA-NeMo/Megatron-Bridge docs/performance-guide.md: sequence parallel, distributed optimizer",
     zero=1,
+    gradients=2.0,
     divides_sequence=True,
     reports_last_stage=False,
 )
+_OTHERS: Final[dict[str, Framework]] = {
+    "llama-factory": replace(
+        FRAMEWORKS["transformers"],
+        source="hiyouga/LLaMA-Factory src/llamafactory/hparams/{model,finetuning,data}_args.py",
+        recomputation="full",
+        targets="all-linear",
+    ),
+    "unsloth": replace(
+        FRAMEWORKS["transformers"],
+        kernels=replace(HF, norm=2.0, activation_function=2.0, logits=0.0),
+        source="unslothai/unsloth unsloth/{models/llama,kernels/fast_lora}.py: fused norms, MLP and loss",
+        recomputation="full",
+        optimizer="adamw_8bit",
+        rank=16,
+        targets="all-linear",
+    ),
+    "torchtitan": Framework(
+        Kernels(norm=2.0, logits=10.0, selects_outputs=True),
+        "pytorch/torchtitan docs/{performance,fsdp}.md, torchtitan/config: float32 weights, FSDP 2, peak reserved",
+        seq_len=8192,
+        recomputation="selective",
+        zero=3,
+        is_mixed=True,
+    ),
+    "llm-foundry": Framework(
+        HF,
+        "mosaicml/llm-foundry scripts/train/yamls/pretrain: fsdp_config, mixed precision PURE",
+        zero=3,
+        recomputation="full",
+        is_mixed=True,
+    ),
+    "internevo": Framework(
+        Kernels(norm=4.0, logits=14.0, step=0.0),
+        "InternLM/InternEvo configs/_base_/models/internlm_7B.py: hybrid zero, reduce_bucket_size 512 MiB",
+        master=True,
+        keeps_gradients=True,
+        zero=1,
+        reduce_bucket=2 * 512 * 2**20,
+        unit=1e9,
+    ),
+    "verl": replace(
+        FRAMEWORKS["transformers"],
+        source="verl-project/verl verl/trainer/config: gpu_memory_utilization 0.5, FSDP with float32 weights",
+        recomputation="full",
+        zero=3,
+        is_mixed=True,
+        targets="all-linear",
+        rollout_share=0.5,
+    ),
+    "openrlhf": replace(
+        FRAMEWORKS["deepspeed"],
+        source="OpenRLHF/OpenRLHF openrlhf/cli/train_ppo_ray.py: engines on devices of their own",
+        recomputation="full",
+    ),
+    "trl": replace(
+        FRAMEWORKS["transformers"], source="huggingface/trl trl/trainer/grpo_config.py: vllm_gpu_memory_utilization 0.3"
+    ),
+}
+FRAMEWORKS.update(_OTHERS)
+_USUAL_WASTE: Final = 14.0
+"""Of a program that is not known, which may pack or not: blocks of logits once more. Published ratios of what is
+reserved to what is allocated lie between 1.0 and 2.1."""
+
+
+def generic(*, divides_layers: bool, has_zero: bool) -> Framework:
+    """What a program that is not known is taken for.
+
+    Args:
+        divides_layers: Whether a run divides matrices or layers between devices: it computes as Megatron.
+        has_zero: Whether a run names a stage of ZeRO that is not FSDP's: it keeps float32 weights as DeepSpeed.
+    """
+    name = "megatron-bridge" if divides_layers else "deepspeed" if has_zero else "transformers"
+    found = FRAMEWORKS[name]
+    if name == "transformers":
+        return replace(found, kernels=replace(found.kernels, waste=_USUAL_WASTE))
+    return replace(found, meter="reserved")
+
+
+def left_out(own: Framework, other: Framework) -> Framework:
+    """A program as if none of its measurements were known: documented defaults, with the kernels of another.
+
+    Args:
+        own: Whose defaults and meter stay.
+        other: What it is taken for.
+    """
+    kernels = replace(other.kernels, waste=0.0) if own.empties_cache else other.kernels
+    return replace(own, kernels=kernels)

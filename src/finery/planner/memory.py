@@ -16,24 +16,44 @@ from finery.core.errors import InvalidSpec
 from finery.planner.shapes import Linear, ModelShape
 
 GIB: Final = 2**30
-Optimizer = Literal["adamw", "adamw_8bit", "adamw_paged_8bit", "adafactor", "sgd", "sgd_momentum", "lion", "muon"]
+Optimizer = Literal[
+    "adamw",
+    "adamw_8bit",
+    "adamw_4bit",
+    "adamw_paged_8bit",
+    "adafactor",
+    "sgd",
+    "sgd_momentum",
+    "lion",
+    "lion_8bit",
+    "muon",
+]
 Quantization = Literal["none", "int8", "nf4", "nf4_double", "int4"]
 Recomputation = Literal["none", "selective", "full"]
 
 STATES: Final[Mapping[Optimizer, float]] = {
     "adamw": 2.0,
     "adamw_8bit": 0.0,
+    "adamw_4bit": 0.0,
     "adamw_paged_8bit": 0.0,
     "adafactor": 0.01,
     "sgd": 0.0,
     "sgd_momentum": 1.0,
     "lion": 1.0,
+    "lion_8bit": 0.0,
     "muon": 1.1,
 }
 """States as large as the trained weights, in their number format. Adafactor keeps a row and a column of each matrix;
 Muon one buffer for matrices and AdamW's two for the rest, about a tenth."""
-_STATE_BYTES: Final[Mapping[Optimizer, float]] = {"adamw_8bit": 2.0 + 2 * 4 / 256}
-"""Fixed bytes per trained parameter: two states of 8 bits with a float32 scale per block of 256."""
+_STATE_BYTES: Final[Mapping[Optimizer, float]] = {
+    "adamw_8bit": 2.0 + 2 * 4 / 256,
+    "adamw_4bit": 1.0 + 2 * 4 / 128,
+    "lion_8bit": 1.0 + 4 / 256,
+}
+"""Fixed bytes per trained parameter: states of 8 bits with a float32 scale per block of 256, of 4 bits per 128
+(arXiv:2309.01507)."""
+_BUCKET: Final = 2 * 5e8 * 2
+"""Bytes of gradients on their way to the host: two buckets of 5e8 elements (DeepSpeed's reduce_bucket_size)."""
 WEIGHT_BYTES: Final[Mapping[Quantization, float]] = {
     "int8": 1.0,
     "nf4": 0.5 + 4 / 64,
@@ -44,6 +64,10 @@ WEIGHT_BYTES: Final[Mapping[Quantization, float]] = {
 per 256 of them, and groups of 128 with a half scale and zero."""
 
 
+_READS: Final = frozenset({"q_proj", "k_proj", "v_proj", "c_attn", "query_key_value", "qkv_proj", "W_pack", "Wqkv"})
+"""Matrices of attention that read the hidden vector."""
+_ONE_NORM: Final = frozenset({"phi", "falcon", "cohere", "mamba", "mamba2", "nemotron_h"})
+"""Families with one norm a layer."""
 _MOST_WASTE: Final = 8.5 * GIB
 """For each sequence of a batch: blocks of lengths gone by do not grow further, as larger ones are split. Fitted."""
 
@@ -66,6 +90,9 @@ class Kernels:
     vary and nothing is packed."""
     quantized: float = 0.0
     """Per token, layer and element of the hidden size, what quantized matrices keep beyond others."""
+    selects_outputs: bool = False
+    """Whether selective recomputation keeps every second matrix's output and attention's result (torchtitan's `op`);
+    else all but the scores of attention (Megatron)."""
     gathers_gradients: bool = False
     """Whether FSDP keeps whole gradients, of frozen weights too, while it accumulates them."""
     workspace: float = 0.1 * GIB
@@ -84,6 +111,8 @@ class Adapter:
     """Of the trained matrices, their gradients and states."""
     parameters: int | None = None
     """How many are trained, where that is known; None counts them by rank and targets."""
+    dropout: bool = False
+    """Whether each matrix keeps its input once more after dropout, with the mask (PEFT's and litgpt's lora_dropout)."""
 
 
 @dataclass(frozen=True)
@@ -143,9 +172,24 @@ class Step:
     offload_activations: bool = False
     """Whether inputs of layers that are recomputed wait in host memory."""
     offload_optimizer: bool = False
-    """Whether states and master weights are in host memory, where the update is computed, too (arXiv:2101.06840)."""
+    """Whether states, master weights and gradients lie in host memory (ZeRO-Offload, arXiv:2101.06840)."""
     offload_weights: bool = False
-    """Whether weights are in host memory but for the layer that is worked on; needs ZeRO 3."""
+    """Whether weights do, too: two layers at a time are on the device (ZeRO-Infinity, arXiv:2104.07857)."""
+    block: float | None = None
+    """Layers that are trained at a time, where it is not all of them (BAdam arXiv:2404.02827)."""
+    block_has_ends: bool = False
+    """Whether embedding and head are trained beside them (LISA arXiv:2403.17919)."""
+    subspace: int = 0
+    """Rank that states of a layer's matrices are kept in (GaLore arXiv:2403.03507, APOLLO arXiv:2412.05270); 0 is
+    none."""
+    has_backward: bool = True
+    """False where steps are estimated from losses alone (MeZO, arXiv:2305.17333)."""
+    ends: float | None = None
+    """Bytes of a weight of embedding and head beside quantized layers, where not `weights`."""
+    residual: float | None = None
+    """Bytes of what passes from layer to layer, where not `compute`."""
+    input_bytes: float | None = None
+    """Bytes of an input that a matrix keeps, where not `compute`: 1 in FP8 (Transformer Engine keeps the cast one)."""
 
     def __post_init__(self) -> None:
         shape, split = self.shape, self.split
@@ -158,10 +202,6 @@ class Step:
             raise InvalidSpec(f"{split.pipeline} stages of a pipeline are more than the model's {shape.layers} layers")
         if self.seq_len % split.context:
             raise InvalidSpec(f"context parallelism of {split.context} does not divide {self.seq_len} tokens")
-        if self.offload_weights and split.zero < 3:
-            raise InvalidSpec(
-                "weights wait in host memory with ZeRO 3 (FSDP) alone; offload the optimizer's states only"
-            )
 
 
 @dataclass(frozen=True)
@@ -207,18 +247,20 @@ def peak(step: Step) -> Peak:
     base, trained = _weights(step)
     states = _states(step, trained)
     activations, logits = _activations(step), _logits(step)
-    if step.recomputation == "full":  # the last layer is computed again when the logits are gone
+    if not step.has_backward:
+        activations = layer_activations(step)
+    if step.recomputation == "full" and step.has_backward:  # the last layer is computed again when the logits are gone
         again = layer_activations(step)
         logits, activations = (logits, activations) if logits >= again else (0.0, activations + again)
     gradients = _gradients(step, trained)
-    temporary = trained.parameters * step.kernels.step * trained.number_bytes / _divided(step, 1)
-    if step.offload_optimizer:
-        states = temporary = 0.0
-    if step.offload_weights:
-        base = 0.0
+    temporary = 0.0
+    if not step.offload_optimizer and step.has_backward:
+        temporary = trained.at_a_time * step.kernels.step * trained.number_bytes / _divided(step, 1)
+    if step.subspace or (step.adapter is None and step.gradients == 0):  # one matrix after the other
+        temporary = 0.0
     workspace = step.kernels.workspace + _gathered(step)
     if step.kernels.gathers_gradients and step.split.zero == 3 and step.split.data > 1:
-        gradients = base * step.split.shards
+        gradients = base * step.split.shards if not step.offload_optimizer else gradients
         at_all_times = True
     else:
         at_all_times = step.keeps_gradients
@@ -239,6 +281,8 @@ class _Trained:
 
     parameters: float
     number_bytes: float
+    at_a_time: float
+    """Those that have gradients and states at the same time."""
 
 
 def _local(step: Step) -> tuple[float, float]:
@@ -260,17 +304,31 @@ def _weights(step: Step) -> tuple[float, _Trained]:
     if step.quantization == "none":
         frozen = (layers + ends) * step.weights
     else:
-        frozen = layers * WEIGHT_BYTES[step.quantization] + ends * step.weights
+        frozen = layers * WEIGHT_BYTES[step.quantization] + ends * (step.ends or step.weights)
     if step.adapter is None:
-        trained = _Trained(layers + ends, step.trained)
+        at_a_time = layers + ends
+        if step.block is not None:
+            block = layers * step.split.pipeline / step.shape.layers * step.block
+            at_a_time = min(at_a_time, block + (ends if step.block_has_ends else 0.0))
+        trained = _Trained(layers + ends, step.trained, at_a_time)
         whole = (layers + ends) * step.weights
-        return whole / _divided(step, 3), trained
+        return _resident(step, whole), trained
     number = step.adapter.parameters
     if number is None:
         number = step.shape.adapter_parameters(step.adapter.rank, step.adapter.targets)
     number = number // (step.split.tensor * step.split.pipeline)
-    trained = _Trained(number, step.adapter.bytes_per_weight)
-    return (frozen + number * step.adapter.bytes_per_weight) / _divided(step, 3), trained
+    trained = _Trained(number, step.adapter.bytes_per_weight, number)
+    return _resident(step, frozen + number * step.adapter.bytes_per_weight), trained
+
+
+def _resident(step: Step, whole: float) -> float:
+    """Bytes of weights that are always on the device."""
+    if not step.offload_weights:
+        return whole / _divided(step, 3)
+    if _gathered(step):  # the layers that are worked on are counted there
+        return 0.0
+    layers, ends = _local(step)
+    return min(whole, (2 * layers / max(1, step.shape.layers / step.split.pipeline) + ends) * step.weights)
 
 
 def _divided(step: Step, stage: int) -> int:
@@ -279,17 +337,45 @@ def _divided(step: Step, stage: int) -> int:
 
 
 def _states(step: Step, trained: _Trained) -> float:
+    if step.offload_optimizer or not step.has_backward:
+        return 0.0
     bytes_each = _STATE_BYTES.get(step.optimizer)
     if bytes_each is None:
         number = 4.0 if step.master else trained.number_bytes
         bytes_each = STATES[step.optimizer] * number
     master = 4.0 if step.master else 0.0
-    return trained.parameters * (bytes_each + master) / _divided(step, 1)
+    kept = trained.at_a_time
+    projections = 0.0
+    if step.subspace and step.adapter is None:
+        kept, projections = _in_subspace(step, trained)
+    bytes_all = kept * bytes_each + trained.at_a_time * master + projections * step.trained
+    if step.split.expert > 1 and step.adapter is None and step.split.zero in (1, 2):
+        # Experts have fewer copies, so that their states are divided between fewer devices.
+        held = step.shape.expert_parameters / (step.split.tensor * step.split.pipeline * step.split.expert)
+        share = min(1.0, held / max(1.0, trained.parameters))
+        copies = max(1, step.split.shards // step.split.expert)
+        return bytes_all * (share / copies + (1 - share) / step.split.shards)
+    return bytes_all / _divided(step, 1)
+
+
+def _in_subspace(step: Step, trained: _Trained) -> tuple[float, float]:
+    """Elements of one state where matrices of layers are projected to a low rank, and of the projections."""
+    whole = low = projections = 0.0
+    for one in step.shape.linears:
+        rank = min(step.subspace, one.num_in, one.num_out)
+        whole += one.parameters
+        low += one.copies * rank * max(one.num_in, one.num_out)
+        projections += one.copies * rank * min(one.num_in, one.num_out)
+    share = step.shape.layers / (step.split.tensor * step.split.pipeline)
+    return max(0.0, trained.parameters - whole * share) + low * share, projections * share
 
 
 def _gradients(step: Step, trained: _Trained) -> float:
+    if not step.has_backward:
+        return 0.0
     number = step.gradients if step.adapter is None else step.adapter.bytes_per_weight
-    return trained.parameters * number / _divided(step, 2)
+    found = trained.at_a_time * number / _divided(step, 2)
+    return min(found, _BUCKET) if step.offload_optimizer else found
 
 
 def _gathered(step: Step) -> float:
@@ -313,9 +399,11 @@ def layer_activations(step: Step) -> float:
     query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     if shape.latent is not None:
         key = query
-    num_norms = 1 if shape.family in ("phi", "falcon", "cohere") else 2
-    norms = num_norms * kernels.norm * shape.hidden / outside
+    num_norms = 1 if shape.family in _ONE_NORM else 2
+    norm = kernels.norm if step.adapter is None else min(kernels.norm, max(4.0, kernels.norm - size))
+    norms = num_norms * norm * shape.hidden / outside
     attention = size * (2 * query + 2 * key + (query + key if kernels.rope_copies else 0)) / split.tensor
+    attention = attention * shape.attention_share + size * shape.mixer_elements / split.tensor
     inputs = _linear_inputs(step)
     scores = 0.0 if step.flash or step.recomputation == "selective" else _scores(step)
     return tokens * (norms + attention + inputs + _mlp(step) + shape.has_dropout * 2 * shape.hidden / outside) + scores
@@ -330,6 +418,7 @@ def _scores(step: Step) -> float:
     """Scores, their dropout's mask and what is left of them: 5 bytes each, 2 without dropout; for each head."""
     shape, split = step.shape, step.split
     each = 5.0 if shape.has_dropout else 2.0 * step.compute
+    each *= shape.attention_share
     return each * shape.heads / split.tensor * step.micro_batch * step.seq_len**2 / split.context
 
 
@@ -337,13 +426,30 @@ def _linear_inputs(step: Step) -> float:
     """Per token, inputs of matrices at the hidden size, of attention and MLP, and what adapters keep beside them: each
     its input once more in float32 where it is trained in that."""
     shape, split = step.shape, step.split
-    found = 2 * step.compute * shape.hidden / (split.tensor if split.sequence else 1)
+    size = step.compute if step.input_bytes is None else step.input_bytes
+    found = _hidden_inputs(step) * size * shape.hidden / (split.tensor if split.sequence else 1)
     if step.quantization != "none":
         found += step.kernels.quantized * shape.hidden
     if step.adapter is not None:
         copies = step.adapter.bytes_per_weight if step.adapter.bytes_per_weight > step.compute else 0.0
+        if step.adapter.dropout:
+            copies = step.adapter.bytes_per_weight + 1.0
         found += copies * sum(one.copies * one.num_in for one in _adapted(step, step.adapter))
     return found
+
+
+def _hidden_inputs(step: Step) -> int:
+    """Inputs of the hidden size that a layer keeps in the number format it computes in: of attention and of MLP.
+
+    A matrix that is not trained needs its weights alone for the gradient of its input; one with an adapter in another
+    number format keeps its own cast of the input.
+    """
+    if step.adapter is None:
+        return 2
+    if step.adapter.bytes_per_weight > step.compute:
+        return 0
+    wide = {one.name for one in _adapted(step, step.adapter) if one.num_in == step.shape.hidden}
+    return bool(wide & _READS) + bool(wide - _READS)
 
 
 def _adapted(step: Step, adapter: Adapter) -> list[Linear]:
@@ -376,8 +482,13 @@ def _activations(step: Step) -> float:
     layers = shape.layers / split.pipeline
     in_flight = _in_flight(split)
     if step.recomputation == "full":
-        kept = _tokens(step) * shape.hidden * step.compute / (split.tensor if split.sequence else 1)
+        kept = _tokens(step) * shape.hidden * (step.residual or step.compute) / (split.tensor if split.sequence else 1)
         return (min(2.0, layers) if step.offload_activations else in_flight * layers) * kept
+    if step.recomputation == "selective" and step.kernels.selects_outputs:
+        outputs = sum(one.copies * one.num_out for one in shape.linears if not one.name.startswith("experts."))
+        kept = (shape.hidden + shape.heads * shape.head_dim + outputs / 2) * step.compute / split.tensor
+        whole = layer_activations(step)  # of the layer at hand
+        return min(in_flight * layers * _tokens(step) * kept + whole, in_flight * layers * whole)
     return in_flight * layers * layer_activations(step)
 
 

@@ -25,7 +25,6 @@ from finery.planner.specs import (
     WayView,
 )
 from finery.planner.throughput import operations, peak_of
-from finery.planner.timing import host_bytes
 from finery.planner.ways import Job, Layout, Pins, Way, step_of
 
 _CHECKPOINTS: Final = 3
@@ -75,6 +74,7 @@ def job_of(request: PlanRequest) -> tuple[str, Mapping[str, Any], Job]:
         critic=request.critic,
         drawing=request.drawing,
         margin=request.margin,
+        host_gib=request.host_gib,
         pins=pins,
     )
     return name, fields, job
@@ -200,7 +200,7 @@ def _view(job: Job, way: Way, why_not: str) -> WayView:
         seconds_per_step=way.seconds.total,
         seconds=dict(vars(way.seconds)),
         mfu=needed.model * way.tokens_per_second / (job.num_devices * peak_of(job.device, job.precision)),
-        host_bytes=host_bytes(step, job, layout, way.offload),
+        host_bytes=way.host,
     )
 
 

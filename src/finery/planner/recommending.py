@@ -11,7 +11,7 @@ from typing import Final
 from finery.core.errors import InvalidSpec
 from finery.planner.memory import GIB, Adapter, Recomputation, Step
 from finery.planner.phases import DRAWS, Phase, Rollout, fullest, timeline
-from finery.planner.timing import decoding_seconds, seconds
+from finery.planner.timing import decoding_seconds, host_bytes, seconds
 from finery.planner.ways import Job, Layout, Offload, Way, engine_of, layouts, offloads, rows, step_of
 
 _MICRO_BATCHES: Final = (64, 32, 16, 8, 4, 2, 1)
@@ -58,7 +58,7 @@ def recommend(job: Job) -> Recommendation:
     fastest = min((way.seconds.total for way in found if way.fits), default=0.0)
     ranked = sorted(found, key=lambda way: _rank(way, fastest))
     if not ranked[0].fits:
-        smallest = min(ranked, key=lambda way: way.fullest.allocated)
+        smallest = min(ranked, key=lambda way: (way.fullest.allocated > way.budget, way.fullest.allocated))
         return Recommendation(job, None, _lost(job, ranked, smallest), _advice(job, smallest))
     best = ranked[0]
     return Recommendation(job, best, _lost(job, ranked[1:], best), (), _warnings(job, best))
@@ -151,6 +151,8 @@ def _way(
         tokens_per_second=tokens / spent.total,
         budget=job.budget,
         engine=engine_of(job, layout, offload),
+        host=host_bytes(job, layout, offload),
+        host_budget=job.host_budget,
     )
 
 
@@ -262,11 +264,14 @@ def _lost(job: Job, ranked: list[Way], best: Way) -> tuple[tuple[Way, str], ...]
             found.append((way, _slower(way, best)))
             continue
         least = min((one for one in ranked if _key(one) == _key(way)), key=lambda one: one.fullest.allocated)
-        needs = (
-            f"{least.fullest.allocated / GIB:.1f} GiB of {least.budget / GIB:.1f} while it has to {least.fullest.name}"
-        )
-        found.append((least, f"needs {needs}"))
+        found.append((least, _needs(least)))
     return tuple(found)
+
+
+def _needs(way: Way) -> str:
+    if way.fullest.allocated > way.budget:
+        return f"needs {way.fullest.allocated / GIB:.1f} GiB of {way.budget / GIB:.1f} to {way.fullest.name}"
+    return f"needs {way.host / GIB:,.0f} GiB of host memory; {way.host_budget / GIB:,.0f} are assumed (host_gib)"
 
 
 def _key(way: Way) -> tuple[str, ...]:
@@ -305,7 +310,11 @@ def _warnings(job: Job, best: Way) -> tuple[str, ...]:
     if spent.waiting > 0.2 * spent.total:
         found.append(f"{spent.waiting / spent.total:.0%} of a step waits in the pipeline; larger batches fill it")
     if best.offload in ("optimizer", "all"):
-        found.append("states wait in host memory, which must have room and is slow; one device more may be cheaper")
+        share = spent.offloading / spent.total
+        found.append(
+            f"states wait in host memory: {best.host / GIB:,.0f} GiB of a host, and {share:.0%} of a step; more "
+            "devices may be cheaper"
+        )
     if job.num_devices > 1 and job.device.link_gb_s is None:
         found.append(f"how fast {job.device.name} talks to others is not known; 12 GB/s is assumed")
     drawn = best.rollout
@@ -318,10 +327,12 @@ def _warnings(job: Job, best: Way) -> tuple[str, ...]:
 
 
 def _advice(job: Job, smallest: Way) -> tuple[str, ...]:
-    found = [
-        f"it does not fit: at least {smallest.fullest.allocated / GIB:.1f} GiB a device, of which "
-        f"{job.budget / GIB:.1f} of {job.device.name} can be used"
-    ]
+    found = [f"it does not fit: {smallest.words} {_needs(smallest)}"]
+    if smallest.fullest.allocated > smallest.budget:
+        found = [
+            f"it does not fit: at least {smallest.fullest.allocated / GIB:.1f} GiB a device, of which "
+            f"{job.budget / GIB:.1f} of {job.device.name} can be used"
+        ]
     small = replace(job, adapter=job.adapter or Adapter(16))
     smaller = replace(small, quantization="nf4_double")
     adapted = [(words, one) for words, one in (("LoRA", small), ("LoRA on 4-bit weights", smaller)) if one != job]

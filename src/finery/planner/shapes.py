@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from finery.core.errors import InvalidSpec
+from finery.planner import hybrids
 from finery.planner.families import FAMILIES
 
 
@@ -82,6 +83,15 @@ class ModelShape:
     window: int = 0
     """Tokens that a layer looks back, where it is fewer than all; 0 is all."""
     has_dropout: bool = False
+    attention_layers: int | None = None
+    """Layers that have attention, where it is not all of them."""
+    mixer_elements: float = 0.0
+    """What other mixers keep for the backward pass, for a token and layer, on average."""
+
+    @property
+    def attention_share(self) -> float:
+        """Attentions of a layer, on average."""
+        return 1.0 if self.attention_layers is None else self.attention_layers / self.layers
 
     @property
     def embedding(self) -> int:
@@ -123,7 +133,8 @@ class ModelShape:
         """Elements that a token leaves in the cache, over all layers (arXiv:2405.04434, table 1)."""
         if self.latent is not None:
             return self.layers * (self.latent.kv_rank + self.latent.rope_dim)
-        return self.layers * 2 * self.kv_heads * self.head_dim
+        layers = self.layers if self.attention_layers is None else self.attention_layers
+        return layers * 2 * self.kv_heads * self.head_dim
 
     def adapter_parameters(self, rank: int, targets: Iterable[str] | str = "all-linear") -> int:
         """Trainable parameters of LoRA: rank x (in + out) of each matrix that it is put on (arXiv:2106.09685).
@@ -160,6 +171,13 @@ def from_config(config: Mapping[str, Any]) -> ModelShape:
         InvalidSpec: a field is missing or makes no sense; says which.
     """
     reader = _Config(config)
+    if reader.model_type in hybrids.UNKNOWN:
+        raise InvalidSpec(
+            f"models of the family {reader.model_type} cannot be counted yet; name one of about its size with --params"
+        )
+    mixed = _mixed(reader, config)
+    if mixed is not None:
+        return mixed
     family = reader.family
     hidden, layers, heads = (
         reader.size("hidden_size"),
@@ -208,11 +226,51 @@ def from_config(config: Mapping[str, Any]) -> ModelShape:
     )
 
 
-def from_parameters(billions: float) -> ModelShape:
+def _mixed(reader: "_Config", config: Mapping[str, Any]) -> ModelShape | None:
+    """The shape of a model whose layers are not all alike; None of others."""
+    try:
+        parts = hybrids.parts(reader.model_type, config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidSpec(f"the config of a {reader.model_type} model lacks a field or has a wrong one") from error
+    if parts is None:
+        return None
+    if parts.hidden < 1 or parts.layers < 1:
+        raise InvalidSpec(
+            "the config has no hidden_size or no num_hidden_layers; give the whole config.json of the model"
+        )
+    heads = int(reader.get("num_attention_heads") or config.get("num_heads") or max(1, parts.hidden // 64))
+    experts = None
+    if parts.num_experts:
+        widths = (parts.num_experts, parts.num_per_token, parts.expert_width, parts.shared_width)
+        experts = Experts(*widths, num_layers=parts.expert_layers)
+    return ModelShape(
+        family=reader.model_type,
+        hidden=parts.hidden,
+        layers=parts.layers,
+        heads=heads,
+        kv_heads=int(config.get("num_key_value_heads") or heads),
+        head_dim=int(config.get("head_dim") or config.get("d_kv") or max(1, parts.hidden // heads)),
+        intermediate=round(parts.dense_elements / max(1, parts.layers - parts.expert_layers)),
+        vocabulary=reader.size("vocab_size"),
+        linears=tuple(
+            Linear(name, num_in, num_out, has_bias, count / parts.layers)
+            for name, (num_in, num_out, has_bias, count) in parts.matrices.items()
+        ),
+        is_gated=parts.is_gated,
+        is_tied=bool(config.get("tie_word_embeddings", reader.family.is_tied)),
+        other=parts.other,
+        experts=experts,
+        attention_layers=parts.attention_layers,
+        mixer_elements=parts.mixer_elements / parts.layers,
+    )
+
+
+def from_parameters(billions: float, *, active: float | None = None) -> ModelShape:
     """The shape of a usual model of that size: like Llama, with the proportions of those that are published.
 
     Args:
         billions: Parameters, in 1e9.
+        active: Those that a token meets, in 1e9, of a mixture of experts.
 
     Raises:
         InvalidSpec: the number is not positive.
@@ -220,6 +278,10 @@ def from_parameters(billions: float) -> ModelShape:
     if not 0 < billions < 10_000:
         raise InvalidSpec(f"a model of {billions:g} billion parameters: the number must lie between 0 and 10,000")
     wanted = billions * 1e9
+    if active is not None and not 0 < active <= billions:
+        raise InvalidSpec(f"{active:g} of {billions:g} billion parameters that a token meets: it must be 0 to all")
+    if active is not None and active < 0.8 * billions:
+        return _usual_mixture(wanted, active * 1e9)
     # hidden is about 128 x layers, as of Llama 7B to 65B; then the width of the MLP makes the count right.
     layers = max(2, round((wanted / (12 * 128 * 128)) ** (1 / 3)))
     grain = 1024 if layers >= 24 else 128  # heads that parallelism can divide
@@ -235,6 +297,32 @@ def from_parameters(billions: float) -> ModelShape:
             "num_attention_heads": max(1, hidden // 128),
             "intermediate_size": intermediate,
             "vocab_size": vocabulary,
+        }
+    )
+
+
+def _usual_mixture(wanted: float, active: float) -> ModelShape:
+    """A mixture of 128 experts of which a token meets 8, as Qwen3-30B-A3B; of fewer where more are met."""
+    layers = max(2, round((active / (4 * 128 * 128)) ** (1 / 3)))  # half as deep as dense and wide as active^1/3
+    grain = 1024 if layers >= 32 else 256  # heads that parallelism can divide
+    hidden = max(grain, round(64 * layers / grain) * grain)
+    rest = 2 * 32_000 * hidden + layers * 4 * hidden * hidden
+    met, others = max(0.2 * active, active - rest), wanted - active
+    num_per_token = 8 if others > 4 * met else 2
+    num = max(num_per_token + 1, round(num_per_token * (1 + others / met)))
+    width = max(64, round(met / (3 * layers * hidden * num_per_token) / 64) * 64)
+    num = max(num_per_token + 1, round((wanted - rest) / (3 * layers * hidden * width)))
+    return from_config(
+        {
+            "model_type": "qwen3_moe",
+            "hidden_size": hidden,
+            "num_hidden_layers": layers,
+            "num_attention_heads": max(1, hidden // 128),
+            "intermediate_size": width,
+            "moe_intermediate_size": width,
+            "num_experts": num,
+            "num_experts_per_tok": num_per_token,
+            "vocab_size": 32_000,
         }
     )
 

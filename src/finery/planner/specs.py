@@ -83,6 +83,8 @@ class PlanRequest(Spec):
     own."""
     margin: float = Field(0.06, ge=0, lt=0.9, json_schema_extra=ADVANCED)
     """Share of a device that stays free."""
+    host_gib: float | None = Field(None, gt=0, le=100_000, json_schema_extra=ADVANCED)
+    """Memory of a host in GiB; None is twice that of its devices, and 64 at least."""
     steps: int | None = Field(None, ge=1)
     """Optimizer steps of the whole job."""
     tokens: float | None = Field(None, gt=0)

@@ -13,7 +13,7 @@ from finery.planner.accelerators import Accelerator
 from finery.planner.memory import Recomputation
 from finery.planner.shapes import ModelShape
 
-Precision = Literal["bf16", "fp16", "fp8", "fp32"]
+Precision = Literal["bf16", "fp16", "fp8", "fp4", "fp32"]
 _TERA: Final = 1e12
 
 
@@ -56,7 +56,8 @@ def operations(
         raise InvalidSpec(f"seq_len is {seq_len}; it must be 1 or more")
     weights = shape.active_parameters - (0 if shape.is_tied else shape.embedding)
     attended = min(seq_len, shape.window or seq_len)
-    scores = 2 * shape.layers * attended * shape.heads * shape.head_dim  # both products, half of them causal
+    layers = shape.layers * shape.attention_share
+    scores = 2 * layers * attended * shape.heads * shape.head_dim  # both products, half of them causal
     forward = 2.0 * weights + scores
     backward = 2.0 * weights * (1 + trained) + 2 * scores
     head = 2.0 * shape.vocabulary * shape.hidden
@@ -70,6 +71,8 @@ def peak_of(device: Accelerator, precision: Precision) -> float:
     Raises:
         InvalidSpec: it has no such number format, or nobody published its peak.
     """
+    if precision == "fp4":
+        return 2 * peak_of(device, "fp8")  # NVIDIA Blackwell architecture brief: twice FP8, dense; B300 has more
     found: float | None = getattr(device, precision)
     if found is None and precision == "fp8":
         found = device.bf16

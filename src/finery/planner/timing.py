@@ -7,7 +7,7 @@ file are rules of thumb with their reason: they rank ways, and are not fitted to
 from typing import Final
 
 from finery.planner import efficiency
-from finery.planner.memory import Recomputation, Step
+from finery.planner.memory import STATES, WEIGHT_BYTES, Recomputation
 from finery.planner.phases import DRAWS, REFERS, Rollout
 from finery.planner.throughput import operations, peak_of, tokens_per_second
 from finery.planner.ways import Job, Layout, Offload, Seconds, rows
@@ -175,29 +175,27 @@ def _offloading(job: Job, layout: Layout, accumulation: int, offload: Offload) -
     return found
 
 
-def host_bytes(step: Step, job: Job, layout: Layout, offload: Offload) -> float:
-    """Host memory of one host: what is offloaded, and a process for each device.
+def host_bytes(job: Job, layout: Layout, offload: Offload) -> float:
+    """Host memory of one host: what is offloaded, a process for each device, and the model while it is loaded.
 
     Args:
-        step: Of the way.
         job: What is trained.
         layout: How it is divided.
         offload: What waits in host memory.
     """
     split = layout.split
     per_host = min(job.devices_per_host, job.num_devices)
-    found = per_host * _PROCESS_BYTES
+    stored = WEIGHT_BYTES.get(job.quantization, 4.0 if job.numbers == "fp32" else 2.0)
     here = job.shape.parameters / (split.tensor * split.pipeline) / split.shards
     trained = _trained(job) / (split.tensor * split.pipeline) / split.shards
-    if offload != "none":
-        found += per_host * trained * (12.0 + step.gradients)  # master, two states, gradients
+    kept = 0.0
+    if offload != "none":  # master or trained weights, states, gradients
+        number = 4.0 if layout.framework.master or job.numbers != "bf16" or job.adapter is not None else 2.0
+        kept = trained * number * (2 + STATES[job.optimizer])
     if offload in ("all", "between"):
-        found += per_host * here * step.weights
-    if layout.sharding == "fsdp":  # the first process reads the whole model and sends it to the others
-        found += 2.0 * job.shape.parameters
-    elif layout.sharding != "none":
-        found += 2.0 * job.shape.parameters / split.pipeline
-    return found
+        kept += here * stored
+    loading = stored * job.shape.parameters / split.pipeline  # one process reads it, and sends it to the others
+    return per_host * (_PROCESS_BYTES + kept) + loading
 
 
 _PROCESS_BYTES: Final = 4.0 * 2**30

@@ -87,6 +87,8 @@ class Job:
     """Whether PPO trains a second model of the same size."""
     drawing: Drawing = "trainer"
     margin: float = MARGIN
+    host_gib: float | None = None
+    """Memory of a host; None is twice that of its devices, and 64 GiB at least, as such hosts are sold."""
     pins: Pins = field(default_factory=Pins)
 
     def __post_init__(self) -> None:
@@ -143,6 +145,12 @@ class Job:
     def budget(self) -> float:
         """Bytes of a device that a job may allocate."""
         return (self.device.total_bytes - self.context_bytes) * (1 - self.margin)
+
+    @property
+    def host_budget(self) -> float:
+        """Bytes of a host that a job may take."""
+        devices = min(self.devices_per_host, self.num_devices) * self.device.memory_gib
+        return (max(64.0, 2 * devices) if self.host_gib is None else self.host_gib) * GIB
 
     @property
     def precision(self) -> Precision:
@@ -204,6 +212,9 @@ class Way:
     """Trained on by all devices together."""
     budget: float
     engine: Engine
+    host: float
+    """Bytes of host memory, of one host."""
+    host_budget: float
 
     @property
     def fullest(self) -> Phase:
@@ -211,7 +222,7 @@ class Way:
 
     @property
     def fits(self) -> bool:
-        return self.fullest.allocated <= self.budget
+        return self.fullest.allocated <= self.budget and self.host <= self.host_budget
 
     @property
     def kind(self) -> tuple[str, ...]:

@@ -5604,6 +5604,11 @@ export interface components {
              */
             gpus_per_host?: number;
             /**
+             * Host Gib
+             * @description Memory of a host in GiB; None is twice that of its devices, and 64 at least.
+             */
+            host_gib?: number | null;
+            /**
              * Hourly
              * @description Price of a device for an hour.
              */
@@ -5651,7 +5656,7 @@ export interface components {
              * @default adamw
              * @enum {string}
              */
-            optimizer?: "adamw" | "adamw_8bit" | "adamw_paged_8bit" | "adafactor" | "sgd" | "sgd_momentum" | "lion" | "muon";
+            optimizer?: "adamw" | "adamw_8bit" | "adamw_4bit" | "adamw_paged_8bit" | "adafactor" | "sgd" | "sgd_momentum" | "lion" | "lion_8bit" | "muon";
             /**
              * Params
              * @description Billions of parameters, where nothing else is known.
