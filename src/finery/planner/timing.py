@@ -14,8 +14,6 @@ from finery.planner.ways import Job, Layout, Offload, Seconds, rows
 
 _HIDDEN: Final = 0.7
 """Share of the computing time behind which communication of gradients and weights is hidden."""
-_HALF_FILLED: Final = 2048
-"""Tokens of a pass at which a device reaches half of what it can: small batches do not fill it."""
 _HOST_LINK_GB_S: Final = 25.0
 """Of one device to host memory, per direction: PCIe 4.0 with 16 lanes, 80 % of 31.5."""
 _HOST_MEMORY_GB_S: Final = 140.0
@@ -53,10 +51,17 @@ def seconds(
     split = layout.split
     share_of_replica = split.tensor * split.pipeline * split.context
     framework = "megatron" if layout.sharding == "megatron" else "transformers"
-    reached = efficiency.share(framework, job.device, job.precision, is_mixture=job.shape.experts is not None)
     tokens = micro_batch * rows(job) * job.seq_len
-    on_device = tokens / (split.tensor * split.context)
-    reached *= on_device / (on_device + _HALF_FILLED)
+    experts = job.shape.experts
+    reached = efficiency.share(
+        framework,
+        job.device,
+        job.precision,
+        is_mixture=experts is not None,
+        active=job.shape.active_parameters,
+        expert_width=experts.intermediate if experts is not None else None,
+        tokens=round(tokens / (split.tensor * split.context)) or 1,
+    )
     needed = operations(
         job.shape, job.seq_len, trained=1.0 if job.adapter is None else 0.0, recomputation=recomputation
     )

@@ -287,6 +287,7 @@ def step_of(job: Job, layout: Layout, micro_batch: int, accumulation: int, way: 
         kernels=kernels,
         keeps_gradients=framework.keeps_gradients or accumulation > 1,
         compute=4.0 if job.numbers == "fp32" else 2.0,
+        ends=4.0 if framework.upcasts_ends and job.quantization != "none" else None,
         offload_optimizer=off in ("optimizer", "all"),
         offload_weights=off == "all",
     )
