@@ -21,6 +21,13 @@ from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).parent))  # planner_rows lies beside this file, wherever it is started from
 import planner_rows as rows_of
+from accelerate.commands.estimate import estimate_training_usage
+
+try:
+    from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs as third
+    from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs as second
+except ImportError:
+    second = third = None
 
 from finery.core.errors import FineryError
 from finery.planner import accelerators, shapes
@@ -413,28 +420,60 @@ def critic_of(row: Row, framework: Framework, step: Step) -> Step | None:
     return dataclasses.replace(step, shape=shape, split=fitting(step.split, shape), kernels=kernels)
 
 
-def peers(row: Row) -> dict[str, float]:
+def thumb(path: Path) -> dict[tuple[str, int], float]:
+    """GB for each billion of parameters, over all devices, by what is trained and bits of a weight: the rows `xB` of a
+    table of rules, such as `8x`."""
+    found = {}
+    with open(path, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            said = re.fullmatch(r"(\d*)x(?:/(\d+))?", row["measured_peak_gb"])
+            bits = re.match(r"(\d+) bits", row["precision"])
+            if row["model"] == "xB" and said and bits:
+                kind = row["method"].partition(" ")[0].partition("/")[0].partition(";")[0]
+                kind = {"freeze": "lora"}.get(kind, kind)
+                found[kind, int(bits[1])] = float(said[1] or 1) / float(said[2] or 1)
+    return found
+
+
+def peers(row: Row, rules: dict[tuple[str, int], float]) -> dict[str, float]:
     """What other estimators say of a row, in the unit of its meter, where they say anything.
 
-    Rules as published: accelerate src/accelerate/commands/estimate.py (the largest of its four phases); DeepSpeed
-    deepspeed/runtime/zero/{stage_1_and_2,stage3}.py (18 bytes a parameter, divided); LLaMA-Factory README.md (GB for
-    each billion, over all devices).
+    accelerate's own function is called on the size of the weights in float32, as its command does (the largest of its four phases; a model whose
+    weights are frozen is loaded alone), DeepSpeed's own where it is installed, else its formulas
+    (deepspeed/runtime/zero/{stage_1_and_2,stage3}.py).
+
+    Args:
+        row: Of measurements.
+        rules: Of `thumb`.
     """
     step, unit = step_of(row), framework_of(row).unit
     number, devices = step.shape.parameters, max(1, step.split.devices)
     stored = {"none": step.weights, "int8": 1.0}.get(step.quantization, 0.5)
-    found = {
-        "accelerate": number * (stored if step.adapter else 4 * min(step.weights, 4.0) if step.weights > 2 else 8.0)
-    }
+    is_wide = step.adapter is None and step.weights > 2
     if step.adapter is None:
+        used = estimate_training_usage(4 * number, "float32" if is_wide else "bfloat16")
+        found = {"accelerate": float(max(used.values()))}
         largest = max(step.shape.embedding, *(round(one.num_in * one.num_out) for one in step.shape.linears))
-        whole = 2.0 * number if step.split.zero < 3 else 4.0 * largest
-        found["deepspeed"] = whole + 18.0 * number / (devices if step.split.zero else 1)
-    rule = 0.5 if stored < 1 else 1.0 if stored == 1 else 2.0
-    if step.adapter is None:
-        rule = 18.0 if step.weights > 2 or step.master else 8.0
-    found["llama-factory"] = rule * number / devices
+        found["deepspeed"] = _deepspeed(step, number, largest, devices)
+    else:
+        found = {"accelerate": number * stored}
+    bits = {0.5: 4, 1.0: 8}.get(stored, 32 if is_wide or step.master else 16)
+    kind = "full" if step.adapter is None else "lora" if bits >= 16 else "qlora"
+    if (kind, bits) in rules:
+        found["rule of thumb"] = rules[kind, bits] * number / devices
     return {name: value / unit for name, value in found.items()}
+
+
+def _deepspeed(step: Step, number: int, largest: int, devices: int) -> float:
+    has_zero = step.split.zero > 0
+    devices, offload = devices if has_zero else 1, step.offload_optimizer
+    if third is None:
+        if step.split.zero == 3:
+            return 4.0 * largest + (0.0 if offload else 18.0 * number / devices)
+        return 2.0 * number + (0.0 if offload else 18.0 * number / devices)
+    if step.split.zero == 3:
+        return float(third(number, largest, devices, 1, offload, step.offload_weights)[1])
+    return float(second(number, devices, 1, offload)[1])
 
 
 def speed_of(row: Row, *, is_left_out: bool = False) -> float:
@@ -515,10 +554,13 @@ def _p90(values: Iterable[float], digits: int = 4) -> float | None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="CSV of measurements")
+    parser.add_argument("--rules", type=Path, help="CSV of rules of thumb; rule_of_thumb.csv beside the data")
     parser.add_argument("--show", default="", help="print the rows of frameworks that hold this word")
     args = parser.parse_args()
     with open(args.data, newline="", encoding="utf-8") as file:
         table = [rows_of.cleaned(row) for row in csv.DictReader(file)]
+    beside = args.rules or args.data.with_name("rule_of_thumb.csv")
+    rules = thumb(beside) if beside.is_file() else {}
     errors: dict[str, list[float]] = defaultdict(list)
     strict: dict[str, list[float]] = defaultdict(list)
     others: dict[str, list[float]] = defaultdict(list)
@@ -535,7 +577,7 @@ def main() -> int:
             own = framework_of(row)
             unknown = predicted(row, left_out(own, generic_of(row)))
             blind.append((row["framework"], abs(unknown / measured - 1)))
-            for name, said in peers(row).items():
+            for name, said in peers(row, rules).items():
                 others[name].append(abs(said / measured - 1))
         if args.show and args.show in row["framework"]:
             _print(row, found, measured)
