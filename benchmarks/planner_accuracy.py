@@ -438,9 +438,9 @@ def thumb(path: Path) -> dict[tuple[str, int], float]:
 def peers(row: Row, rules: dict[tuple[str, int], float]) -> dict[str, float]:
     """What other estimators say of a row, in the unit of its meter, where they say anything.
 
-    accelerate's own function is called on the size of the weights in float32, as its command does (the largest of its four phases; a model whose
-    weights are frozen is loaded alone), DeepSpeed's own where it is installed, else its formulas
-    (deepspeed/runtime/zero/{stage_1_and_2,stage3}.py).
+    accelerate's own function is called on the size of the weights in float32, as its command does (the largest of its
+    four phases; a model whose weights are frozen is loaded alone), DeepSpeed's own where it is installed, else its
+    formulas (deepspeed/runtime/zero/{stage_1_and_2,stage3}.py).
 
     Args:
         row: Of measurements.
