@@ -24,7 +24,7 @@ from finery.evaluation.routes import router as benchmarks
 from finery.experiments.routes import checkpoints
 from finery.experiments.routes import router as evaluations
 from finery.jobs.resolving import Resolver
-from finery.jobs.routes import pipelines, recipes
+from finery.jobs.routes import calibration, pipelines, recipes
 from finery.jobs.routes import router as jobs
 from finery.monitoring.routes import alerts, rules
 from finery.monitoring.routes import router as monitoring
@@ -59,6 +59,7 @@ def create_app(
         jobs,
         pipelines,
         recipes,
+        calibration,
         monitoring,
         alerts,
         rules,
