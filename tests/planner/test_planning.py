@@ -12,7 +12,7 @@ from finery.planner import accelerators, catalog, planning, shapes
 from finery.planner.memory import GIB, Adapter, Split, Step
 from finery.planner.phases import ALGORITHMS, DRAWS
 from finery.planner.recommending import phases_of, recommend, ways
-from finery.planner.specs import PlanRequest, PlanView
+from finery.planner.specs import BandView, PlanRequest, PlanView
 from finery.planner.throughput import operations, peak_of
 from finery.planner.timing import decoding_seconds
 from finery.planner.ways import Job, Layout, Pins, Way, step_of
@@ -269,6 +269,20 @@ def test_more_devices_never_need_more_of_each_under_zero_3(
         return max(phase.allocated for phase in phases_of(job, step, None, "none"))
 
     assert taken(2 ** (power + 1)) <= taken(2**power)
+
+
+def test_what_earlier_jobs_took_corrects_the_answer() -> None:
+    request = PlanRequest(model="Qwen/Qwen2.5-7B", num_gpus=8, fixed={"sharding": "fsdp", "micro_batch": 1})
+    band = BandView(num=5, basis="device", ratio=1.25, low=1.1, high=1.4, speed_ratio=0.5)
+    plain, corrected = planning.plan(request), planning.plan(request, band=band)
+
+    assert plain.best is not None
+    assert corrected.best is not None
+    assert corrected.best.peak_bytes == pytest.approx(1.25 * plain.best.peak_bytes)
+    assert corrected.best.tokens_per_second == pytest.approx(plain.best.tokens_per_second / 2)
+    assert corrected.usable_bytes == plain.usable_bytes
+    assert corrected.band == band
+    assert plain.band is None
 
 
 def test_what_is_free_on_a_device_is_not_more_than_there_is() -> None:

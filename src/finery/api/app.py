@@ -24,13 +24,12 @@ from finery.evaluation.routes import router as benchmarks
 from finery.experiments.routes import checkpoints
 from finery.experiments.routes import router as evaluations
 from finery.jobs.resolving import Resolver
-from finery.jobs.routes import pipelines, recipes
+from finery.jobs.routes import pipelines, plans, recipes
 from finery.jobs.routes import router as jobs
 from finery.monitoring.routes import alerts, rules
 from finery.monitoring.routes import router as monitoring
 from finery.notifying.routes import deliveries
 from finery.notifying.routes import router as channels
-from finery.planner.routes import router as planner
 
 
 def create_app(
@@ -60,8 +59,8 @@ def create_app(
         jobs,
         pipelines,
         recipes,
+        plans,
         monitoring,
-        planner,
         alerts,
         rules,
         datasets,

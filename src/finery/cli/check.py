@@ -6,12 +6,13 @@ from typing import Annotated, Any, Final
 import typer
 
 from finery.cli import engines
-from finery.core import console, documents
+from finery.core import console, documents, refs
 from finery.core.console import JsonOption
 from finery.core.errors import InvalidSpec
+from finery.core.rundir import ResolvedInput
 from finery.core.spec import Spec
-from finery.jobs import checking
-from finery.jobs.specs import PipelineSpec
+from finery.jobs import checking, expecting, references
+from finery.jobs.specs import JobSpec, PipelineSpec
 
 FileArgument = Annotated[Path | None, typer.Argument(help="Job file (YAML or JSON).", show_default=False)]
 OverridesArgument = Annotated[
@@ -59,15 +60,35 @@ def check(
             raise checking.placed(error, document.lines) from error
         console.emit(told) if as_json else engines.show(told, name)
         return
+    warnings = _warnings(spec, Path(file or config or ".").resolve().parent)
     if as_json:
-        console.emit({"is_valid": True, "spec": spec.model_dump(mode="json"), "notes": list(document.notes)})
+        checked = {"is_valid": True, "spec": spec.model_dump(mode="json"), "notes": list(document.notes)}
+        console.emit({**checked, "warnings": warnings})
         return
     for path, value, is_said in _leaves(spec, document.value):
         console.say(f"{path} = {value}{'' if is_said else '   (default)'}")
     for note in document.notes:
         console.say(f"note: {note}")
+    for warning in warnings:
+        console.warn(warning)
     jobs = len(spec.jobs) if isinstance(spec, PipelineSpec) else 1
     console.say(f"{name} is valid: {jobs} job{'s' if jobs > 1 else ''}.")
+
+
+def _warnings(spec: JobSpec | PipelineSpec, base: Path) -> list[str]:
+    """Jobs that are not expected to fit into this machine, from what can be known without a server.
+
+    Args:
+        spec: What was read.
+        base: Folder that relative paths are relative to.
+    """
+    found = []
+    for job in spec.jobs if isinstance(spec, PipelineSpec) else (spec,):
+        named = references.find(job.model_dump(mode="json"))
+        paths = {one.text: base / Path(one.text).expanduser() for one in named if refs.is_local_path(one.text)}
+        inputs = {text: ResolvedInput(kind="file", path=str(path), sha256="") for text, path in paths.items()}
+        found += [f"{job.name}: {told}" for told in expecting.warnings(None, job, inputs)]
+    return found
 
 
 def _leaves(spec: Spec, raw: Any) -> list[tuple[str, Any, bool]]:

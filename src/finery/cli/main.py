@@ -27,7 +27,7 @@ class Commands(LazyGroup):
         "worker": ("finery.cli.worker:worker", True),
         "jobs": ("finery.cli.jobs:app", False),
         "recipes": ("finery.jobs.commands:recipes", False),
-        "plan": ("finery.planner.commands:plan", False),
+        "plan": ("finery.cli.plan:plan", False),
         "data": ("finery.datasets.commands:app", False),
         "checkpoints": ("finery.experiments.commands:checkpoints", False),
         "eval": ("finery.experiments.commands:app", False),

@@ -75,7 +75,7 @@ def run(
     _refuse_full_disk(settings)
     teller = Teller(lambda: open_database(settings), settings, SystemClock(), warn=console.warn)
     while True:
-        follower, exit_ = _attempted(path, spec, settings, quiet=quiet or as_json, hear=teller.hear)
+        follower, exit_ = attempted(path, spec, settings, quiet=quiet or as_json, hear=teller.hear)
         end = states.outcome(
             exit_, phase=follower.phase, message=follower.message, stop_verb=follower.stop_verb, step=follower.step
         )
@@ -94,7 +94,7 @@ def run(
     raise typer.Exit(_exit_code(end.state, exit_))
 
 
-def _attempted(
+def attempted(
     path: Path, spec: RunSpec, settings: Settings, *, quiet: bool, hear: Hear
 ) -> "tuple[Follower, ExitRecord]":
     """Run one attempt to its end."""
@@ -220,7 +220,7 @@ def _fresh(file: Path | None, config: Path | None, overrides: list[str], setting
     if spec.after or references.checkpoints(spec.model_dump(mode="json")):
         raise InvalidSpec("a run without a server cannot wait for or start from other jobs; use `finery jobs submit`")
     base = (file or config or Path()).resolve().parent
-    spec = _with_absolute_paths(spec, base)
+    spec = with_absolute_paths(spec, base)
     inputs = local_resolver(settings).inputs(spec, allow_paths=True)
     job = defaults.filled(spec.model_dump(mode="json"))
     if spec.monitoring.evaluation is not None:
@@ -233,7 +233,7 @@ def _fresh(file: Path | None, config: Path | None, overrides: list[str], setting
         job=job,
         inputs=inputs,
         seed=spec.seed if spec.seed is not None else int.from_bytes(os.urandom(3)),
-        gpus=_gpus(job),
+        gpus=gpus_of(job),
         cluster=clusters.target(job, settings),
         grace_seconds=spec.grace_seconds,
         code=git_state(base) or None,
@@ -258,7 +258,7 @@ def _resumed(path: Path, settings: Settings) -> tuple[Path, RunSpec]:
         "attempt": attempt,
         "resume_from": str(good) if good else None,
         "carried": carried,
-        "gpus": _gpus(before.job),
+        "gpus": gpus_of(before.job),
         "cluster": clusters.target(before.job, settings),
     }
     made = before.model_copy(update=changes)
@@ -308,7 +308,7 @@ def _result(end: states.Outcome, path: Path, follower: "Follower") -> dict[str, 
     return {"state": end.state, "cause": end.cause, "run_dir": str(path), "last_values": follower.values}
 
 
-def _gpus(job: Mapping[str, Any]) -> tuple[str, ...] | None:
+def gpus_of(job: Mapping[str, Any]) -> tuple[str, ...] | None:
     """GPUs of this machine that an attempt of a job takes. Raises as `gpus.first` does."""
     if clusters.is_elsewhere(job):
         return ()
@@ -328,7 +328,7 @@ def open_database(settings: Settings) -> Database:
     return db
 
 
-def _with_absolute_paths(spec: JobSpec, base: Path) -> JobSpec:
+def with_absolute_paths(spec: JobSpec, base: Path) -> JobSpec:
     """Paths in a job file are relative to the file."""
 
     def absolute(found: references.Reference) -> str:

@@ -113,6 +113,9 @@ class ExitRecord(BaseModel):
     cause: str
     """In words."""
     recorded_by: Literal["supervisor", "worker", "script"]
+    peak_memory_bytes: int | None = None
+    """Most resident memory that the child, or one of the processes that it waited for, had at a time; None where nobody
+    saw it end."""
 
 
 class SupervisorRecord(BaseModel):

@@ -41,6 +41,7 @@ def submit(
     checking.read(document, name=file.name)
     with connect() as client:
         made = uploading.submit(client, document.value, base=file.resolve().parent)
+        warned = [(job["name"], text) for job in made for text in job["warnings"]]
         if wait:
             made = [_wait(client, job["id"], quiet=as_json) for job in made]
     if as_json:
@@ -48,6 +49,8 @@ def submit(
     else:
         for job in made:
             console.say(f"job {job['id']} ({job['name']}) is {job['state']}{words.cause(job)}")
+        for name, text in warned:
+            console.warn(f"{name}: {text}")
     if wait:
         raise typer.Exit(max(words.exit_code(job) for job in made))
 
@@ -135,6 +138,8 @@ def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
         )
     if job["last_values"]:
         console.table(("metric", "last"), sorted((k, words.number(v)) for k, v in job["last_values"].items()))
+    if job["estimate"] is not None:
+        console.say(words.estimate(job["estimate"]))
     verbs = ", ".join(job["verbs"])
     console.say(f"possible now: {verbs or 'nothing'}")
 

@@ -9,7 +9,7 @@ from finery.core import documents, refs
 from finery.core.db import Database
 from finery.core.errors import FineryError, InvalidSpec, Problem
 from finery.core.rundir import ResolvedInput
-from finery.jobs import checking, references, service, submitting
+from finery.jobs import checking, expecting, references, service, submitting
 from finery.jobs.references import Reference
 from finery.jobs.resolving import Resolver, data_formats
 from finery.jobs.specs import (
@@ -52,12 +52,14 @@ class _Rehearsal:
         self._resolver = resolver
         self._lines = lines
         self._earlier: set[str] = set()
+        self._inputs: dict[str, ResolvedInput] = {}
 
     def job(self, spec: JobSpec, prefix: str) -> DryRunJob:
         """One job, after those that were gone through before it."""
         if prefix and spec.name in self._earlier:
             self._complain(f"{prefix}name", InvalidSpec(f"{spec.name!r} is used twice in this pipeline"))
         views: list[ResolvedView] = []
+        self._inputs = {}
         for found in references.find(spec.model_dump(mode="json")):
             try:
                 views += self._views(found, spec)
@@ -73,7 +75,9 @@ class _Rehearsal:
         except FineryError as error:
             self._complain(f"{prefix}after", error)
         self._earlier.add(spec.name)
-        return _work(spec, views)
+        with self._db.read() as session:
+            warnings = expecting.warnings(session, spec, self._inputs)
+        return _work(spec, views).model_copy(update={"warnings": warnings})
 
     def _views(self, found: Reference, spec: JobSpec) -> list[ResolvedView]:
         """What a reference stands for; nothing to show of a secret, which only has to be there."""
@@ -84,6 +88,7 @@ class _Rehearsal:
         if ref is not None:
             return [self._checkpoint(found, ref)]
         resolved = self._resolver.input(found, data_formats(spec, found), allow_paths=False)
+        self._inputs[found.text] = resolved
         return [_model(found.text, resolved) if found.kind == "model" else _file(found, resolved)]
 
     def _checkpoint(self, found: Reference, ref: refs.CheckpointRef) -> ResolvedView:
@@ -152,7 +157,7 @@ def _work(spec: JobSpec, inputs: list[ResolvedView]) -> DryRunJob:
     """How much one job does, as far as its data is known."""
     num_rows = next((item.num_rows for item in inputs if item.role == "data"), None)
     if isinstance(spec, TrainJob):
-        return DryRunJob(name=spec.name, inputs=inputs, **training_work(spec.task, num_rows))
+        return DryRunJob(name=spec.name, inputs=inputs, warnings=[], **training_work(spec.task, num_rows))
     if num_rows is not None and spec.task.limit is not None:
         num_rows = min(num_rows, spec.task.limit)
     if isinstance(spec, CompareJob):
@@ -166,6 +171,7 @@ def _work(spec: JobSpec, inputs: list[ResolvedView]) -> DryRunJob:
         rows_per_step=task.batch_size,
         completions_per_step=None,
         epochs=None if num_rows is None else 1.0,
+        warnings=[],
     )
 
 
@@ -177,6 +183,7 @@ def _comparing_work(task: CompareSpec, num_rows: int | None) -> dict[str, Any]:
         "rows_per_step": num_rows,
         "completions_per_step": num_rows and num_rows * task.rollout.completions_per_prompt,
         "epochs": 1.0,
+        "warnings": [],
     }
 
 

@@ -13,7 +13,7 @@ from finery.core import checkpoints
 from finery.core.errors import Conflict
 from finery.core.rundir import RunDir, RunSpec, SupervisorRecord
 from finery.core.web import Caller, ClockDep, DatabaseDep, Db, Objects, SettingsDep
-from finery.jobs import checking, forms, listing, rehearsing, service, submitting, views
+from finery.jobs import checking, expecting, forms, listing, rehearsing, service, submitting, views
 from finery.jobs.files import read_log, read_provenance, read_sets
 from finery.jobs.recipes import RecipeBook
 from finery.jobs.resolving import Resolver
@@ -22,6 +22,7 @@ from finery.jobs.specs import (
     BegunView,
     CheckSpec,
     CheckView,
+    CorrectionView,
     DryRunView,
     FieldPage,
     GroupPage,
@@ -45,10 +46,14 @@ from finery.jobs.specs import (
     Verb,
 )
 from finery.jobs.tables import Job
+from finery.planner import accelerators, catalog, exports, planning
+from finery.planner.specs import ExportRequest, ExportView, PlannerChoices, PlanRequest, PlanView
+from finery.training.specs import EngineName
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 pipelines = APIRouter(prefix="/pipelines", tags=["jobs"])
 recipes = APIRouter(prefix="/recipes", tags=["recipes"])
+plans = APIRouter(prefix="/plan", tags=["planner"])
 
 _NEWEST = 100
 """Jobs whose settings and metrics are offered."""
@@ -64,7 +69,9 @@ def submit(
     inputs = Resolver(database, objects, settings).inputs(body.spec, allow_paths=False)
     with database.session() as session:
         job = submitting.submit(session, body.spec, inputs=inputs, code=body.code, now=clock.now())
-    return views.job_view(job, [])
+    with database.read() as session:
+        warnings = expecting.warnings_of(session, job)
+    return views.job_view(job, []).model_copy(update={"warnings": warnings})
 
 
 @router.post("/external", status_code=201)
@@ -102,7 +109,13 @@ def submit_pipeline(
     inputs = [resolver.inputs(spec, allow_paths=False) for spec in body.spec.jobs]
     with database.session() as session:
         made = submitting.submit_pipeline(session, body.spec, inputs=inputs, code=body.code, now=clock.now())
-    return PipelineView(name=made[0].pipeline or "", jobs=[views.job_view(job, []) for job in made])
+    with database.read() as session:
+        told = [expecting.warnings_of(session, job) for job in made]
+    shown = [
+        views.job_view(job, []).model_copy(update={"warnings": warnings})
+        for job, warnings in zip(made, told, strict=True)
+    ]
+    return PipelineView(name=made[0].pipeline or "", jobs=shown)
 
 
 @router.post("/check")
@@ -198,6 +211,7 @@ def get(job_id: JobId, db: Db) -> JobDetail:
         provenance=read_provenance(service.run_dir(tries[-1])) if tries else None,
         answered=service.answered_requests(db, job_id),
         sets=read_sets(tries[-1]) if tries else (),
+        estimate=expecting.of_job(db, job_id),
     )
 
 
@@ -249,3 +263,33 @@ def save_recipe(name: str, body: RecipeSpec, settings: SettingsDep) -> RecipeTex
 def delete_recipe(name: str, settings: SettingsDep) -> None:
     """Remove a recipe of one's own."""
     RecipeBook(settings).delete(name)
+
+
+@plans.post("")
+def plan(body: PlanRequest, db: Db) -> PlanView:
+    """How a job runs fastest on given devices, what it takes there, and why other ways lost."""
+    return planning.plan(body, band=expecting.band(db, body) if body.calibrated else None)
+
+
+@plans.get("/choices")
+def plan_choices() -> PlannerChoices:
+    """Models and accelerators that are known by name."""
+    return PlannerChoices(models=catalog.names(), accelerators=accelerators.names())
+
+
+@plans.post("/export")
+def plan_export(body: ExportRequest) -> ExportView:
+    """The plan in the words of what runs it: the fastest way that fits and can be said in them."""
+    return exports.export(planning.find(body.plan), body.format)
+
+
+@plans.get("/calibration")
+def get_calibration(
+    db: Db,
+    device: Annotated[str, Query(min_length=1, max_length=100)],
+    engine: Annotated[EngineName, Query()] = "trl",
+    algorithm: Annotated[str, Query(max_length=40)] = "sft",
+) -> CorrectionView:
+    """How far estimates of memory were off for ended jobs like one of this device, engine and algorithm."""
+    found = expecting.correction(db, device=device, engine=engine, algorithm=algorithm)
+    return views.correction_view(found, device=device, engine=engine, algorithm=algorithm)

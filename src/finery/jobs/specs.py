@@ -333,6 +333,8 @@ class DryRunJob(View):
     """Drawn from the policy for a step with new rollouts."""
     epochs: float | None
     """Times that every row is visited on average."""
+    warnings: list[str]
+    """That it will not fit into memory, and what would."""
 
 
 class DryRunView(View):
@@ -517,6 +519,49 @@ class JobView(View):
     """Newest value of each metric; not-a-number and infinity as strings."""
     settings: dict[str, Any]
     """Keys of the job file that a list was asked to show, such as `task.optim.learning_rate`."""
+    warnings: list[str]
+    """When it is submitted: that it will not fit into memory, and what would. Empty later."""
+
+
+class EstimateView(View):
+    """What a training job that has ended was estimated to take of each of its devices, and what it took."""
+
+    device: str
+    """Id of the accelerator in the planner's table."""
+    engine: str
+    algorithm: str
+    num_devices: int
+    """On a CPU, processes."""
+    outcome: Literal["completed", "oom"]
+    usable_bytes: int
+    """Of a device."""
+    predicted_bytes: int | None
+    """At the peak; None where there was no estimate."""
+    measured_bytes: int | None
+    """On a GPU what torch had allocated at most, on a CPU the largest resident set; None where it ran out of memory."""
+    predicted_speed: float | None
+    """Tokens per second, of all devices."""
+    measured_speed: float | None
+    reason: str
+    """Why there was no estimate."""
+
+
+class CorrectionView(View):
+    """How far estimates of memory were off for jobs that have ended. Each figure is measured over predicted."""
+
+    device: str
+    engine: str
+    algorithm: str
+    ratio: float | None
+    """The median, which an estimate is to be multiplied with; None where fewer than three such jobs have ended."""
+    low: float | None
+    """10th percentile."""
+    high: float | None
+    """90th percentile."""
+    num_jobs: int
+    scope: str
+    """What these jobs have in common with the one that is asked about: `device, engine and algorithm`, `device and
+    engine` or `device`; empty where there is no correction."""
 
 
 class JobDetail(JobView):
@@ -539,6 +584,8 @@ class JobDetail(JobView):
     code: dict[str, Any] | None
     provenance: dict[str, Any] | None
     """Packages, hardware and code of the newest attempt, once its child has recorded them."""
+    estimate: EstimateView | None
+    """What it was estimated to take and what it took; None until it has completed or run out of memory."""
 
 
 class BegunView(View):

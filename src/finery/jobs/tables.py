@@ -137,6 +137,36 @@ class ControlRequest(Table):
     """Cursor of the action of a rule that it takes back."""
 
 
+class JobEstimate(Table):
+    """What a training job that has ended was estimated to take of a device, and what it took."""
+
+    __tablename__ = "job_estimate"
+    __table_args__ = (Index("ix_job_estimate_device", "device"),)
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), primary_key=True)
+    attempt: Mapped[int]
+    """The one that has ended."""
+    device: Mapped[str]
+    """Id of the accelerator."""
+    engine: Mapped[str]
+    algorithm: Mapped[str]
+    num_devices: Mapped[int]
+    usable_bytes: Mapped[int] = mapped_column(BigInteger)
+    """Of a device."""
+    predicted_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """None where there was no estimate; `reason` says why."""
+    measured_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """On a GPU what torch had allocated at most, on a CPU the largest resident set; None where it ran out of memory, or
+    nothing was measured."""
+    predicted_speed: Mapped[float | None]
+    """Tokens per second, of all devices."""
+    measured_speed: Mapped[float | None]
+    outcome: Mapped[str]
+    """`completed` or `oom`."""
+    reason: Mapped[str] = mapped_column(default="")
+    ended_at: Mapped[datetime]
+
+
 ALIVE: Final = timedelta(seconds=10)
 """A worker that was seen within so long is alive."""
 

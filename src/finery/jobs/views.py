@@ -6,8 +6,18 @@ from typing import Any
 
 from finery.core.carried import Carried, LiveSet
 from finery.jobs import effective, states
-from finery.jobs.specs import AttemptView, CheckpointView, JobDetail, JobState, JobView, RequestView
-from finery.jobs.tables import Attempt, Checkpoint, ControlRequest, Job
+from finery.jobs.specs import (
+    AttemptView,
+    CheckpointView,
+    CorrectionView,
+    EstimateView,
+    JobDetail,
+    JobState,
+    JobView,
+    RequestView,
+)
+from finery.jobs.tables import Attempt, Checkpoint, ControlRequest, Job, JobEstimate
+from finery.planner.calibrating import Correction
 
 _INDEX = re.compile(r"[0-9]{1,9}")
 
@@ -52,12 +62,14 @@ def job_detail(
     provenance: dict[str, Any] | None,
     answered: Sequence[ControlRequest],
     sets: Sequence[LiveSet],
+    estimate: JobEstimate | None = None,
 ) -> JobDetail:
     """What the page of one job shows.
 
     Args:
         answered: Wishes that have come to an end, newest first.
         sets: Changes of live settings that hold in the newest attempt.
+        estimate: What is kept of it.
     """
     tries = [(row, Carried.model_validate(row.run_spec.get("carried", {}))) for row in attempts]
     made = effective.traced([(row.number, handed.sets) for row, handed in tries], sets)
@@ -99,6 +111,7 @@ def job_detail(
         num_deleted_checkpoints=num_deleted_checkpoints,
         code=job.code,
         provenance=provenance,
+        estimate=None if estimate is None else estimate_view(estimate),
     )
 
 
@@ -136,6 +149,7 @@ def _fields(job: Job, wishes: Sequence[ControlRequest]) -> dict[str, Any]:
         "requests": [request_view(wish) for wish in wishes],
         "last_values": job.last_values,
         "settings": {},
+        "warnings": [],
     }
 
 
@@ -150,4 +164,19 @@ def request_view(wish: ControlRequest) -> RequestView:
         outcome=wish.outcome,
         message=wish.message,
         undoes=wish.undoes,
+    )
+
+
+def estimate_view(row: JobEstimate) -> EstimateView:
+    """What was expected of a job and what became of it."""
+    return EstimateView(**{name: getattr(row, name) for name in EstimateView.model_fields})
+
+
+def correction_view(found: Correction | None, *, device: str, engine: str, algorithm: str) -> CorrectionView:
+    """What ended jobs say of a new one; None is that they say nothing."""
+    asked = {"device": device, "engine": engine, "algorithm": algorithm}
+    if found is None:
+        return CorrectionView(**asked, ratio=None, low=None, high=None, num_jobs=0, scope="")
+    return CorrectionView(
+        **asked, ratio=found.ratio, low=found.low, high=found.high, num_jobs=found.num, scope=found.scope
     )

@@ -65,3 +65,18 @@ def duration(seconds: float) -> str:
 def number(value: float | str) -> str:
     """A metric's value; not-a-number and infinity are strings already."""
     return value if isinstance(value, str) else f"{value:.4g}"
+
+
+def estimate(found: dict[str, Any]) -> str:
+    """What was expected of a job's memory and what became of it, as the API gives it."""
+    where = f"on {found['num_devices']} x {found['device']}"
+    if found["predicted_bytes"] is None:
+        expected = f"no estimate ({found['reason']})"
+    else:
+        expected = f"{found['predicted_bytes'] / 2**30:.2f} GiB expected of each"
+    if found["outcome"] == "oom":
+        return f"memory {where}: {expected}, out of memory at {found['usable_bytes'] / 2**30:.1f} GiB"
+    taken = "nothing measured"
+    if found["measured_bytes"] is not None:
+        taken = f"{found['measured_bytes'] / 2**30:.2f} GiB measured"
+    return f"memory {where}: {expected}, {taken}"

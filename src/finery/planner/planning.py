@@ -80,20 +80,20 @@ def job_of(request: PlanRequest) -> tuple[str, Mapping[str, Any], Job]:
     return name, fields, job
 
 
-def find(request: PlanRequest, *, ratio: float = 1.0) -> Found:
+def find(request: PlanRequest, *, band: BandView | None = None) -> Found:
     """Search all ways of a request.
 
     Args:
         request: Valid.
-        ratio: Measured by predicted memory, of jobs like this one: the device counts as that much smaller.
+        band: How far estimates for such jobs were off: what is found is corrected by it.
 
     Raises:
         InvalidSpec: impossible; says what would be right.
         NotFound: there is no such model.
     """
     name, fields, job = job_of(request)
-    if ratio != 1.0:
-        job = replace(job, margin=max(0.0, 1 - (1 - job.margin) / ratio))
+    if band is not None:
+        job = replace(job, memory_ratio=band.ratio, speed_ratio=band.speed_ratio or 1.0)
     return Found(request, name, fields, recommend(job))
 
 
@@ -108,7 +108,7 @@ def plan(request: PlanRequest, *, band: BandView | None = None) -> PlanView:
         InvalidSpec: impossible; says what would be right.
         NotFound: there is no such model.
     """
-    return answer(find(request, ratio=band.ratio if band is not None else 1.0), band=band)
+    return answer(find(request, band=band), band=band)
 
 
 def answer(found: Found, *, band: BandView | None = None) -> PlanView:
@@ -169,7 +169,7 @@ def _view(job: Job, way: Way, why_not: str) -> WayView:
     needed = operations(job.shape, job.seq_len, trained=1.0 if job.adapter is None else 0.0)
     drawn, trained = way.rollout, peak(step)
     room = job.device.total_bytes - job.context_bytes
-    kept = way.fullest.allocated + trained.other_moment + trained.waste
+    kept = way.fullest.allocated + (trained.other_moment + trained.waste) * job.memory_ratio
     reserved = max(way.fullest.allocated, min(kept, room))
     return WayView(
         words=way.words,

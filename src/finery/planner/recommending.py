@@ -166,7 +166,7 @@ def phases_of(job: Job, step: Step, drawn: Rollout | None, offload: Offload) -> 
 
 
 def _timeline(job: Job, step: Step, drawn: Rollout | None, offload: Offload) -> tuple[Phase, ...]:
-    return timeline(
+    phases = timeline(
         job.algorithm,
         step,
         rollout=drawn,
@@ -175,6 +175,11 @@ def _timeline(job: Job, step: Step, drawn: Rollout | None, offload: Offload) -> 
         offloads_reference=offload == "all",
         offloads_between=offload == "between",
         device_bytes=float(job.device.total_bytes),
+    )
+    if job.memory_ratio == 1.0:
+        return phases
+    return tuple(
+        Phase(phase.name, {name: size * job.memory_ratio for name, size in phase.parts.items()}) for phase in phases
     )
 
 

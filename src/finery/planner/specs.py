@@ -205,10 +205,12 @@ class BandView(View):
     basis: str
     """What they have in common with this one."""
     ratio: float
-    """Measured by predicted, the median."""
+    """Measured by predicted memory, the median."""
     low: float
     high: float
     """10th and 90th percentile."""
+    speed_ratio: float | None
+    """Measured by predicted tokens per second; None where it is not known."""
 
 
 class CostView(View):

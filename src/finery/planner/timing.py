@@ -80,7 +80,8 @@ def seconds(
     moving = _offloading(job, layout, accumulation, offload)
     if layout.num_drawing:  # both go on at the same time, one step apart
         drawing = max(0.0, drawing - (computing + only_forward + talking + moving + waiting))
-    return Seconds(computing + only_forward, talking, moving, drawing, waiting)
+    found = (computing + only_forward, talking, moving, drawing, waiting)
+    return Seconds(*(spent / job.speed_ratio for spent in found))
 
 
 def decoding_seconds(job: Job, rollout: Rollout, num_devices: int) -> float:

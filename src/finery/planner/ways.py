@@ -29,7 +29,7 @@ Engine = Literal["trl", "verl", "accelerate"]
 MARGIN: Final = 0.06
 """Share of the device that stays free: about the median error against published measurements. A tenth of jobs is off by
 four times as much, so that a way close to the budget may still not fit."""
-_COMMUNICATOR_GIB: Final = 1.5
+COMMUNICATOR_GIB: Final = 1.5
 """Part of `Accelerator.context_gib` that a single device does not need."""
 _LEFT_BY_ENGINE_GIB: Final = 1.0
 """What an engine that sleeps leaves on the device: its own context and the graphs it has captured."""
@@ -89,6 +89,10 @@ class Job:
     margin: float = MARGIN
     host_gib: float | None = None
     """Memory of a host; None is twice that of its devices, and 64 GiB at least, as such hosts are sold."""
+    memory_ratio: float = 1.0
+    """Measured by predicted memory of jobs like this one; all bytes are multiplied by it."""
+    speed_ratio: float = 1.0
+    """The same of tokens per second."""
     pins: Pins = field(default_factory=Pins)
 
     def __post_init__(self) -> None:
@@ -137,7 +141,7 @@ class Job:
     @property
     def context_bytes(self) -> float:
         """Of driver, kernels, communicator and a sleeping engine, outside the allocator."""
-        context = self.device.context_gib - (_COMMUNICATOR_GIB if self.num_devices == 1 else 0.0)
+        context = self.device.context_gib - (COMMUNICATOR_GIB if self.num_devices == 1 else 0.0)
         beside = _LEFT_BY_ENGINE_GIB if self.algorithm in DRAWS and self.drawing == "colocated" else 0.0
         return (max(0.0, context) + beside) * GIB
 

@@ -7,6 +7,7 @@ idempotent. Imports no torch and holds little memory: it is the last that the ke
 
 import argparse
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -152,6 +153,7 @@ class Supervisor:
             ended_at=time.time(),
             cause=self._cause(returncode, killed_by, oom_kills),
             recorded_by="supervisor",
+            peak_memory_bytes=_peak_memory_bytes(),
         )
         self._dir.write_exit(record)
         self._events.close()
@@ -186,6 +188,11 @@ def _kill_group(pgid: int, number: signal.Signals) -> None:
 def _kill_rest(pgid: int) -> None:
     """End what the child has left behind in its process group, such as data loaders."""
     _kill_group(pgid, signal.SIGKILL)
+
+
+def _peak_memory_bytes() -> int:
+    """Of the largest process that has ended; the child is the largest that a supervisor starts."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _signal_name(number: int) -> str:

@@ -21,7 +21,7 @@ from finery.core.rundir import ExitRecord, ResolvedInput, RunDir, RunSpec, Strea
 from finery.core.settings import Settings
 from finery.core.spec import parse
 from finery.experiments import checkpoints as scores
-from finery.jobs import clusters, states
+from finery.jobs import clusters, expecting, states
 from finery.jobs import service as jobs
 from finery.jobs.resolving import Resolver, hub_tokens, job_secrets
 from finery.jobs.scheduling import Free
@@ -295,12 +295,15 @@ class Worker:
         return started is None or started.poll() is not None
 
     def _settle(self, attempt: Attempt, exit_: ExitRecord) -> None:
+        with self._db.read() as session:
+            made = expecting.foreseen(session, attempt.job_id, expecting.this_host())
         with self._db.session() as session:
             job, row = session.get_one(Job, attempt.job_id), session.get_one(Attempt, attempt.id)
             for writer in ingest.writers(session, job.id, row.number):
                 ingest.pack(session, job.id, row.number, writer)
             was_asked = jobs.was_asked(session, job)
             jobs.settle(session, job, row, exit_, now=self._clock.now())
+            expecting.keep(session, job, row, exit_, made, now=self._clock.now())
             hearing.state(session, job, was_asked=was_asked, now=self._clock.now())
             judging.moved(session, job, now=self._clock.now())
             if job.checkpoint_id is not None and job.state in states.ENDED:

@@ -1311,6 +1311,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/plan/calibration": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Calibration
+         * @description How far estimates of memory were off for ended jobs like one of this device, engine and algorithm.
+         */
+        get: operations["planner_get_calibration"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/plan/choices": {
         parameters: {
             query?: never;
@@ -1319,10 +1339,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Choices
+         * Plan Choices
          * @description Models and accelerators that are known by name.
          */
-        get: operations["planner_choices"];
+        get: operations["planner_plan_choices"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1341,10 +1361,10 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Export
+         * Plan Export
          * @description The plan in the words of what runs it: the fastest way that fits and can be said in them.
          */
-        post: operations["planner_export"];
+        post: operations["planner_plan_export"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1824,9 +1844,14 @@ export interface components {
             num: number;
             /**
              * Ratio
-             * @description Measured by predicted, the median.
+             * @description Measured by predicted memory, the median.
              */
             ratio: number;
+            /**
+             * Speed Ratio
+             * @description Measured by predicted tokens per second; None where it is not known.
+             */
+            speed_ratio: number | null;
         };
         /**
          * BeginSpec
@@ -2799,6 +2824,41 @@ export interface components {
             };
         };
         /**
+         * CorrectionView
+         * @description How far estimates of memory were off for jobs that have ended. Each figure is measured over predicted.
+         */
+        CorrectionView: {
+            /** Algorithm */
+            algorithm: string;
+            /** Device */
+            device: string;
+            /** Engine */
+            engine: string;
+            /**
+             * High
+             * @description 90th percentile.
+             */
+            high: number | null;
+            /**
+             * Low
+             * @description 10th percentile.
+             */
+            low: number | null;
+            /** Num Jobs */
+            num_jobs: number;
+            /**
+             * Ratio
+             * @description The median, which an estimate is to be multiplied with; None where fewer than three such jobs have ended.
+             */
+            ratio: number | null;
+            /**
+             * Scope
+             * @description What these jobs have in common with the one that is asked about: `device, engine and algorithm`, `device and
+             *     engine` or `device`; empty where there is no correction.
+             */
+            scope: string;
+        };
+        /**
          * CostView
          * @description The whole job.
          */
@@ -3353,6 +3413,11 @@ export interface components {
              * @description Examples or prompts in a step.
              */
             rows_per_step: number | null;
+            /**
+             * Warnings
+             * @description That it will not fit into memory, and what would.
+             */
+            warnings: string[];
         };
         /**
          * DryRunView
@@ -3368,6 +3433,58 @@ export interface components {
             jobs: components["schemas"]["DryRunJob"][];
             /** Problems */
             problems: components["schemas"]["ProblemView"][];
+        };
+        /**
+         * EstimateView
+         * @description What a training job that has ended was estimated to take of each of its devices, and what it took.
+         */
+        EstimateView: {
+            /** Algorithm */
+            algorithm: string;
+            /**
+             * Device
+             * @description Id of the accelerator in the planner's table.
+             */
+            device: string;
+            /** Engine */
+            engine: string;
+            /**
+             * Measured Bytes
+             * @description On a GPU what torch had allocated at most, on a CPU the largest resident set; None where it ran out of memory.
+             */
+            measured_bytes: number | null;
+            /** Measured Speed */
+            measured_speed: number | null;
+            /**
+             * Num Devices
+             * @description On a CPU, processes.
+             */
+            num_devices: number;
+            /**
+             * Outcome
+             * @enum {string}
+             */
+            outcome: "completed" | "oom";
+            /**
+             * Predicted Bytes
+             * @description At the peak; None where there was no estimate.
+             */
+            predicted_bytes: number | null;
+            /**
+             * Predicted Speed
+             * @description Tokens per second, of all devices.
+             */
+            predicted_speed: number | null;
+            /**
+             * Reason
+             * @description Why there was no estimate.
+             */
+            reason: string;
+            /**
+             * Usable Bytes
+             * @description Of a device.
+             */
+            usable_bytes: number;
         };
         /** EvaluateJob */
         EvaluateJob: {
@@ -4446,6 +4563,8 @@ export interface components {
             deviations: components["schemas"]["DeviationView"][];
             /** Ended At */
             ended_at: string | null;
+            /** @description What it was estimated to take and what it took; None until it has completed or run out of memory. */
+            estimate: components["schemas"]["EstimateView"] | null;
             /** Id */
             id: number;
             /**
@@ -4550,6 +4669,11 @@ export interface components {
              * @description What can be asked for in this state.
              */
             verbs: ("pause" | "resume" | "cancel" | "retry" | "checkpoint" | "set" | "rewind")[];
+            /**
+             * Warnings
+             * @description When it is submitted: that it will not fit into memory, and what would. Empty later.
+             */
+            warnings: string[];
         };
         /**
          * JobEdit
@@ -4717,6 +4841,11 @@ export interface components {
              * @description What can be asked for in this state.
              */
             verbs: ("pause" | "resume" | "cancel" | "retry" | "checkpoint" | "set" | "rewind")[];
+            /**
+             * Warnings
+             * @description When it is submitted: that it will not fit into memory, and what would. Empty later.
+             */
+            warnings: string[];
         };
         /**
          * JobsEdit
@@ -15630,7 +15759,112 @@ export interface operations {
             };
         };
     };
-    planner_choices: {
+    planner_get_calibration: {
+        parameters: {
+            query: {
+                device: string;
+                engine?: "auto" | "trl" | "verl";
+                algorithm?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CorrectionView"];
+                };
+            };
+            /** @description The request cannot be read, or its host is not allowed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description No token or session, or one that has ended */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Not from this origin, or not with these rights */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description There is none */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description The path does not have this verb */
+            405: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Well formed, but the present state forbids it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Larger than what is taken */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description What was written is wrong, and where */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+            /** @description Something that is needed cannot be reached or is used up */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailureView"];
+                };
+            };
+        };
+    };
+    planner_plan_choices: {
         parameters: {
             query?: never;
             header?: never;
@@ -15731,7 +15965,7 @@ export interface operations {
             };
         };
     };
-    planner_export: {
+    planner_plan_export: {
         parameters: {
             query?: never;
             header?: never;

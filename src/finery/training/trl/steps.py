@@ -409,6 +409,8 @@ class StepCallback(TrainerCallback):
         if seen > self._tokens_seen and (self._tokens_seen or state.global_step == 1):
             values["tokens_per_second"] = (seen - self._tokens_seen) / self._seconds
         self._tokens_seen = seen
+        if torch.cuda.is_available():
+            values["peak_memory_bytes"] = float(torch.cuda.max_memory_allocated())
         is_last = state.global_step >= args.max_steps
         self.decision, is_evaluation_due = self._decided(state.global_step, args.max_steps, values)
         self._trainer.is_evaluation_due = is_evaluation_due

@@ -57,6 +57,7 @@ const MEANINGS: Record<string, Record<Language, string>> = {
   tokens_per_second: { en: "Tokens of prompts and completions per second of a step", zh: "每步每秒处理的词元数（提示和回答）" },
   tokens_in_step: { en: "Tokens of prompts and completions in the step", zh: "该步的词元数（提示和回答）" },
   model_flops_utilization: { en: "Share of the accelerators' arithmetic that the policy's update uses; 0 on a CPU", zh: "更新策略时用到的加速器算力的比例；在 CPU 上为 0" },
+  peak_memory_bytes: { en: "Most memory of the GPU that was allocated at a time, in bytes", zh: "GPU 内存分配的峰值（字节）" },
   seconds_per_step: { en: "Seconds of a step; its phases add up to it", zh: "每步的秒数，为各阶段之和" },
   seconds_data: { en: "Seconds in which the step waits for its rows", zh: "等待数据的秒数" },
   seconds_generating: { en: "Seconds in which completions are drawn", zh: "生成回答的秒数" },

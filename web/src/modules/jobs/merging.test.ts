@@ -4,7 +4,7 @@ import { merged } from "./merging";
 
 const job = (id: number, state: Job["state"]): Job => ({
   id, state, name: `job-${id}`, kind: "train", algorithm: "sft", cause: "", pipeline: null, parent: null, after: [], priority: "normal", tags: [],
-  notes: "", is_pinned: false, is_archived: false, settings: {},
+  notes: "", is_pinned: false, is_archived: false, settings: {}, warnings: [],
   model: "tiny-char", data: "sums", seed: 0, step: null, total_steps: null, seconds_per_step: null, attempt: 0,
   created_at: "2026-01-01T00:00:00Z", started_at: null, ended_at: null, last_heard_at: null, verbs: [], requests: [], last_values: {},
 });

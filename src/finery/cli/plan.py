@@ -6,7 +6,9 @@ from typing import Annotated, Any, Final, get_args
 
 import typer
 
+from finery.cli import trying
 from finery.core import console
+from finery.core.client import connect
 from finery.core.errors import InvalidSpec
 from finery.core.spec import parse
 from finery.planner import exports, planning
@@ -19,6 +21,9 @@ _SHOWN: Final = 8
 
 
 def plan(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Fields of --job to change, such as task.micro_batch_size=2.")
+    ] = None,
     model: Annotated[str, typer.Option(help="Name of a known model, such as Qwen/Qwen2.5-7B.")] = "",
     config: Annotated[Path | None, typer.Option(help="The config.json of a model, in place of its name.")] = None,
     params: Annotated[float | None, typer.Option(help="Billions of parameters, where nothing else is known.")] = None,
@@ -47,6 +52,15 @@ def plan(
     steps: Annotated[int | None, typer.Option(help="Optimizer steps of the job, for time and cost.")] = None,
     tokens: Annotated[float | None, typer.Option(help="Tokens to train on, in millions, in place of --steps.")] = None,
     hourly: Annotated[float | None, typer.Option(help="Price of a device for an hour, for the cost.")] = None,
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="Correct the answer by what jobs took that have ended on the server.")
+    ] = False,
+    job: Annotated[
+        Path | None, typer.Option(help="A job file: what it will take of this machine, in place of a plan.")
+    ] = None,
+    is_tried: Annotated[
+        bool, typer.Option("--try", help="Run two real steps of --job on its longest rows, and compare.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     export: Annotated[
         str, typer.Option(help=f"Print the plan as a file in place of the answer: {', '.join(get_args(ExportFormat))}.")
@@ -54,6 +68,14 @@ def plan(
     out: Annotated[Path | None, typer.Option(help="A folder for the files of --export.")] = None,
 ) -> None:
     """Say before a device is rented whether a job fits, how it runs fastest, and what it takes."""
+    if job is not None:
+        if model or config is not None or params is not None:
+            raise InvalidSpec("--job names its own model; leave out --model, --config and --params")
+        _job(job, overrides or [], is_tried=is_tried, as_json=as_json)
+        return
+    if is_tried or overrides:
+        said = "--try" if is_tried else " ".join(overrides or [])
+        raise InvalidSpec(f"{said}: only a job file is tried or changed; name it with --job FILE")
     raw = {
         "model": model,
         "config": None if config is None else _read(config),
@@ -75,18 +97,51 @@ def plan(
         "steps": steps,
         "tokens": tokens,
         "hourly": hourly,
+        "calibrated": calibrated,
         "fixed": _fixed(fix or []),
     }
     request: PlanRequest = parse(PlanRequest, raw, what="the plan")
     if export:
         _export(request, export, out)
         return
-    found = planning.plan(request)
+    found = _from_server(request) if calibrated else planning.plan(request)
     if as_json:
         console.say(found.model_dump_json(indent=1))
     else:
         _show(found, request)
     if not found.fits:
+        raise typer.Exit(1)
+
+
+def _from_server(request: PlanRequest) -> PlanView:
+    """The answer of the server, which knows what its jobs took."""
+    with connect() as client:
+        answer = client.post("/plan", request.model_dump(mode="json"))
+    found = PlanView.model_validate(answer)
+    if found.band is None:
+        console.warn(
+            "not calibrated: fewer than three jobs have ended on such a device with an estimate and a measured peak"
+        )
+    return found
+
+
+def _job(path: Path, overrides: list[str], *, is_tried: bool, as_json: bool) -> None:
+    """What a job file will take of this machine, as estimated or as tried."""
+    if is_tried:
+        trial = trying.try_job(path, overrides=overrides)
+        if as_json:
+            console.emit(trying.document(trial))
+        else:
+            trying.show(trial)
+        if trial.fits is False or trial.state != "completed":
+            raise typer.Exit(1)
+        return
+    made, changes = trying.estimate(path, overrides=overrides)
+    if as_json:
+        console.emit(trying.estimated(made, changes))
+    else:
+        trying.show_estimate(made, changes)
+    if made is not None and made.fits is False:
         raise typer.Exit(1)
 
 
@@ -144,6 +199,12 @@ def _show(found: PlanView, request: PlanRequest) -> None:
         f"{found.num_gpus} x {found.device}: {_gib(found.usable_bytes)} GiB of each {_gib(found.device_bytes)} can be "
         f"used ({_gib(found.context_bytes)} for driver and communicator, {request.margin:.0%} margin)"
     )
+    if found.band is not None:
+        band = found.band
+        console.say(
+            f"corrected by {band.num} jobs of the same {band.basis}: they took {band.ratio:.2f} of what was predicted "
+            f"({band.low:.2f} to {band.high:.2f})"
+        )
     if found.best is not None:
         _show_best(found, found.best)
     for line in found.advice:

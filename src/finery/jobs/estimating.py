@@ -1,0 +1,519 @@
+"""From a job file to the memory and speed that it is expected to take on a device, before it runs.
+
+Pure. Owns: what each field of a training task means for the planner, engine by engine. Does not own: memory of a step
+(planner), which machine a job runs on and where its model lies (machines), figures of a CPU (cpu).
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from finery.core.errors import FineryError, InvalidSpec
+from finery.core.spec import parse
+from finery.jobs import cpu
+from finery.jobs.specs import JobSpec, TrainJob
+from finery.planner import catalog, efficiency, shapes
+from finery.planner.accelerators import Accelerator
+from finery.planner.frameworks import FRAMEWORKS, HF
+from finery.planner.memory import GIB, Adapter, Kernels, Optimizer, Quantization, Recomputation, Split, Step
+from finery.planner.phases import DRAWS, REFERS, Algorithm, Phase, Rollout, fullest, timeline
+from finery.planner.shapes import ModelShape
+from finery.planner.throughput import Precision, operations, tokens_per_second
+from finery.planner.ways import COMMUNICATOR_GIB, MARGIN
+from finery.training import memory
+from finery.training.specs import PolicyGradientSpec, PpoSpec, SftSpec, TrainTask
+from finery.training.specs.groups import GroupSpec
+from finery.training.specs.parallel import ParallelSpec
+
+_BUCKET_BYTES: Final = 2 * 64 * 2**20
+"""Gradients that travel between processes together, and their sum."""
+_OF_GROUPS: Final[Mapping[str, Algorithm]] = {"gspo": "grpo", "dapo": "grpo"}
+_OPTIMIZERS: Final[Mapping[str, Optimizer]] = {
+    "adamw": "adamw",
+    "adamw_8bit": "adamw_8bit",
+    "paged_adamw": "adamw_paged_8bit",
+    "paged_adamw_8bit": "adamw_paged_8bit",
+    "lion": "lion",
+    "lion_8bit": "lion_8bit",
+    "adafactor": "adafactor",
+    "sgd": "sgd",
+}
+"""Paged states are counted as moved to the host."""
+_NORMS_HEADS: Final = frozenset({"qwen3", "qwen3_moe", "gemma3", "gemma3_text", "olmo2"})
+"""Families that norm queries and keys."""
+_LOGITS_OF_ROLLOUTS: Final = 24.0
+"""Bytes for each completion token and entry of the vocabulary on a GPU: those of HF, divided by the temperature, with
+the exponentials of their entropy."""
+BUILTIN: Final[Mapping[str, Mapping[str, Any]]] = {
+    "tiny-char": {
+        "model_type": "qwen3",
+        "hidden_size": 128,
+        "intermediate_size": 384,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "head_dim": 32,
+        "vocab_size": 102,
+        "tie_word_embeddings": True,
+    }
+}
+"""Built-in models that no catalog has."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of the longest row of a job's data, where they are known. None takes what the job file allows."""
+
+    prompt: int | None = None
+    total: int | None = None
+    """Prompt and response together."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one job is expected to take of each of its devices."""
+
+    device: str
+    """Id of the accelerator."""
+    device_name: str
+    engine: str
+    algorithm: str
+    num_devices: int
+    usable_bytes: float
+    """Of a device. On a CPU the host's memory, divided by the processes."""
+    phases: tuple[Phase, ...] = ()
+    """Empty where no estimate can be made."""
+    tokens_per_second: float | None = None
+    """Trained on by all devices together; None where it is not known."""
+    reason: str = ""
+    """Why there is no estimate."""
+
+    @property
+    def peak_bytes(self) -> float | None:
+        """Of the fullest phase; on a CPU with the interpreter. None without an estimate."""
+        return fullest(self.phases).allocated if self.phases else None
+
+    @property
+    def peak_phase(self) -> str:
+        """Name of the fullest phase; empty without an estimate."""
+        return fullest(self.phases).name if self.phases else ""
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the peak leaves the margin; None without an estimate."""
+        return None if self.peak_bytes is None else self.peak_bytes <= self.usable_bytes
+
+
+def engine_of(task: TrainTask) -> str:
+    """The engine that runs a task."""
+    return "trl" if task.engine == "auto" else task.engine
+
+
+def usable(device: Accelerator, num_devices: int) -> float:
+    """Bytes of a device that one process of a job may allocate."""
+    if device.vendor == "cpu":
+        return device.total_bytes * (1 - MARGIN) / num_devices
+    context = device.context_gib - (COMMUNICATOR_GIB if num_devices == 1 else 0.0)
+    return (device.total_bytes - max(0.0, context) * GIB) * (1 - MARGIN)
+
+
+def estimate(
+    spec: JobSpec, shape: ModelShape | None, device: Accelerator, num_devices: int = 1, *, lengths: Lengths = Lengths()
+) -> Estimate:
+    """Predict the memory of each phase of a training job.
+
+    Args:
+        spec: The job file.
+        shape: Of its model; None where it is not known.
+        device: What each of its processes runs on.
+        num_devices: Of them, over all machines. On a CPU, processes.
+        lengths: Of its data.
+    """
+    if not isinstance(spec, TrainJob):
+        return Estimate(
+            device.id,
+            device.name,
+            "",
+            spec.kind,
+            num_devices,
+            usable(device, num_devices),
+            reason="only jobs of kind train are estimated",
+        )
+    task = spec.task
+    found = Estimate(device.id, device.name, engine_of(task), task.algorithm, num_devices, usable(device, num_devices))
+    reason = _reason(task, shape, device)
+    if reason or shape is None:
+        return replace(found, reason=reason)
+    try:
+        plan = _Plan(task, shape, device, num_devices, lengths)
+        return replace(found, phases=plan.phases(), tokens_per_second=plan.speed())
+    except InvalidSpec as error:
+        return replace(found, reason=str(error))
+
+
+def shape_of(base: str, folder: Path | None = None) -> ModelShape:
+    """The shape of a model: from the config.json of its folder, else by its name.
+
+    Args:
+        base: As a job file names it.
+        folder: Where it lies, if it is here.
+
+    Raises:
+        NotFound: neither says. InvalidSpec: its config.json cannot be used.
+    """
+    if folder is not None and (fields := _config(folder)) is not None:
+        return shapes.from_config(fields)
+    if base in BUILTIN:
+        return shapes.from_config(BUILTIN[base])
+    return shapes.from_config(catalog.shape_fields(base.removeprefix("modelscope:").partition("@")[0]))
+
+
+def would_fit(
+    spec: TrainJob, shape: ModelShape, device: Accelerator, num_devices: int = 1, *, lengths: Lengths = Lengths()
+) -> tuple[str, ...]:
+    """Changes of a job file with which the same estimate fits, those that change least first; at most three."""
+    found: list[dict[str, Any]] = []
+    for changes in _changes(spec, num_devices):
+        if any(one.items() <= changes.items() for one in found):
+            continue
+        changed = _changed(spec, changes)
+        if changed is not None and estimate(changed, shape, device, num_devices, lengths=lengths).fits:
+            found.append(changes)
+    return tuple(
+        " and ".join(f"{key.removeprefix('task.')}: {_said(value)}" for key, value in changes.items())
+        for changes in found[:3]
+    )
+
+
+def warning(estimate_: Estimate, changes: Sequence[str]) -> str:
+    """What to tell who submits a job that will not fit."""
+    assert estimate_.peak_bytes is not None
+    needs, has = estimate_.peak_bytes / GIB, estimate_.usable_bytes / GIB
+    where = estimate_.device_name + (" for each process" if estimate_.num_devices > 1 else "")
+    advice = f"would fit: {'; or '.join(changes)}" if changes else "no setting of the job file makes it fit"
+    return (
+        f"about {needs:.1f} GiB are needed while it has to {estimate_.peak_phase}, and {has:.1f} GiB of {where} can be "
+        f"used; {advice}"
+    )
+
+
+def _reason(task: TrainTask, shape: ModelShape | None, device: Accelerator) -> str:
+    """Why there is no estimate; empty where there is one."""
+    if isinstance(task, PolicyGradientSpec):
+        return f"what {task.algorithm} keeps is not known to the planner"
+    if task.engine == "verl" and device.vendor == "cpu":
+        return "of engine verl on a CPU nothing is known: Ray divides the memory between processes of its own"
+    if shape is None:
+        return f"the shape of model {task.model.base} is not known"
+    return ""
+
+
+def _config(folder: Path) -> Mapping[str, Any] | None:
+    """Fields of a folder's config.json, or of that of an adapter's base."""
+    path, adapter = folder / "config.json", folder / "adapter_config.json"
+    try:
+        if path.is_file():
+            fields = json.loads(path.read_text("utf-8"))
+            found: Mapping[str, Any] = fields.get("text_config") or fields
+            return found
+        if adapter.is_file():
+            base = Path(json.loads(adapter.read_text("utf-8")).get("base_model_name_or_path") or "")
+            return _config(base) if base.is_absolute() and base != folder else None
+    except (OSError, ValueError, AttributeError) as error:
+        raise InvalidSpec(f"{folder}: config.json cannot be read: {error}") from None
+    return None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A task as the planner sees it."""
+
+    task: TrainTask
+    shape: ModelShape
+    device: Accelerator
+    num: int
+    lengths: Lengths
+
+    @property
+    def algorithm(self) -> Algorithm:
+        name = self.task.algorithm
+        return _OF_GROUPS.get(name, name)  # type: ignore[arg-type]
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.device.vendor == "cpu"
+
+    @property
+    def is_verl(self) -> bool:
+        return self.task.engine == "verl"
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Each with what is outside the planner's models."""
+        policy = self._policy()
+        task = self.task
+        critic = None
+        if isinstance(task, PpoSpec) and task.critic.kind == "separate":
+            critic = replace(policy, kernels=replace(policy.kernels, logits=0.0))
+        found = timeline(
+            self.algorithm,
+            policy,
+            rollout=self._rollout(policy) if self.algorithm in DRAWS else None,
+            critic=critic,
+            kl=getattr(task, "kl_coef", 1.0) > 0,
+            offloads_reference=self._parallel is not None and self._parallel.offload_reference,
+            device_bytes=self.device.total_bytes,
+        )
+        beside = self._beside(policy)
+        return tuple(self._completed(phase, policy, beside) for phase in found)
+
+    def speed(self) -> float | None:
+        """Tokens in a second of all devices; None where completions are drawn, and of a device without a peak."""
+        number: Precision = "bf16" if self.device.bf16 else "fp16" if self.device.fp16 else "fp32"
+        if self.algorithm in DRAWS or not getattr(self.device, number):
+            return None
+        seq_len, rows, _ = self._pass()
+        experts = self.shape.experts
+        reached = efficiency.share(
+            "transformers",
+            self.device,
+            number,
+            is_mixture=experts is not None,
+            active=self.shape.active_parameters,
+            expert_width=experts.intermediate if experts is not None else None,
+            tokens=seq_len * rows,
+        )
+        adapted = self.task.model.lora is not None
+        recomputation: Recomputation = "full" if self.task.model.gradient_checkpointing else "none"
+        needed = operations(self.shape, seq_len, trained=0.0 if adapted else 1.0, recomputation=recomputation)
+        found = tokens_per_second(needed, self.device, number, efficiency=reached)
+        if self.algorithm in REFERS:
+            found /= 1 + needed.forward / needed.executed
+        return found * (1 if self.on_cpu else self.num)
+
+    def _policy(self) -> Step:
+        """The step of the model that is trained."""
+        model, optim = self.task.model, self.task.optim
+        seq_len, rows, accumulates = self._pass()
+        weights, trained, compute = self._numbers()
+        quantization: Quantization = {"none": "none", "nf4": "nf4_double", "int8": "int8"}[model.quantize]  # type: ignore[assignment]
+        adapter = None
+        if model.lora is not None:
+            targets = model.lora.target_modules
+            adapter = Adapter(model.lora.rank, targets if isinstance(targets, str) else tuple(targets))
+        step = Step(
+            self.shape,
+            seq_len,
+            rows,
+            weights=weights,
+            trained=trained,
+            gradients=trained,
+            master=self._is_megatron,
+            optimizer=_OPTIMIZERS[optim.kind],
+            adapter=adapter,
+            quantization=quantization,
+            recomputation="full" if model.gradient_checkpointing else "none",
+            split=self._split(),
+            kernels=self._kernels(compute),
+            keeps_gradients=accumulates,
+            compute=compute,
+        )
+        if self.algorithm in DRAWS and not self.is_verl and not model.gradient_checkpointing:
+            step = cpu.with_cache(step, self._prompt_and_completion()[1] / seq_len)
+        return step
+
+    def _numbers(self) -> tuple[float, float, float]:
+        """Bytes of a weight as it is held, as it is trained, and of an activation."""
+        dtype = self.task.model.dtype
+        if self._is_megatron:
+            return 2.0, 2.0, 2.0
+        if dtype in ("bfloat16", "float16"):
+            return 2.0, 2.0, 2.0
+        if dtype == "float32" or self.on_cpu or not (self.device.bf16 or self.is_verl):
+            return 4.0, 4.0, 4.0
+        # Mixed precision: float32 weights, and those of 16 bits that matrices were multiplied with.
+        beside = 0.0 if self.is_verl or self.task.model.gradient_checkpointing else 2.0
+        return 4.0 + beside, 4.0, 2.0
+
+    def _kernels(self, compute: float) -> Kernels:
+        if self._is_megatron:
+            return FRAMEWORKS["megatron"].kernels
+        found = cpu.kernels(self.algorithm) if self.on_cpu else replace(HF, step=0.0)
+        if compute == 4.0 and not self.on_cpu:
+            found = replace(found, norm=8.0, activation_function=8.0, logits=16.0)
+        if self.task.model.liger:
+            found = replace(found, norm=compute, activation_function=compute, rope_copies=False)
+        if self.algorithm in DRAWS and not self.on_cpu and not self.is_verl:
+            found = replace(found, logits=_LOGITS_OF_ROLLOUTS)
+        if self.shape.family in _NORMS_HEADS:
+            heads = (self.shape.heads + self.shape.kv_heads) * self.shape.head_dim
+            found = replace(found, norm=found.norm * (1 + heads / (2 * self.shape.hidden)))
+        return replace(found, logits=found.logits * self._share_of_logits())
+
+    def _share_of_logits(self) -> float:
+        """Part of the tokens of a pass whose logits are computed."""
+        if self.is_verl:
+            return 1.0
+        if self.algorithm in DRAWS:
+            assert isinstance(self.task, GroupSpec | PpoSpec)
+            return self.task.rollout.max_new_tokens / self._pass()[0]
+        is_whole = isinstance(self.task, SftSpec) and (self.task.loss_on == "all" or self.task.packing)
+        if is_whole or self.lengths.prompt is None or self.lengths.total is None:
+            return 1.0
+        return max(0.0, 1 - self.lengths.prompt / max(self.lengths.total, 1))
+
+    def _prompt_and_completion(self) -> tuple[int, int]:
+        """Tokens of a prompt, and of prompt and completion, of a task that draws."""
+        assert isinstance(self.task, GroupSpec | PpoSpec)
+        prompt = self.task.data.max_prompt_tokens
+        prompt = min(prompt, self.lengths.prompt or prompt)
+        return prompt, prompt + self.task.rollout.max_new_tokens
+
+    def _pass(self) -> tuple[int, int, bool]:
+        """Tokens of a row, rows of a forward and backward pass of one process, and whether there are several."""
+        task, replicas = self.task, max(1, self.num // self._replica)
+        raw = task.model_dump(mode="json")
+        share = max(1, _batch_size(task) // replicas)
+        rows = min(share, memory.micro_batch_size(raw, replicas)) or 1
+        if isinstance(task, GroupSpec | PpoSpec):
+            prompt, total = self._prompt_and_completion()
+            if self.is_verl or task.model.gradient_checkpointing:
+                return total, rows, share > rows
+            # Each prompt is computed once for its completions, which lie in a random order.
+            prompts = min(rows, -(-_batch_size(task) // task.rollout.completions_per_prompt))
+            return task.rollout.max_new_tokens + -(-prompts * prompt // rows), rows, share > rows
+        longest = min(task.data.max_tokens, self.lengths.total or task.data.max_tokens)
+        if isinstance(task, SftSpec) and task.packing:
+            tokens = min(task.data.max_tokens, share * longest)
+            return tokens, 1, share * longest > tokens
+        return longest, rows, share > rows
+
+    @property
+    def _parallel(self) -> ParallelSpec | None:
+        """How engine verl splits the model; None for engine trl, each process of which holds everything."""
+        found = getattr(self.task, "parallel", None) if self.is_verl else None
+        return found if isinstance(found, ParallelSpec) else None
+
+    @property
+    def _is_megatron(self) -> bool:
+        return self._parallel is not None and self._parallel.is_megatron
+
+    @property
+    def _replica(self) -> int:
+        """Devices that work on the same rows."""
+        return 1 if self._parallel is None else self._parallel.replica
+
+    def _split(self) -> Split:
+        parallel = self._parallel
+        if parallel is None:
+            return Split(data=self.num)
+        if self.num % parallel.replica:
+            raise InvalidSpec(f"task.parallel takes {parallel.replica} devices for a copy, and there are {self.num}")
+        if parallel.is_megatron:
+            return Split(
+                data=self.num // parallel.replica,
+                tensor=parallel.tensor,
+                pipeline=parallel.pipeline,
+                context=parallel.context,
+                expert=parallel.expert,
+                sequence=parallel.tensor > 1,
+                zero=1,
+            )
+        shards = parallel.fsdp_size or self.num
+        return Split(data=max(1, shards // parallel.sequence), context=parallel.sequence, zero=3)
+
+    def _rollout(self, policy: Step) -> Rollout:
+        """How completions are drawn: all of a batch at once, by the trainer's weights or by an engine."""
+        assert isinstance(self.task, GroupSpec | PpoSpec)
+        total = self._prompt_and_completion()[1]
+        drawn = self.task.num_completions if isinstance(self.task, PpoSpec) else _batch_size(self.task)
+        sequences = max(1, drawn // self.num)
+        if not self.is_verl:
+            return Rollout(min(256, sequences), total, cache=policy.compute)
+        rollout = self.task.rollout
+        return Rollout(
+            sequences,
+            total,
+            has_own_weights=True,
+            tensor=rollout.tensor_parallel,
+            share=rollout.gpu_memory_utilization,
+        )
+
+    def _beside(self, policy: Step) -> dict[str, float]:
+        """What lies in each phase beside the planner's models."""
+        found: dict[str, float] = {}
+        trained = float(self.shape.parameters)
+        if policy.adapter is not None:
+            trained = self.shape.adapter_parameters(policy.adapter.rank, policy.adapter.targets)
+        if self.task.optim.ema_decay:
+            found["average"] = 4.0 * trained
+        if self.num > 1 and not self.is_verl:
+            found["communication"] = min(_BUCKET_BYTES, 2 * trained * policy.trained)
+        if self.on_cpu:
+            found["interpreter"] = cpu.INTERPRETER_BYTES
+        return found
+
+    def _completed(self, phase: Phase, policy: Step, beside: Mapping[str, float]) -> Phase:
+        parts = {**phase.parts, **beside}
+        if self.on_cpu:
+            parts |= {name: parts[name] * cpu.HOLES for name in ("activations", "logits") if name in parts}
+        parallel = self._parallel
+        if parallel is not None and phase.name != "update":
+            if parallel.offload_optimizer:
+                parts["optimizer"] = 0.0
+            if parallel.offload_parameters and phase.name != "score":
+                parts["weights"] = 0.0
+        if self.on_cpu and phase.name == "update" and "gradients" in parts and not parts.get("activations"):
+            parts["workspace"] += cpu.update_bytes(policy)
+        elif self.on_cpu and phase.name == "update":
+            parts["workspace"] += cpu.accumulation_bytes(policy)
+        return Phase(phase.name, parts)
+
+
+def _batch_size(task: TrainTask) -> int:
+    """Rows, or completions, of an optimizer step."""
+    if isinstance(task, PpoSpec):
+        return task.mini_batch_size or task.num_completions
+    if isinstance(task, GroupSpec):
+        return task.prompts_per_step * task.rollout.completions_per_prompt
+    return task.batch_size
+
+
+def _changes(spec: TrainJob, num_devices: int) -> Iterator[dict[str, Any]]:
+    """Settings that need less memory, alone and then together, those that cost least first."""
+    task = spec.task
+    model, share = task.model, max(1, _batch_size(task) // num_devices)
+    is_packed = isinstance(task, SftSpec) and task.packing
+    present = memory.micro_batch_size(task.model_dump(mode="json"), num_devices)
+    smaller = [size for size in range(present // 2, 0, -1) if share % size == 0] if not is_packed else []
+    passes: list[dict[str, Any]] = [{}, *({"task.micro_batch_size": size} for size in smaller)]
+    if is_packed:
+        passes += [{"task.data.max_tokens": task.data.max_tokens // factor} for factor in (2, 4)]
+    again: dict[str, Any] = {} if model.gradient_checkpointing else {"task.model.gradient_checkpointing": True}
+    lora: dict[str, Any] = {} if model.lora is not None else {"task.model.lora": {}}
+    small: dict[str, Any] = {} if model.quantize != "none" else {"task.model.quantize": "nf4"}
+    for base in ({}, again, lora, {**lora, **again}, {**lora, **small}, {**lora, **small, **again}):
+        for one in passes:
+            if base or one:
+                yield {**one, **base}
+
+
+def _changed(spec: TrainJob, changes: Mapping[str, Any]) -> TrainJob | None:
+    """The job with these settings; None where it cannot have them."""
+    raw = spec.model_dump(mode="json")
+    for path, value in changes.items():
+        *outer, last = path.split(".")
+        place = raw
+        for part in outer:
+            place = place[part]
+        place[last] = value
+    try:
+        made: TrainJob = parse(TrainJob, raw)
+    except FineryError:
+        return None
+    return made
+
+
+def _said(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
