@@ -58,7 +58,8 @@ class Framework:
     adapter_dropout: bool = False
     """Whether adapters drop out of their inputs."""
     rollout_share: float | None = None
-    """Share of a device that its engine takes in drawing; None draws with the trainer's own weights."""
+    """Share of a device that its engine takes where a run draws with one beside the trainer; None has none by default
+    or one on devices of its own."""
 
 
 HF: Final = Kernels(norm=6.0, logits=14.0, selects_outputs=True)
@@ -150,37 +151,55 @@ FRAMEWORKS["megatron-bridge"] = replace(
 _OTHERS: Final[dict[str, Framework]] = {
     "llama-factory": replace(
         FRAMEWORKS["transformers"],
-        source="hiyouga/LLaMA-Factory src/llamafactory/hparams/{model,finetuning,data}_args.py",
+        source="hiyouga/LLaMA-Factory src/llamafactory/hparams/{data,model,finetuning}_args.py, "
+        "src/llamafactory/model/adapter.py (what is trained becomes float32), examples/train_lora/qwen3_lora_sft.yaml",
         recomputation="full",
         targets="all-linear",
+        is_mixed=True,
+        upcasts_ends=False,
     ),
     "unsloth": replace(
         FRAMEWORKS["transformers"],
-        kernels=replace(HF, norm=2.0, activation_function=2.0, logits=0.0),
-        source="unslothai/unsloth unsloth/{models/llama,kernels/fast_lora}.py: fused norms, MLP and loss",
+        kernels=replace(HF, norm=2.0, rope_copies=False, activation_function=0.0, logits=0.0),
+        source="unslothai/unsloth unsloth/models/{llama,loader,rl}.py, unsloth/kernels/{rms_layernorm,rope_embedding,"
+        "fast_lora}.py; unslothai/unsloth-zoo unsloth_zoo/training_utils.py, "
+        "unsloth_zoo/fused_losses/cross_entropy_loss.py: the loss with the head, in pieces of 4 GiB at most",
+        micro_batch=4,
         recomputation="full",
         optimizer="adamw_8bit",
         rank=16,
         targets="all-linear",
+        upcasts_ends=False,
+        rollout_share=0.5,
     ),
     "torchtitan": Framework(
-        Kernels(norm=2.0, logits=10.0, selects_outputs=True),
-        "pytorch/torchtitan docs/{performance,fsdp}.md, torchtitan/config: float32 weights, FSDP 2, peak reserved",
+        Kernels(norm=2.0, logits=1.75, selects_outputs=True, step=0.0),
+        "pytorch/torchtitan torchtitan/models/llama3/config_registry.py (llama3_8b), torchtitan/config/configs.py, "
+        "torchtitan/components/{loss,lora,metrics}.py, torchtitan/components/optimizer/optimizer.py: float32 weights, "
+        "FSDP 2, loss in 8 pieces, fused AdamW, peak reserved",
         seq_len=8192,
         recomputation="selective",
+        targets="all-linear",
         zero=3,
         is_mixed=True,
     ),
     "llm-foundry": Framework(
-        HF,
-        "mosaicml/llm-foundry scripts/train/yamls/pretrain: fsdp_config, mixed precision PURE",
-        zero=3,
+        Kernels(norm=2.0, rope_copies=False, logits=4.0, step=0.0),
+        "mosaicml/llm-foundry scripts/train/yamls/pretrain/mpt-7b.yaml, llmfoundry/models/mpt/modeling_mpt.py, "
+        "llmfoundry/models/layers/norm.py; mosaicml/composer composer/distributed/mosaic_parallelism.py (PURE), "
+        "composer/callbacks/memory_monitor.py (GB of 1e9)",
+        micro_batch=8,
         recomputation="full",
+        zero=3,
         is_mixed=True,
+        unit=1e9,
     ),
     "internevo": Framework(
-        Kernels(norm=4.0, logits=14.0, step=0.0),
-        "InternLM/InternEvo configs/_base_/models/internlm_7B.py: hybrid zero, reduce_bucket_size 512 MiB",
+        Kernels(norm=4.0, logits=8.0, step=0.0),
+        "InternLM/InternEvo configs/7B_sft.py, internlm/model/{modeling_internlm,metrics}.py, "
+        "internlm/model/losses/ce_loss.py, internlm/train/pipeline.py, "
+        "internlm/solver/optimizer/hybrid_zero_optim.py: buckets of 512 x 2^20 elements",
+        micro_batch=2,
         master=True,
         keeps_gradients=True,
         zero=1,
@@ -189,20 +208,38 @@ _OTHERS: Final[dict[str, Framework]] = {
     ),
     "verl": replace(
         FRAMEWORKS["transformers"],
-        source="verl-project/verl verl/trainer/config: gpu_memory_utilization 0.5, FSDP with float32 weights",
+        kernels=replace(HF, logits=4.0),
+        source="verl-project/verl verl/trainer/config/{data/legacy_data,model/hf_model,engine/fsdp,rollout/rollout,"
+        "sft_trainer_engine}.yaml, verl/workers/engine/fsdp/transformer_impl.py, "
+        "verl/utils/torch_functional.py: FSDP with float32 weights, flash-attn's loss in place",
+        seq_len=1024,
         recomputation="full",
         zero=3,
         is_mixed=True,
         targets="all-linear",
+        upcasts_ends=False,
         rollout_share=0.5,
     ),
     "openrlhf": replace(
         FRAMEWORKS["deepspeed"],
-        source="OpenRLHF/OpenRLHF openrlhf/cli/train_ppo_ray.py: engines on devices of their own",
-        recomputation="full",
+        kernels=replace(FRAMEWORKS["deepspeed"].kernels, norm=6.0, logits=10.0),
+        source="OpenRLHF/OpenRLHF openrlhf/cli/train_{ppo_ray,sft}.py, openrlhf/models/{actor,utils}.py, "
+        "openrlhf/utils/deepspeed/deepspeed_utils.py: ZeRO 2, no recomputation, engines on devices of their own",
+        targets="all-linear",
+        zero=2,
     ),
     "trl": replace(
-        FRAMEWORKS["transformers"], source="huggingface/trl trl/trainer/grpo_config.py: vllm_gpu_memory_utilization 0.3"
+        FRAMEWORKS["transformers"],
+        kernels=replace(HF, logits=0.0),
+        source="huggingface/trl trl/trainer/{base,sft,grpo,model}_config.py, trl/trainer/sft_trainer.py: loss of SFT "
+        "in pieces of 256 tokens; huggingface/transformers src/transformers/training_args.py",
+        seq_len=1024,
+        micro_batch=8,
+        recomputation="full",
+        rank=16,
+        is_mixed=True,
+        adapter_dropout=True,
+        rollout_share=0.3,
     ),
 }
 FRAMEWORKS.update(_OTHERS)
