@@ -267,6 +267,8 @@ PAGES = [
     "/datasets",
     "/datasets/problems@1",
     "/evaluate",
+    "/planner",
+    "/planner?alg=ppo&lora=0&n=32&sh=megatron&vs=-",
     "/chat",
     "/settings",
 ]

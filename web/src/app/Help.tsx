@@ -10,6 +10,7 @@ const KEYS: [string[], Key][] = [
   [["g", "l"], "help.launch"],
   [["g", "d"], "help.datasets"],
   [["g", "e"], "help.evaluate"],
+  [["g", "p"], "help.planner"],
   [["g", "c"], "help.chat"],
   [["g", "s"], "help.settings"],
   [["Esc"], "help.escape"],

@@ -11,6 +11,7 @@ const PAGES: [string, Key][] = [
   ["/launch", "nav.launch"],
   ["/datasets", "nav.datasets"],
   ["/evaluate", "nav.evaluate"],
+  ["/planner", "nav.planner"],
   ["/chat", "nav.chat"],
   ["/settings", "nav.settings"],
   ["/compare", "compare.title"],

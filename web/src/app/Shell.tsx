@@ -1,4 +1,4 @@
-import { BarChartOutlined, DatabaseOutlined, HomeOutlined, MessageOutlined, RocketOutlined, SettingOutlined, UnorderedListOutlined } from "@ant-design/icons";
+import { BarChartOutlined, CalculatorOutlined, DatabaseOutlined, HomeOutlined, MessageOutlined, RocketOutlined, SettingOutlined, UnorderedListOutlined } from "@ant-design/icons";
 import { useQuery } from "@tanstack/react-query";
 import { Alert, Layout, Menu, Segmented, Select, Skeleton } from "antd";
 import { lazy, Suspense, useEffect, useState } from "react";
@@ -24,6 +24,7 @@ const ComparePage = lazy(() => import("../modules/compare/ComparePage"));
 const LaunchPage = lazy(() => import("../modules/launch/LaunchPage"));
 const DatasetsPage = lazy(() => import("../modules/datasets/DatasetsPage"));
 const EvaluatePage = lazy(() => import("../modules/evaluation/EvaluatePage"));
+const PlannerPage = lazy(() => import("../modules/planner/PlannerPage"));
 const ChatPage = lazy(() => import("../modules/chat/ChatPage"));
 const SettingsPage = lazy(() => import("../modules/settings/SettingsPage"));
 
@@ -40,6 +41,7 @@ const SECTIONS = [
   { name: "launch", path: "/launch", icon: <RocketOutlined /> },
   { name: "datasets", path: "/datasets", icon: <DatabaseOutlined /> },
   { name: "evaluate", path: "/evaluate", icon: <BarChartOutlined /> },
+  { name: "planner", path: "/planner", icon: <CalculatorOutlined /> },
   { name: "chat", path: "/chat", icon: <MessageOutlined /> },
   { name: "settings", path: "/settings", icon: <SettingOutlined /> },
 ] as const;
@@ -56,6 +58,7 @@ export function Shell(props: Props) {
     "g l": () => void navigate("/launch"),
     "g d": () => void navigate("/datasets"),
     "g e": () => void navigate("/evaluate"),
+    "g p": () => void navigate("/planner"),
     "g c": () => void navigate("/chat"),
     "g s": () => void navigate("/settings"),
     "?": () => setHelpOpen(true),
@@ -132,6 +135,7 @@ function Pages() {
       <Route path="/datasets" element={<DatasetsPage />} />
       <Route path="/datasets/:ref" element={<DatasetsPage />} />
       <Route path="/evaluate" element={<EvaluatePage />} />
+      <Route path="/planner" element={<PlannerPage />} />
       <Route path="/chat" element={<ChatPage />} />
       <Route path="/settings" element={<SettingsPage />} />
       <Route path="*" element={<Navigate to="/" replace />} />

@@ -1,12 +1,12 @@
 import { LineChart, ParallelChart, ScatterChart } from "echarts/charts";
-import { GridComponent, ParallelComponent, TooltipComponent } from "echarts/components";
+import { GridComponent, MarkLineComponent, ParallelComponent, TooltipComponent } from "echarts/components";
 import { init, use as register, type EChartsCoreOption, type EChartsType } from "echarts/core";
 import { LabelLayout } from "echarts/features";
 import { CanvasRenderer } from "echarts/renderers";
 import { useEffect, useRef } from "react";
 import { useDark } from "../app/theme";
 
-register([LineChart, ScatterChart, ParallelChart, GridComponent, ParallelComponent, TooltipComponent, LabelLayout, CanvasRenderer]);
+register([LineChart, ScatterChart, ParallelChart, GridComponent, MarkLineComponent, ParallelComponent, TooltipComponent, LabelLayout, CanvasRenderer]);
 
 interface Props {
   option: EChartsCoreOption;

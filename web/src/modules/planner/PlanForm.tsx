@@ -1,0 +1,121 @@
+import { Button, InputNumber, Slider } from "antd";
+import { useState, type ReactNode } from "react";
+import { number, whole } from "../../app/format";
+import { useT } from "../../app/i18n";
+import { ChoiceRow, FixedChoiceRow, FixedNumberRow, FlagRow, NumberRow, Row } from "./Fields";
+import { ModelField } from "./ModelField";
+import { NameSelect } from "./NameSelect";
+import { ALGORITHMS, CONTEXTS, DEFAULT, DRAWINGS, draws, encode, hasEngine, nearestStop, NUMBERS, numFixed, OFFLOADS, OPTIMIZERS, QUANTIZATIONS, RECOMPUTATIONS, refers, searchAll, SHARDINGS, type Change, type Plan } from "./plan";
+import { useChoices } from "./usePlanner";
+
+interface Props {
+  plan: Plan;
+  change: Change;
+  /** Of the model that was planned last. */
+  parameters: number | undefined;
+}
+
+/** What is trained, and on what. */
+export function PlanForm(props: Props) {
+  const t = useT();
+  const { plan, change } = props;
+  const choices = useChoices();
+  return (
+    <form className="plan-form" aria-label={t("planner.inputs")} onSubmit={(event) => event.preventDefault()}>
+      <ModelField {...props} />
+      <Row label={t("planner.gpu")} isChanged={plan.gpu !== DEFAULT.gpu} isWide>
+        <NameSelect label={t("planner.gpu")} testId="plan-gpu" value={plan.gpu} names={choices.data?.accelerators ?? []} isLoading={choices.isLoading} choose={(gpu) => change({ gpu })} />
+      </Row>
+      <NumberRow {...props} name="num_gpus" min={1} max={16384} />
+      <NumberRow {...props} name="gpus_per_host" min={1} max={1024} />
+      <ChoiceRow {...props} name="algorithm" choices={ALGORITHMS} />
+      <ContextRow {...props} />
+      {draws(plan) && <NumberRow {...props} name="completion" min={1} placeholder={t("planner.half")} />}
+      <NumberRow {...props} name="batch" min={1} max={1_000_000} />
+      <FlagRow {...props} name="lora" />
+      {plan.lora && <NumberRow {...props} name="rank" min={1} max={4096} />}
+      {plan.lora && <ChoiceRow {...props} name="quantize" choices={QUANTIZATIONS} />}
+      <ChoiceRow {...props} name="numbers" choices={NUMBERS} />
+      <ChoiceRow {...props} name="optimizer" choices={OPTIMIZERS} />
+      {draws(plan) && <ChoiceRow {...props} name="drawing" choices={DRAWINGS} />}
+      <NumberRow {...props} name="steps" min={1} placeholder={t("planner.notGiven")} also={{ tokens: null }} />
+      <NumberRow {...props} name="tokens" min={0.001} isWhole={false} unit="M" placeholder={t("planner.notGiven")} also={{ steps: null }} />
+      <NumberRow {...props} name="hourly" min={0} step={0.1} isWhole={false} placeholder={t("planner.notGiven")} />
+      <FlagRow {...props} name="calibrated" />
+      <Advanced {...props} />
+    </form>
+  );
+}
+
+/** The length of a sequence, on a logarithmic scale and as a number. */
+function ContextRow({ plan, change }: Props) {
+  const t = useT();
+  const last = CONTEXTS.length - 1;
+  return (
+    <Row label={t("planner.context")} isChanged={plan.context !== DEFAULT.context}>
+      <InputNumber size="small" aria-label={t("planner.context")} data-testid="plan-context" className="plan-number" min={2} max={10_000_000} precision={0} value={plan.context} onChange={(context) => context !== null && change({ context })} />
+      <Slider
+        className="plan-slider"
+        min={0}
+        max={last}
+        value={nearestStop(plan.context)}
+        onChange={(at) => change({ context: CONTEXTS[at] ?? plan.context })}
+        tooltip={{ formatter: (at) => whole(CONTEXTS[at ?? 0] ?? 0) }}
+        ariaLabelForHandle={t("planner.contextSlider")}
+        ariaValueTextFormatterForHandle={(at) => whole(CONTEXTS[at] ?? 0)}
+        marks={{ 0: "512", 4: "2k", 8: "8k", 12: "32k", [last]: "128k" }}
+      />
+    </Row>
+  );
+}
+
+const ADVANCED = ["margin", "host_gib", "flash", "fused_loss", "kl", "critic"] as const;
+
+function Advanced(props: Props) {
+  const t = useT();
+  const { plan, change } = props;
+  const numChanged = ADVANCED.filter((name) => plan[name] !== DEFAULT[name]).length + numFixed(plan.fixed);
+  return (
+    <>
+      <Fold label={t("planner.advanced")} numChanged={numChanged}>
+        <Row label={t("planner.margin")} hint={t("planner.margin.why")} isChanged={plan.margin !== DEFAULT.margin}>
+          <InputNumber size="small" aria-label={t("planner.margin")} data-testid="plan-margin" className="plan-number" min={0} max={89} step={1} suffix="%" value={Number((100 * plan.margin).toPrecision(4))} onChange={(value) => value !== null && change({ margin: Number((value / 100).toPrecision(4)) })} />
+        </Row>
+        <NumberRow {...props} name="host_gib" min={1} max={100_000} unit="GiB" placeholder={t("planner.host_gib.usual")} />
+        <FlagRow {...props} name="flash" />
+        <FlagRow {...props} name="fused_loss" />
+        {refers(plan) && <FlagRow {...props} name="kl" />}
+        {plan.algorithm === "ppo" && <FlagRow {...props} name="critic" />}
+        <div className="plan-group">
+          <span>{t("planner.fixed")}</span>
+          {numFixed(plan.fixed) > 0 && <Button size="small" type="link" onClick={() => change({ fixed: searchAll() })}>{t("planner.searchAll")}</Button>}
+        </div>
+        <FixedChoiceRow {...props} name="sharding" choices={SHARDINGS} />
+        <FixedNumberRow {...props} name="tensor" max={64} />
+        <FixedNumberRow {...props} name="pipeline" max={64} />
+        <FixedNumberRow {...props} name="context" max={64} />
+        <FixedNumberRow {...props} name="expert" max={512} />
+        <FixedNumberRow {...props} name="micro_batch" max={4096} />
+        <FixedChoiceRow {...props} name="recomputation" choices={RECOMPUTATIONS} />
+        <FixedChoiceRow {...props} name="offload" choices={draws(plan) ? OFFLOADS : OFFLOADS.filter((name) => name !== "between")} />
+        {hasEngine(plan) && <FixedNumberRow {...props} name="rollout_tensor" max={64} />}
+        {hasEngine(plan) && <FixedNumberRow {...props} name="rollout_share" max={0.95} step={0.05} isWhole={false} />}
+      </Fold>
+      {encode(plan) !== "" && <Button size="small" type="text" data-testid="plan-reset" onClick={() => change(DEFAULT)}>{t("planner.reset")}</Button>}
+    </>
+  );
+}
+
+function Fold({ label, numChanged, children }: { label: string; numChanged: number; children: ReactNode }) {
+  const t = useT();
+  const [isOpen, setOpen] = useState(numChanged > 0);
+  return (
+    <div>
+      <button type="button" className="schema-more" aria-expanded={isOpen} data-testid="plan-advanced" onClick={() => setOpen(!isOpen)}>
+        <span aria-hidden>{isOpen ? "▾" : "▸"}</span> {label}
+        {numChanged > 0 && <span className="schema-count">{t("planner.changed", { n: number(numChanged) })}</span>}
+      </button>
+      {isOpen && <div className="plan-advanced">{children}</div>}
+    </div>
+  );
+}
