@@ -250,6 +250,7 @@ def adapter_of(row: Row, framework: Framework, shape: shapes.ModelShape, method:
         bytes_per_weight=framework.adapter_bytes,
         parameters=number,
         dropout=framework.adapter_dropout and method.has_low_rank,
+        decomposes="dora" in method.words or "use_dora=true" in row["notes"].lower(),
     )
 
 

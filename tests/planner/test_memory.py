@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from finery.core.errors import InvalidSpec
-from finery.planner import shapes
+from finery.planner import catalog, shapes
 from finery.planner.memory import GIB, WEIGHT_BYTES, Adapter, Kernels, Split, Step, layer_activations, peak
 
 MEGATRON = Kernels(norm=2.0, rope_copies=False, logits=4.0, workspace=0.0, step=0.0)
@@ -255,3 +255,16 @@ def test_eight_bits_keep_smaller_inputs() -> None:
 def test_what_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidSpec, match=message):
         llama(**change)
+
+
+def test_dora_trains_rows_norms_and_keeps_what_it_scales() -> None:
+    """Llama 3.2 3B, rank 32 on q and v: 9,289,728 trained, as PEFT's comparison on MetaMathQA prints it; there 22.8 GiB
+    against 20.8 of LoRA, with the difference in results of matrices that are kept."""
+    shape = shapes.from_config(catalog.shape_fields("meta-llama/Llama-3.2-3B"))
+    targets = ("q_proj", "v_proj")
+    lora, dora = (Adapter(32, targets, decomposes=decomposes) for decomposes in (False, True))
+    assert (lora.size(shape), dora.size(shape)) == (9_175_040, 9_289_728)
+
+    step = Step(shape, 768, 4, adapter=lora)
+    more = peak(dataclasses.replace(step, adapter=dora)).allocated - peak(step).allocated
+    assert more / GIB == pytest.approx(22.848 - 20.762, rel=0.1)

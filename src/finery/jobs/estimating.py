@@ -301,7 +301,8 @@ class _Plan:
         adapter = None
         if model.lora is not None:
             targets = model.lora.target_modules
-            adapter = Adapter(model.lora.rank, targets if isinstance(targets, str) else tuple(targets))
+            kept = targets if isinstance(targets, str) else tuple(targets)
+            adapter = Adapter(model.lora.rank, kept, decomposes=model.lora.kind == "dora")
         step = Step(
             self.shape,
             seq_len,
@@ -445,7 +446,7 @@ class _Plan:
         found: dict[str, float] = {}
         trained = float(self.shape.parameters)
         if policy.adapter is not None:
-            trained = self.shape.adapter_parameters(policy.adapter.rank, policy.adapter.targets)
+            trained = policy.adapter.size(self.shape)
         if self.task.optim.ema_decay:
             found["average"] = 4.0 * trained
         if self.num > 1 and not self.is_verl:

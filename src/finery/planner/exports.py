@@ -145,6 +145,8 @@ def _model(found: Found, job: Job, way: Way) -> dict[str, Any]:
     model: dict[str, Any] = {"base": found.name if found.request.model else "./model"}
     if job.adapter is not None:
         model["lora"] = {"rank": job.adapter.rank, "alpha": 2.0 * job.adapter.rank}
+        if job.adapter.decomposes:
+            model["lora"]["kind"] = "dora"
     if job.quantization in ("nf4", "nf4_double", "int4"):
         model["quantize"] = "nf4"
     elif job.quantization == "int8":
@@ -286,6 +288,7 @@ def _trl_adapter(job: Job) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = {"use_peft": True, "lora_r": job.adapter.rank, "lora_alpha": 2 * job.adapter.rank}
     found["lora_target_modules"] = "all-linear"
+    found["use_dora"] = job.adapter.decomposes
     if job.quantization == "int8":
         found["load_in_8bit"] = True
     elif job.quantization != "none":

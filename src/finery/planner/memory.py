@@ -113,6 +113,19 @@ class Adapter:
     """How many are trained, where that is known; None counts them by rank and targets."""
     dropout: bool = False
     """Whether each matrix keeps its input once more after dropout, with the mask (PEFT's and litgpt's lora_dropout)."""
+    decomposes: bool = False
+    """Whether the norm of each row of a matrix is trained, too (DoRA, arXiv:2402.09353). What the matrix and the update
+    give is then kept, each in its number format, to be scaled."""
+
+    def size(self, shape: ModelShape) -> int:
+        """How many parameters are trained of a model.
+
+        Raises:
+            InvalidSpec: a target is of no matrix.
+        """
+        if self.parameters is not None:
+            return self.parameters
+        return shape.adapter_parameters(self.rank, self.targets, decomposes=self.decomposes)
 
 
 @dataclass(frozen=True)
@@ -313,10 +326,7 @@ def _weights(step: Step) -> tuple[float, _Trained]:
         trained = _Trained(layers + ends, step.trained, at_a_time)
         whole = (layers + ends) * step.weights
         return _resident(step, whole), trained
-    number = step.adapter.parameters
-    if number is None:
-        number = step.shape.adapter_parameters(step.adapter.rank, step.adapter.targets)
-    number = number // (step.split.tensor * step.split.pipeline)
+    number = step.adapter.size(step.shape) // (step.split.tensor * step.split.pipeline)
     trained = _Trained(number, step.adapter.bytes_per_weight, number)
     return _resident(step, frozen + number * step.adapter.bytes_per_weight), trained
 
@@ -435,6 +445,9 @@ def _linear_inputs(step: Step) -> float:
         if step.adapter.dropout:
             copies = step.adapter.bytes_per_weight + 1.0
         found += copies * sum(one.copies * one.num_in for one in _adapted(step, step.adapter))
+        if step.adapter.decomposes:
+            results = step.compute + step.adapter.bytes_per_weight
+            found += results * sum(one.copies * one.num_out for one in _adapted(step, step.adapter))
     return found
 
 

@@ -54,6 +54,7 @@ def job_of(request: PlanRequest) -> tuple[str, Mapping[str, Any], Job]:
         NotFound: there is no such model.
     """
     name, fields, shape = _model(request)
+    has_quantized = request.quantize != "none"
     pins = Pins(**{one: getattr(request.fixed, one) for one in Pins.__dataclass_fields__})
     job = Job(
         shape=shape,
@@ -64,7 +65,9 @@ def job_of(request: PlanRequest) -> tuple[str, Mapping[str, Any], Job]:
         seq_len=request.context,
         completion_len=request.completion,
         sequences_per_step=request.batch,
-        adapter=Adapter(request.rank) if request.lora or request.quantize != "none" else None,
+        adapter=Adapter(request.rank, decomposes=request.dora)
+        if request.lora or request.dora or has_quantized
+        else None,
         quantization=request.quantize,
         optimizer=request.optimizer,
         numbers=request.numbers,
@@ -215,7 +218,7 @@ def _parts(phase: Phase) -> list[PartView]:
 def _num_trained(job: Job) -> int:
     if job.adapter is None:
         return job.shape.parameters
-    return job.shape.adapter_parameters(job.adapter.rank, job.adapter.targets)
+    return job.adapter.size(job.shape)
 
 
 def _checkpoint_bytes(job: Job) -> float:

@@ -136,12 +136,15 @@ class ModelShape:
         layers = self.layers if self.attention_layers is None else self.attention_layers
         return layers * 2 * self.kv_heads * self.head_dim
 
-    def adapter_parameters(self, rank: int, targets: Iterable[str] | str = "all-linear") -> int:
+    def adapter_parameters(
+        self, rank: int, targets: Iterable[str] | str = "all-linear", *, decomposes: bool = False
+    ) -> int:
         """Trainable parameters of LoRA: rank x (in + out) of each matrix that it is put on (arXiv:2106.09685).
 
         Args:
             rank: Of the update.
             targets: Names of matrices, such as q_proj, or `all-linear`: all of the layers but routers.
+            decomposes: Whether the norm of each row of a matrix is trained, too (DoRA, arXiv:2402.09353).
 
         Raises:
             InvalidSpec: a name is of no matrix.
@@ -149,7 +152,9 @@ class ModelShape:
         names = {linear.name for linear in self.linears if linear.name != "router"}
         wanted = names if targets == "all-linear" else {_plain(name, names) for name in targets}
         per_layer = sum(
-            linear.copies * rank * (linear.num_in + linear.num_out) for linear in self.linears if linear.name in wanted
+            linear.copies * (rank * (linear.num_in + linear.num_out) + (linear.num_out if decomposes else 0))
+            for linear in self.linears
+            if linear.name in wanted
         )
         return round(self.layers * per_layer)
 

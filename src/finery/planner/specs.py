@@ -64,6 +64,8 @@ class PlanRequest(Spec):
     """Train update matrices in place of the weights."""
     rank: int = Field(16, ge=1, le=4096)
     """Of the update matrices."""
+    dora: bool = False
+    """Train the norm of each row of a matrix beside them (DoRA)."""
     quantize: Quantization = "none"
     """How frozen weights beside LoRA are held."""
     optimizer: Optimizer = Field("adamw", json_schema_extra=ADVANCED)

@@ -120,7 +120,7 @@ def _rate(job: Job, group: int) -> float:
 def _trained(job: Job) -> float:
     if job.adapter is None:
         return float(job.shape.parameters)
-    return float(job.shape.adapter_parameters(job.adapter.rank, job.adapter.targets))
+    return float(job.adapter.size(job.shape))
 
 
 def _data_parallel(job: Job, layout: Layout, accumulation: int) -> float:

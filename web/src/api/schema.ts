@@ -5696,6 +5696,12 @@ export interface components {
              */
             critic?: boolean;
             /**
+             * Dora
+             * @description Train the norm of each row of a matrix beside them (DoRA).
+             * @default false
+             */
+            dora?: boolean;
+            /**
              * Drawing
              * @description What draws completions: the model that is trained, an engine on the same devices, or one on devices of its
              *     own.

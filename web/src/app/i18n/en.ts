@@ -873,6 +873,8 @@ export const en = {
   "planner.batch.why": "Sequences of an optimizer step, over all devices",
   "planner.lora": "LoRA",
   "planner.rank": "Rank",
+  "planner.dora": "Use DoRA",
+  "planner.dora.why": "Train the norm of each row of a matrix beside the update (arXiv:2402.09353)",
   "planner.quantize": "Quantization",
   "planner.quantize.none": "none",
   "planner.quantize.int8": "8-bit (int8)",

@@ -875,6 +875,8 @@ export const zh: Record<Key, string> = {
   "planner.batch.why": "每个优化器步的序列数，所有卡合计",
   "planner.lora": "使用 LoRA",
   "planner.rank": "LoRA 秩",
+  "planner.dora": "使用 DoRA",
+  "planner.dora.why": "另外训练矩阵每行的范数（arXiv:2402.09353）",
   "planner.quantize": "量化",
   "planner.quantize.none": "不量化",
   "planner.quantize.int8": "8 位（int8）",

@@ -34,6 +34,7 @@ export function PlanForm(props: Props) {
       <NumberRow {...props} name="batch" min={1} max={1_000_000} />
       <FlagRow {...props} name="lora" />
       {plan.lora && <NumberRow {...props} name="rank" min={1} max={4096} />}
+      {plan.lora && <FlagRow {...props} name="dora" />}
       {plan.lora && <ChoiceRow {...props} name="quantize" choices={QUANTIZATIONS} />}
       <ChoiceRow {...props} name="numbers" choices={NUMBERS} />
       <ChoiceRow {...props} name="optimizer" choices={OPTIMIZERS} />

@@ -16,6 +16,7 @@ const OTHER: Plan = {
   batch: 256,
   lora: false,
   rank: 64,
+  dora: true,
   quantize: "nf4_double",
   optimizer: "adamw_paged_8bit",
   numbers: "mixed",

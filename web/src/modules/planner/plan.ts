@@ -44,6 +44,7 @@ export const DEFAULT: Plan = {
   batch: 64,
   lora: true,
   rank: 16,
+  dora: false,
   quantize: "none",
   optimizer: "adamw",
   numbers: "bf16",
@@ -90,6 +91,7 @@ const FIELDS: Field<Omit<Plan, "fixed">>[] = [
   ["batch", "batch", NUMBER],
   ["lora", "lora", FLAG],
   ["rank", "rank", NUMBER],
+  ["dora", "dora", FLAG],
   ["quantize", "q", oneOf(QUANTIZATIONS)],
   ["optimizer", "opt", oneOf(OPTIMIZERS)],
   ["numbers", "num", oneOf(NUMBERS)],
@@ -174,6 +176,7 @@ export function asRequest(plan: Plan): PlanRequest {
     ...plan,
     completion: draws(plan) ? plan.completion : null,
     drawing: draws(plan) ? plan.drawing : "trainer",
+    dora: plan.lora && plan.dora,
     quantize: plan.lora ? plan.quantize : "none",
     fixed,
   };
