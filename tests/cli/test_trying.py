@@ -84,5 +84,5 @@ def test_a_trial_that_runs_out_of_memory_says_what_would_fit(
 
 
 def test_only_training_can_be_tried(settings: Settings) -> None:
-    with pytest.raises(InvalidSpec, match="only a job of kind train can be tried"):
+    with pytest.raises(InvalidSpec, match="only a single job of kind train can be tried"):
         try_job(RECIPES / "tiny_evaluate.yaml", settings=settings)

@@ -11,7 +11,7 @@ from finery.core import console
 from finery.core.client import connect
 from finery.core.errors import InvalidSpec
 from finery.core.spec import parse
-from finery.planner import exports, planning
+from finery.planner import accelerators, exports, planning
 from finery.planner.memory import GIB
 from finery.planner.phases import ALGORITHMS
 from finery.planner.specs import ExportFormat, FixedSpec, PhaseView, PlanRequest, PlanView, WayView
@@ -27,7 +27,9 @@ def plan(
     model: Annotated[str, typer.Option(help="Name of a known model, such as Qwen/Qwen2.5-7B.")] = "",
     config: Annotated[Path | None, typer.Option(help="The config.json of a model, in place of its name.")] = None,
     params: Annotated[float | None, typer.Option(help="Billions of parameters, where nothing else is known.")] = None,
-    gpu: Annotated[str, typer.Option(help="What it runs on, such as A100-80G, 4090, MI300X.")] = "A100-80G",
+    gpu: Annotated[
+        str, typer.Option(help="What it runs on, such as A100-80G (the default), 4090, MI300X.", show_default=False)
+    ] = "",
     num_gpus: Annotated[int, typer.Option(help="How many of them, on all hosts.")] = 1,
     gpus_per_host: Annotated[int, typer.Option(help="Devices of a host.")] = 8,
     context: Annotated[int, typer.Option(help="Tokens of a sequence, prompt and completion together.")] = 2048,
@@ -57,7 +59,8 @@ def plan(
         bool, typer.Option("--calibrated", help="Correct the answer by what jobs took that have ended on the server.")
     ] = False,
     job: Annotated[
-        Path | None, typer.Option(help="A job file: what it will take of this machine, in place of a plan.")
+        Path | None,
+        typer.Option(help="A job file: what it will take of this machine, or of --gpu, in place of a plan."),
     ] = None,
     is_tried: Annotated[
         bool, typer.Option("--try", help="Run two real steps of --job on its longest rows, and compare.")
@@ -72,7 +75,9 @@ def plan(
     if job is not None:
         if model or config is not None or params is not None:
             raise InvalidSpec("--job names its own model; leave out --model, --config and --params")
-        _job(job, overrides or [], is_tried=is_tried, as_json=as_json)
+        if is_tried and gpu:
+            raise InvalidSpec("--try runs on this machine; leave out --gpu")
+        _job(job, overrides or [], gpu, is_tried=is_tried, as_json=as_json)
         return
     if is_tried or overrides:
         said = "--try" if is_tried else " ".join(overrides or [])
@@ -81,7 +86,7 @@ def plan(
         "model": model,
         "config": None if config is None else _read(config),
         "params": params,
-        "gpu": gpu,
+        "gpu": gpu or "A100-80G",
         "num_gpus": num_gpus,
         "gpus_per_host": gpus_per_host,
         "context": context,
@@ -127,8 +132,8 @@ def _from_server(request: PlanRequest) -> PlanView:
     return found
 
 
-def _job(path: Path, overrides: list[str], *, is_tried: bool, as_json: bool) -> None:
-    """What a job file will take of this machine, as estimated or as tried."""
+def _job(path: Path, overrides: list[str], gpu: str, *, is_tried: bool, as_json: bool) -> None:
+    """What a job file will take of this machine, or of such devices, as estimated or as tried."""
     if is_tried:
         trial = trying.try_job(path, overrides=overrides)
         if as_json:
@@ -138,12 +143,15 @@ def _job(path: Path, overrides: list[str], *, is_tried: bool, as_json: bool) -> 
         if trial.fits is False or trial.state != "completed":
             raise typer.Exit(1)
         return
-    made, changes = trying.estimate(path, overrides=overrides)
+    found = trying.estimates(path, overrides=overrides, device=accelerators.find(gpu) if gpu else None)
     if as_json:
-        console.emit(trying.estimated(made, changes))
+        console.emit([{"job": name, **trying.estimated(made, changes)} for name, made, changes in found])
     else:
-        trying.show_estimate(made, changes)
-    if made is not None and made.fits is False:
+        for name, made, changes in found:
+            if len(found) > 1:
+                console.say(f"{name}:")
+            trying.show_estimate(made, changes)
+    if any(made is not None and made.fits is False for _, made, _ in found):
         raise typer.Exit(1)
 
 

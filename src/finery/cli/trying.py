@@ -16,14 +16,16 @@ from typing import Any, Final
 import orjson
 
 from finery.cli import run as running
-from finery.core import console, documents
+from finery.core import console, documents, refs
 from finery.core.checkpoints import file_sha256
 from finery.core.errors import InvalidSpec
 from finery.core.rundir import ExitRecord, ResolvedInput, RunSpec
 from finery.core.settings import Settings
+from finery.core.spec import parse
 from finery.jobs import checking, clusters, estimating, expecting, references, states
 from finery.jobs.estimating import Estimate, Lengths
-from finery.jobs.specs import TrainJob
+from finery.jobs.specs import PipelineSpec, TrainJob
+from finery.planner.accelerators import Accelerator
 from finery.planner.memory import GIB
 from finery.training.specs import PpoSpec
 from finery.training.specs.groups import GroupSpec
@@ -133,30 +135,60 @@ def document(trial: Trial) -> dict[str, Any]:
     }
 
 
-def estimate(path: Path, *, overrides: Sequence[str] = ()) -> tuple[Estimate | None, tuple[str, ...]]:
-    """What a job file is expected to take of each device of this machine, and changes with which it would fit.
+def estimates(
+    path: Path, *, overrides: Sequence[str] = (), device: Accelerator | None = None
+) -> list[tuple[str, Estimate | None, tuple[str, ...]]]:
+    """What each training job of a file is expected to take of each of its devices, with changes that would fit.
 
     Args:
-        path: A job file. Its data is read where it is a file; nothing is downloaded.
-        overrides: Fields of the job file to change.
+        path: A job file, or a pipeline. Its data is read where it is a file; nothing is downloaded.
+        overrides: Fields of the file to change.
+        device: What it runs on; None is what this machine has.
 
     Returns:
-        None where nothing is known of the devices that it would run on.
+        Name, estimate and changes of each; no estimate where nothing is known of the devices that it would run on.
 
     Raises:
-        InvalidSpec: it is no training job.
+        InvalidSpec: there is no training job in it.
     """
-    spec = _read(path, overrides)
+    document = checking.override(documents.load(path), list(overrides), name=path.name)
+    spec = checking.read(document, name=path.name)
+    found: list[tuple[str, Estimate | None, tuple[str, ...]]] = []
+    bases: dict[str, str] = {}
+    for job in spec.jobs if isinstance(spec, PipelineSpec) else (spec,):
+        if not isinstance(job, TrainJob):
+            continue
+        ref = refs.checkpoint(job.task.model.base)
+        if ref is not None and ref.job in bases:  # a job ends with a model of the shape that it started from
+            job = _with_base(job, bases[ref.job])
+        bases[job.name] = job.task.model.base
+        found.append((job.name, *_estimate(_absolute(job, path), device)))
+    if not found:
+        raise InvalidSpec(f"{path.name} has no job of kind train; only these are estimated")
+    return found
+
+
+def _with_base(job: TrainJob, base: str) -> TrainJob:
+    raw = job.model_dump(mode="json")
+    raw["task"]["model"]["base"] = base
+    made: TrainJob = parse(TrainJob, raw)
+    return made
+
+
+def _estimate(spec: TrainJob, device: Accelerator | None) -> tuple[Estimate | None, tuple[str, ...]]:
     named = references.find(spec.model_dump(mode="json"))
     inputs = {
         one.text: ResolvedInput(kind="file", path=one.text, sha256="") for one in named if Path(one.text).is_absolute()
     }
-    host = expecting.this_host()
-    made, place = expecting.expected(None, spec, inputs, host), expecting.device_of(spec, host)
-    if made is None or made.fits is not False or place is None:
+    place = expecting.device_of(spec, expecting.this_host())
+    if device is not None:
+        place = device, spec.resources.num_processes
+    if place is None:
+        return None, ()
+    made, shape, lengths = expecting.on_device(None, spec, inputs, *place)
+    if shape is None or made.fits is not False:
         return made, ()
-    device, num = place
-    return made, estimating.would_fit(spec, expecting.model_shape(None, spec, inputs), device, num)
+    return made, estimating.would_fit(spec, shape, *place, lengths=lengths)
 
 
 def estimated(made: Estimate | None, changes: Sequence[str]) -> dict[str, Any]:
@@ -194,6 +226,8 @@ def show_estimate(made: Estimate | None, changes: Sequence[str]) -> None:
         console.say(f" {mark} {phase.name:14} {phase.allocated / GIB:7.2f} GiB   {parts}")
     if made.tokens_per_second is not None:
         console.say(f"   about {made.tokens_per_second:,.0f} tokens/s")
+    if made.lengths.total is None and made.lengths.prompt is None:
+        console.say("   the data was not read: rows are taken to be as long as the job file allows")
     console.say("it fits" if made.fits else "it does not fit")
     for change in changes:
         console.say(f"would fit: {change}")
@@ -216,7 +250,11 @@ def _read(path: Path, overrides: Sequence[str]) -> TrainJob:
     document = checking.override(documents.load(path), list(overrides), name=path.name)
     spec = checking.read(document, name=path.name)
     if not isinstance(spec, TrainJob):
-        raise InvalidSpec(f"{path.name} is of kind {spec.kind}; only a job of kind train can be tried")
+        raise InvalidSpec(f"{path.name} is of kind {spec.kind}; only a single job of kind train can be tried")
+    return _absolute(spec, path)
+
+
+def _absolute(spec: TrainJob, path: Path) -> TrainJob:
     found = running.with_absolute_paths(spec, path.resolve().parent)
     assert isinstance(found, TrainJob)
     return found

@@ -89,6 +89,8 @@ class Estimate:
     """Trained on by all devices together; None where it is not known."""
     reason: str = ""
     """Why there is no estimate."""
+    lengths: Lengths = Lengths()
+    """Of the data, as far as they were known."""
 
     @property
     def peak_bytes(self) -> float | None:
@@ -142,7 +144,10 @@ def estimate(
             reason="only jobs of kind train are estimated",
         )
     task = spec.task
-    found = Estimate(device.id, device.name, engine_of(task), task.algorithm, num_devices, usable(device, num_devices))
+    usable_bytes = usable(device, num_devices)
+    found = Estimate(
+        device.id, device.name, engine_of(task), task.algorithm, num_devices, usable_bytes, lengths=lengths
+    )
     reason = _reason(task, shape, device)
     if reason or shape is None:
         return replace(found, reason=reason)

@@ -102,12 +102,29 @@ def expected(
         inputs: What its references stand for, as far as that is known.
         host: The machine that would run it.
     """
-    found = _found(session, spec, inputs, host)
-    if found is None:
-        return None
-    device, num, shape, lengths, why = found
+    place = device_of(spec, host)
+    return None if place is None else on_device(session, spec, inputs, *place)[0]
+
+
+def on_device(
+    session: Session | None, spec: TrainJob, inputs: Mapping[str, ResolvedInput], device: Accelerator, num: int
+) -> tuple[Estimate, ModelShape | None, Lengths]:
+    """The estimate for a job on a kind of device, the model's shape if it is known, and lengths of the data.
+
+    Args:
+        session, spec, inputs: As of `expected`.
+        device: What each of its processes runs on.
+        num: Of them.
+    """
+    shape, why = None, ""
+    try:
+        shape = model_shape(session, spec, inputs)
+    except FineryError as error:
+        why = f"the shape of model {spec.task.model.base} is not known: {error}"
+    data = inputs.get(spec.task.data.train)
+    lengths = Lengths() if data is None or shape is None else lengths_of(Path(data.path), shape.vocabulary)
     made = estimating.estimate(spec, shape, device, num, lengths=lengths)
-    return replace(made, reason=why) if shape is None and why else made
+    return (replace(made, reason=why) if shape is None and why else made), shape, lengths
 
 
 def warnings(
@@ -121,15 +138,13 @@ def warnings(
     """
     if not isinstance(spec, TrainJob):
         return []
-    found = _found(session, spec, inputs, host or this_host())
-    if found is None:
+    place = device_of(spec, host or this_host())
+    if place is None:
         return []
-    device, num, shape, lengths, _ = found
-    made = estimating.estimate(spec, shape, device, num, lengths=lengths)
+    made, shape, lengths = on_device(session, spec, inputs, *place)
     if shape is None or made.fits is not False:
         return []
-    changes = estimating.would_fit(spec, shape, device, num, lengths=lengths)
-    return [estimating.warning(made, changes)]
+    return [estimating.warning(made, estimating.would_fit(spec, shape, *place, lengths=lengths))]
 
 
 def warnings_of(session: Session, job: Job) -> list[str]:
@@ -141,23 +156,6 @@ def warnings_of(session: Session, job: Job) -> list[str]:
     except (FineryError, OSError, KeyError):
         log.exception("no estimate of job=%s", job.id)
         return []
-
-
-def _found(
-    session: Session | None, spec: TrainJob, inputs: Mapping[str, ResolvedInput], host: Host
-) -> tuple[Accelerator, int, ModelShape | None, Lengths, str] | None:
-    """Device, how many, the model's shape, lengths of the data, and why there is no shape."""
-    place = device_of(spec, host)
-    if place is None:
-        return None
-    shape, why = None, ""
-    try:
-        shape = model_shape(session, spec, inputs)
-    except FineryError as error:
-        why = f"the shape of model {spec.task.model.base} is not known: {error}"
-    data = inputs.get(spec.task.data.train)
-    lengths = Lengths() if data is None or shape is None else lengths_of(Path(data.path), shape.vocabulary)
-    return *place, shape, lengths, why
 
 
 def model_shape(session: Session | None, spec: TrainJob, inputs: Mapping[str, ResolvedInput]) -> ModelShape:

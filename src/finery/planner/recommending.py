@@ -302,8 +302,10 @@ def _slower(way: Way, best: Way) -> str:
 
 def _warnings(job: Job, best: Way) -> tuple[str, ...]:
     found, spent = [], best.seconds
-    left = (best.budget - best.fullest.allocated) / GIB
-    if best.fullest.allocated > 0.93 * best.budget:
+    is_filled = best.rollout is not None and best.rollout.share is not None  # an engine takes what is left
+    taken = max(phase.allocated for phase in best.phases if not (is_filled and phase.name == "generate"))
+    left = (best.budget - taken) / GIB
+    if taken > 0.93 * best.budget:
         found.append(f"only {left:.1f} GiB are left beside the margin of {job.margin:.0%}; try it before it is queued")
     if job.device.bf16 is None and job.numbers != "fp32":
         found.append(f"{job.device.name} has no bfloat16; float16 needs a scaled loss")
