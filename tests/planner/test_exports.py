@@ -166,7 +166,7 @@ def test_what_waits_in_host_memory_is_said_to_each() -> None:
         ("trl", {"algorithm": "ppo", "lora": True}, "TRL's command line has no ppo"),
         ("job", {"optimizer": "muon", "lora": True}, "a job file has no optimizer muon"),
         ("job", {"algorithm": "grpo", "batch": 9, "num_gpus": 1, "lora": True}, "plan for a multiple of 8"),
-        ("job", {"lora": True, "num_gpus": 16, "fixed": {"sharding": "ddp"}}, "needs engine verl"),
+        ("job", {"lora": True, "num_gpus": 16, "fixed": {"sharding": "ddp"}}, "engine trl runs on one host"),
     ],
 )
 def test_what_cannot_be_said_is_refused(to: Any, request_: dict[str, Any], message: str) -> None:

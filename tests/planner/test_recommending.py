@@ -43,7 +43,8 @@ def test_seven_billion_need_more_than_one_card_and_it_says_what_would_do() -> No
     found = recommend(Job(QWEN, CARD))
 
     assert found.best is None
-    assert "it does not fit: at least 71" in found.advice[0]
+    assert "needs 136 GiB of host memory; 64 are assumed" in found.advice[0]
+    assert "would fit: hosts with 192 GiB of memory" in found.advice
     assert "would fit: LoRA" in found.advice
     assert recommend(Job(QWEN, CARD, adapter=Adapter(16))).best is not None
     assert recommend(Job(QWEN, CARD, num_devices=8)).best is not None
@@ -54,7 +55,10 @@ def test_seventy_two_billion_fit_one_card_in_no_way() -> None:
     found = recommend(Job(large, CARD))
 
     assert found.best is None
-    assert found.advice[1:] == ("would fit: LoRA on 4-bit weights and 2 devices",)
+    assert found.advice[1:] == (
+        "would fit: LoRA on 4-bit weights and 2 devices",
+        "would fit: hosts with 1280 GiB of memory",
+    )
 
 
 def test_more_devices_and_shorter_contexts_are_never_worse() -> None:

@@ -1,6 +1,7 @@
 """`finery plan`: whether a job fits on devices, and how it runs fastest."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args
 
@@ -42,6 +43,9 @@ def plan(
     qlora: Annotated[bool, typer.Option("--qlora", help="The same on weights of 4 bits (nf4).")] = False,
     optimizer: Annotated[str, typer.Option(help="adamw, adamw_8bit, adafactor, lion, sgd, muon, ...")] = "adamw",
     numbers: Annotated[str, typer.Option(help="bf16 (all in 16 bits), mixed (states in 32), fp32.")] = "bf16",
+    fused_loss: Annotated[
+        bool, typer.Option("--fused-loss", help="The loss is computed with the head, in pieces (Liger).")
+    ] = False,
     drawing: Annotated[
         str, typer.Option(help="What draws completions: trainer, colocated (an engine beside it), apart.")
     ] = "trainer",
@@ -73,10 +77,10 @@ def plan(
 ) -> None:
     """Say before a device is rented whether a job fits, how it runs fastest, and what it takes."""
     if job is not None:
-        if model or config is not None or params is not None:
-            raise InvalidSpec("--job names its own model; leave out --model, --config and --params")
-        if is_tried and gpu:
-            raise InvalidSpec("--try runs on this machine; leave out --gpu")
+        others = {"--model": model, "--config": config, "--params": params, "--export": export, "--fix": fix}
+        given = [name for name, value in others.items() if value] + (["--calibrated"] if calibrated else [])
+        if given:
+            raise InvalidSpec(f"--job is a whole job already; leave out {', '.join(given)}")
         _job(job, overrides or [], gpu, is_tried=is_tried, as_json=as_json)
         return
     if is_tried or overrides:
@@ -99,6 +103,7 @@ def plan(
         "quantize": "nf4_double" if qlora else "none",
         "optimizer": optimizer,
         "numbers": numbers,
+        "fused_loss": fused_loss,
         "drawing": drawing,
         "host_gib": host_gib,
         "steps": steps,
@@ -107,6 +112,7 @@ def plan(
         "calibrated": calibrated,
         "fixed": _fixed(fix or []),
     }
+    _check(raw, export, out)
     request: PlanRequest = parse(PlanRequest, raw, what="the plan")
     if export:
         _export(request, export, out)
@@ -118,6 +124,17 @@ def plan(
         _show(found, request)
     if not found.fits:
         raise typer.Exit(1)
+
+
+def _check(raw: dict[str, Any], export: str, out: Path | None) -> None:
+    """Refuse what would be ignored, and numbers that are none."""
+    for name in ("params", "tokens", "hourly", "host_gib"):
+        if raw[name] is not None and not math.isfinite(raw[name]):
+            raise InvalidSpec(f"--{name.replace('_', '-')} {raw[name]}: it must be a finite number")
+    if raw["hourly"] is not None and raw["steps"] is None and raw["tokens"] is None:
+        raise InvalidSpec("--hourly: say how long the job is, with --steps or --tokens")
+    if out is not None and not export:
+        raise InvalidSpec("--out is for the files of --export; name a format, such as --export job")
 
 
 def _from_server(request: PlanRequest) -> PlanView:
@@ -134,6 +151,8 @@ def _from_server(request: PlanRequest) -> PlanView:
 
 def _job(path: Path, overrides: list[str], gpu: str, *, is_tried: bool, as_json: bool) -> None:
     """What a job file will take of this machine, or of such devices, as estimated or as tried."""
+    if is_tried and gpu:
+        raise InvalidSpec("--try runs on this machine; leave out --gpu")
     if is_tried:
         trial = trying.try_job(path, overrides=overrides)
         if as_json:
@@ -168,7 +187,10 @@ def _export(request: PlanRequest, to: str, out: Path | None) -> None:
         taken = [name for name in made.files if (out / name).exists()]
         if taken:
             raise InvalidSpec(f"--out {out}: {', '.join(taken)} exist already; name another folder")
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidSpec(f"--out {out}: {error.strerror}; name a folder that can be made") from None
         for name, text in made.files.items():
             (out / name).write_text(text, "utf-8")
             console.say(str(out / name))
@@ -193,17 +215,21 @@ def _fixed(given: list[str]) -> dict[str, Any]:
         if not equals or name not in FixedSpec.model_fields:
             known = ", ".join(FixedSpec.model_fields)
             raise InvalidSpec(f"--fix {item}: write NAME=VALUE, such as tensor=2; names are {known}")
+        if name in found:
+            raise InvalidSpec(f"--fix {item}: {name} is fixed to {found[name]} already")
         found[name] = value
     return found
 
 
 def _show(found: PlanView, request: PlanRequest) -> None:
-    billions = found.parameters / 1e9
+    size = (
+        f"{found.parameters / 1e9:.2f} billion" if found.parameters >= 1e8 else f"{found.parameters / 1e6:.2f} million"
+    )
     active = f" ({found.active_parameters / 1e9:.2f} active)" if found.active_parameters != found.parameters else ""
     trained = ""
     if found.trained_parameters != found.parameters:
         trained = f", {found.trained_parameters / 1e6:.1f} million of them trained"
-    console.say(f"{found.model}: {billions:.2f} billion parameters{active}{trained}")
+    console.say(f"{found.model}: {size} parameters{active}{trained}")
     console.say(f"{request.algorithm}, {request.context:,} tokens a sequence, {request.batch:,} sequences a step")
     console.say(
         f"{found.num_gpus} x {found.device}: {_gib(found.usable_bytes)} GiB of each {_gib(found.device_bytes)} can be "
@@ -235,7 +261,8 @@ def _show_best(found: PlanView, best: WayView) -> None:
         mark = "*" if phase.name == best.peak_phase and len(best.phases) > 1 else " "
         console.say(f" {mark} {phase.name:14} {_gib(phase.bytes):>6} GiB   {_in_parts(phase)}")
     console.say(
-        f"   with what the allocator keeps {_gib(best.reserved_bytes)} GiB, on the device {_gib(best.shown_bytes)} GiB"
+        f"   PyTorch keeps up to {_gib(best.reserved_bytes)} GiB of it in its cache, which it gives back when needed; "
+        f"the device shows up to {_gib(best.shown_bytes)}"
     )
     spent = ", ".join(
         f"{name} {took:.3g}" for name, took in best.seconds.items() if took >= 0.01 * best.seconds_per_step

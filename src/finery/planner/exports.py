@@ -32,6 +32,7 @@ _OPTIMIZERS: Final = {
     "adafactor": "adafactor",
     "sgd": "sgd",
     "lion": "lion",
+    "lion_8bit": "lion_8bit",
 }
 """Ours -> `optim.kind` of a job file."""
 _OPTIMIZERS_OF_TRL: Final = {
@@ -41,6 +42,7 @@ _OPTIMIZERS_OF_TRL: Final = {
     "adafactor": "adafactor",
     "sgd": "sgd",
     "lion": "lion_32bit",
+    "lion_8bit": "lion_8bit",
 }
 _TRL_COMMANDS: Final = ("sft", "reward", "dpo", "kto", "grpo", "rloo")
 _PLAIN: Final = ("none", "ddp", "zero1", "zero2", "zero3", "fsdp")
@@ -101,8 +103,6 @@ def document(found: Found, way: Way) -> tuple[dict[str, Any], list[str]]:
     if job.optimizer not in _OPTIMIZERS:
         raise InvalidSpec(f"a job file has no optimizer {job.optimizer}; one of {', '.join(_OPTIMIZERS)}")
     is_verl = way.engine == "verl"
-    if job.numbers == "mixed" and not is_verl:
-        notes.append("engine trl computes in the number format of the weights: dtype is float32 here")
     algorithm = "sft" if job.algorithm == "pretrain" else job.algorithm
     task: dict[str, Any] = {
         "algorithm": algorithm,
@@ -128,17 +128,27 @@ def document(found: Found, way: Way) -> tuple[dict[str, Any], list[str]]:
     parallel = {**task.get("parallel", {}), **_parallel(way)} if is_verl else {}
     if parallel:
         task["parallel"] = parallel
-    per_host = min(job.num_devices, job.devices_per_host)
-    resources: dict[str, Any] = {"gpus": per_host}
-    if job.num_devices > per_host:
-        if job.num_devices % per_host or not is_verl:
-            needs = "engine verl" if not is_verl else "whole hosts"
-            raise InvalidSpec(
-                f"a job file on {job.num_devices} devices of hosts with {per_host} needs {needs}; plan for "
-                f"{per_host * (job.num_devices // per_host) or per_host}, or export another format"
-            )
-        resources["nodes"] = job.num_devices // per_host
+    resources = _resources(job, is_verl=is_verl)
     return {"kind": "train", "name": f"{algorithm}-{_short(found.name)}", "task": task, "resources": resources}, notes
+
+
+def _resources(job: Job, *, is_verl: bool) -> dict[str, Any]:
+    if job.device.vendor == "cpu":
+        return {"gpus": 0, "processes": job.num_devices}
+    per_host = min(job.num_devices, job.devices_per_host)
+    if job.num_devices == per_host:
+        return {"gpus": per_host}
+    if not is_verl:
+        raise InvalidSpec(
+            f"engine trl runs on one host, and this plan takes {job.num_devices} devices of hosts with {per_host}; "
+            f"plan for {per_host}, or fix sharding: fsdp for engine verl"
+        )
+    if job.num_devices % per_host:
+        whole = per_host * (job.num_devices // per_host)
+        raise InvalidSpec(
+            f"engine verl takes whole hosts of {per_host} devices; plan for {whole} or {whole + per_host}"
+        )
+    return {"gpus": per_host, "nodes": job.num_devices // per_host}
 
 
 def _model(found: Found, job: Job, way: Way) -> dict[str, Any]:
@@ -155,18 +165,18 @@ def _model(found: Found, job: Job, way: Way) -> dict[str, Any]:
         model["gradient_checkpointing"] = True
     if job.fused_loss:
         model["liger"] = True
-    kinds = {"bf16": "bfloat16", "mixed": "auto" if way.engine == "verl" else "float32", "fp32": "float32"}
+    kinds = {"bf16": "bfloat16", "mixed": "auto", "fp32": "float32"}
     model["dtype"] = kinds[job.numbers] if way.layout.sharding != "megatron" else "bfloat16"
+    if job.is_float32:
+        model["dtype"] = "float32"
+    elif job.precision == "fp16" and job.numbers == "bf16":
+        model["dtype"] = "float16"
     return model
 
 
 def _put_drawing(task: dict[str, Any], job: Job, way: Way, notes: list[str]) -> None:
     """Rollouts, rewards, and batches in prompts."""
-    group = next((size for size in (_GROUP, 4, 2) if job.sequences_per_step % size == 0), 0)
-    if not group:
-        raise InvalidSpec(
-            f"{job.sequences_per_step} sequences a step are no groups of completions; plan for a multiple of {_GROUP}"
-        )
+    group = _group(job)
     prompts = job.sequences_per_step // group
     task["prompts_per_batch" if job.algorithm == "ppo" else "prompts_per_step"] = prompts
     task["data"]["max_prompt_tokens"] = job.seq_len - job.completion
@@ -249,8 +259,7 @@ def _trl(found: Found, way: Way) -> ExportView:
         "max_steps": _num_steps(found, way),
         "optim": _OPTIMIZERS_OF_TRL[job.optimizer],
         "gradient_checkpointing": way.recomputation != "none",
-        "dtype": "bfloat16" if job.numbers == "bf16" else "float32",
-        "bf16": job.numbers == "mixed" or way.layout.sharding.startswith("zero"),
+        **_trl_numbers(job, way),
         "use_liger_kernel": job.fused_loss,
     }
     if algorithm in DRAWS:
@@ -259,16 +268,39 @@ def _trl(found: Found, way: Way) -> ExportView:
         settings["max_length"] = job.seq_len
     if algorithm == "sft" and job.algorithm == "pretrain":
         settings["packing"] = True
-    settings |= _trl_adapter(job)
-    accelerate = _accelerate(found, way).files
+    settings |= _trl_adapter(job, way)
+    accelerate = _accelerate(found, way)
     settings["accelerate_config"] = "accelerate.yaml"
     command = f"# trl {algorithm} --config trl.yaml\n# {way.words}\n"
     notes = ["dataset_name is json: name the data (and reward_funcs, where completions are drawn)"]
-    return ExportView(files={"trl.yaml": command + _yaml(settings), **accelerate}, notes=notes)
+    files = {"trl.yaml": command + _yaml(settings), **accelerate.files}
+    return ExportView(files=files, notes=[*notes, *accelerate.notes])
+
+
+def _trl_numbers(job: Job, way: Way) -> dict[str, Any]:
+    """Number formats; DeepSpeed's must be those of its own file."""
+    narrow = {"bf16": "bfloat16", "fp16": "float16"}.get(job.precision, "float32")
+    is_mixed = not job.is_float32 and (job.numbers == "mixed" or way.layout.sharding.startswith("zero"))
+    return {
+        "dtype": narrow if job.numbers == "bf16" else "float32",
+        "bf16": is_mixed and job.precision == "bf16",
+        "fp16": is_mixed and job.precision == "fp16",
+        **({"use_cpu": True} if job.device.vendor == "cpu" else {}),
+    }
+
+
+def _group(job: Job) -> int:
+    """Completions of a prompt, that divide the sequences of a step."""
+    found = next((size for size in (_GROUP, 4, 2) if job.sequences_per_step % size == 0), 0)
+    if not found:
+        raise InvalidSpec(
+            f"{job.sequences_per_step} sequences a step are no groups of completions; plan for a multiple of {_GROUP}"
+        )
+    return found
 
 
 def _trl_drawing(job: Job, way: Way) -> dict[str, Any]:
-    group = next((size for size in (_GROUP, 4, 2) if job.sequences_per_step % size == 0), 2)
+    group = _group(job)
     found: dict[str, Any] = {"num_generations": group, "max_completion_length": job.completion}
     found["beta"] = 0.001 if job.kl else 0.0
     if way.rollout is not None and way.rollout.has_own_weights:
@@ -283,7 +315,7 @@ def _trl_drawing(job: Job, way: Way) -> dict[str, Any]:
     return found
 
 
-def _trl_adapter(job: Job) -> dict[str, Any]:
+def _trl_adapter(job: Job, way: Way) -> dict[str, Any]:
     if job.adapter is None:
         return {}
     found: dict[str, Any] = {"use_peft": True, "lora_r": job.adapter.rank, "lora_alpha": 2 * job.adapter.rank}
@@ -294,6 +326,8 @@ def _trl_adapter(job: Job) -> dict[str, Any]:
     elif job.quantization != "none":
         double = job.quantization == "nf4_double"
         found |= {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "use_bnb_nested_quant": double}
+        if way.layout.split.zero == 3:  # what is stored as bytes is not divided
+            found["bnb_4bit_quant_storage"] = "bfloat16" if job.precision == "bf16" else "float16"
     return found
 
 
@@ -303,12 +337,12 @@ def _accelerate(found: Found, way: Way) -> ExportView:
     kind = "NO" if sharding == "none" else "MULTI_GPU"
     settings: dict[str, Any] = {
         "compute_environment": "LOCAL_MACHINE",
-        "mixed_precision": "bf16" if job.numbers == "mixed" else "no",
+        "mixed_precision": job.precision if job.numbers == "mixed" and not job.is_float32 else "no",
         "num_machines": max(1, -(-number // job.devices_per_host)),
         "num_processes": number,
         "machine_rank": 0,
         "main_training_function": "main",
-        "use_cpu": False,
+        "use_cpu": job.device.vendor == "cpu",
     }
     files: dict[str, str] = {}
     if sharding == "fsdp":
@@ -331,7 +365,12 @@ def _accelerate(found: Found, way: Way) -> ExportView:
         del settings["mixed_precision"]  # said in DeepSpeed's file, and refused in two places
         files = _deepspeed(found, way).files
     settings = {"distributed_type": kind, **settings}
-    return ExportView(files={"accelerate.yaml": f"# {way.words}\n" + _yaml(settings), **files}, notes=[])
+    notes = []
+    if settings["num_machines"] > 1:
+        notes.append(
+            "accelerate.yaml is of the first host: add main_process_ip and main_process_port, count machine_rank"
+        )
+    return ExportView(files={"accelerate.yaml": f"# {way.words}\n" + _yaml(settings), **files}, notes=notes)
 
 
 def _deepspeed(found: Found, way: Way) -> ExportView:

@@ -444,11 +444,18 @@ def _linear_inputs(step: Step) -> float:
         copies = step.adapter.bytes_per_weight if step.adapter.bytes_per_weight > step.compute else 0.0
         if step.adapter.dropout:
             copies = step.adapter.bytes_per_weight + 1.0
-        found += copies * sum(one.copies * one.num_in for one in _adapted(step, step.adapter))
+        found += copies * sum(_met(one, shape) * one.num_in for one in _adapted(step, step.adapter))
         if step.adapter.decomposes:
             results = step.compute + step.adapter.bytes_per_weight
-            found += results * sum(one.copies * one.num_out for one in _adapted(step, step.adapter))
+            found += results * sum(_met(one, shape) * one.num_out for one in _adapted(step, step.adapter))
     return found
+
+
+def _met(linear: Linear, shape: ModelShape) -> float:
+    """Copies of a matrix that one token passes: of the experts, those that it is sent to."""
+    if shape.experts is None or not linear.name.startswith("experts."):
+        return linear.copies
+    return linear.copies * shape.experts.num_per_token / shape.experts.num
 
 
 def _hidden_inputs(step: Step) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from finery.core.errors import InvalidSpec
 from finery.planner import accelerators, catalog, shapes
-from finery.planner.memory import Adapter, Quantization, Split, peak
+from finery.planner.memory import STATES, Adapter, Quantization, Split, peak
 from finery.planner.phases import Phase, fullest
 from finery.planner.recommending import Recommendation, phases_of, recommend
 from finery.planner.shapes import ModelShape
@@ -25,12 +25,14 @@ from finery.planner.specs import (
     WayView,
 )
 from finery.planner.throughput import operations, peak_of
-from finery.planner.ways import Job, Layout, Pins, Way, step_of
+from finery.planner.ways import WITHOUT_BITSANDBYTES, Job, Layout, Pins, Way, step_of
 
 _CHECKPOINTS: Final = 3
 """That a job keeps (`monitoring.keep_checkpoints`)."""
 _LONGEST: Final = 1 << 20
 """Tokens up to which a context is looked for."""
+_STATES_OF_8_BIT: Final = {"adamw_8bit": 2.0, "adamw_paged_8bit": 2.0, "adamw_4bit": 1.0, "lion_8bit": 1.0}
+"""Bytes for each weight."""
 _OTHERS: Final = 24
 """Ways that lost, at most."""
 
@@ -119,7 +121,7 @@ def answer(found: Found, *, band: BandView | None = None) -> PlanView:
     recommendation, request = found.recommendation, found.request
     job, best = recommendation.job, recommendation.best
     shown = best or min((way for way, _ in recommendation.others), key=lambda way: way.fullest.allocated)
-    checkpoint = _checkpoint_bytes(job)
+    checkpoint = _checkpoint_bytes(job, shown)
     return PlanView(
         model=found.name,
         parameters=job.shape.parameters,
@@ -140,7 +142,7 @@ def answer(found: Found, *, band: BandView | None = None) -> PlanView:
         checkpoint_bytes=checkpoint,
         longest_context=_longest_context(job, shown),
         curve=_curve(job, shown),
-        stages=_stages(job, shown),
+        stages=_stages(job, shown) if job.num_devices - shown.layout.num_drawing > 1 else [],
         savings=_savings(job, shown),
         band=band,
     )
@@ -221,14 +223,14 @@ def _num_trained(job: Job) -> int:
     return job.adapter.size(job.shape)
 
 
-def _checkpoint_bytes(job: Job) -> float:
-    """Weights that are trained, with what the optimizer has of them."""
+def _checkpoint_bytes(job: Job, way: Way) -> float:
+    """Weights that are trained, with what the optimizer has of them, and the weights that are computed with beside."""
     number = _num_trained(job)
-    each = 4.0 if job.adapter is not None or job.numbers != "bf16" else 2.0
-    states = {"adamw": 2.0, "lion": 1.0, "sgd_momentum": 1.0, "muon": 1.1}.get(job.optimizer, 0.0) * each
-    if job.optimizer.endswith("8bit"):
-        states = 2.0
-    return number * (each + states) * (2 if job.algorithm == "ppo" and job.critic else 1)
+    has_master = way.layout.framework.master and job.adapter is None and not job.is_float32
+    each = 4.0 if has_master or job.adapter is not None or job.numbers != "bf16" or job.is_float32 else 2.0
+    states = _STATES_OF_8_BIT.get(job.optimizer, STATES[job.optimizer] * each)
+    found = number * (each + states + (2.0 if has_master else 0.0))
+    return found * (2 if job.algorithm == "ppo" and job.critic else 1)
 
 
 def _cost(request: PlanRequest, job: Job, best: Way) -> CostView | None:
@@ -313,6 +315,8 @@ def _savings(job: Job, way: Way) -> list[ComparedView]:
     )
     found = []
     for name, adapter, quantization in kinds:
+        if quantization != "none" and job.device.vendor in WITHOUT_BITSANDBYTES:
+            continue
         phase = _at(replace(job, adapter=adapter, quantization=quantization), way, way.layout)
         found.append(_compared(name, phase, job.budget))
     return found

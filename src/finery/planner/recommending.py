@@ -4,6 +4,7 @@ Pure. A way fits when its fullest phase leaves a margin of the device. Owns: how
 is said of them. Does not own: which ways there are (ways), memory (phases) or speed (timing).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
@@ -22,6 +23,8 @@ _MOST_SHARE: Final = 0.9
 """Of a device, that an engine is given at most (vLLM's default)."""
 _ENOUGH_SHARE: Final = 0.5
 """Of a device, with which an engine needs no room that something else could leave (verl's default)."""
+_FILLED: Final = 4096
+"""Tokens of a pass from which larger ones are hardly faster."""
 _SHARES: Final = 0.05
 """Steps in which it is given."""
 _PREFERENCE: Final = {"trl": 0, "verl": 1, "accelerate": 2}
@@ -83,7 +86,10 @@ def ways(job: Job) -> Iterator[Way]:
             found = [way for way in kinds if way is not None]
             yield from found
             has_room = drawn is None or drawn.share is None or drawn.share >= _ENOUGH_SHARE
-            if offload == "none" and has_room and any(way.fits for way in found):
+            is_filled = any(
+                way.fits and way.recomputation == "none" and way.micro_batch * job.seq_len >= _FILLED for way in found
+            )
+            if offload == "none" and has_room and is_filled:
                 break  # what waits in host memory is only slower
 
 
@@ -100,7 +106,8 @@ def _best_micro_batch(
 ) -> Way | None:
     pinned = job.pins.micro_batch
     wanted = (pinned,) if pinned is not None else _MICRO_BATCHES
-    sizes = [size for size in wanted if each % size == 0]
+    least = 2 if job.algorithm == "kto" else 1  # its KL term compares the rows of a pass
+    sizes = [size for size in wanted if each % size == 0 and size >= least]
 
     def phases(size: int) -> tuple[Phase, ...]:
         return phases_of(job, step_of(job, layout, size, each // size, recomputation, offload), drawn, offload)
@@ -205,12 +212,12 @@ def _rollout(job: Job, layout: Layout, offload: Offload) -> Rollout | None:
     if share is None:
         share = min(_MOST_SHARE, int(left / job.device.total_bytes / _SHARES) * _SHARES)
     found: list[Rollout] = []
-    for tensor in (1, 2, 4, 8):
+    for tensor in (1, 2, 4, 8, 16, 32):
         if job.pins.rollout_tensor not in (None, tensor) or devices % tensor or job.shape.heads % tensor:
             continue
         cache = share * job.device.total_bytes - job.shape.parameters * 2.0 / tensor
         num = int(cache * tensor / per_sequence)
-        if num >= 1 and tensor <= job.devices_per_host:
+        if num >= 1:
             found.append(
                 Rollout(
                     num,
@@ -235,7 +242,8 @@ def _why_none(job: Job) -> str:
     pins = job.pins
     if job.algorithm in DRAWS and job.drawing != "trainer" and batch % number == 0 and pins.micro_batch is None:
         what = "device" if pins.rollout_share is None else f"share of {pins.rollout_share:g}"
-        return f"no {what} holds the weights of the rollout engine and one sequence; more devices, or a smaller model"
+        over = "" if pins.rollout_tensor is None else f" over {pins.rollout_tensor} devices"
+        return f"no {what} holds the rollout engine's weights and one sequence{over}; more devices, or a smaller model"
     if pins.micro_batch is not None:
         return (
             f"a micro batch of {pins.micro_batch} does not divide the {batch} sequences of a step over {number} "
@@ -307,7 +315,7 @@ def _warnings(job: Job, best: Way) -> tuple[str, ...]:
     left = (best.budget - taken) / GIB
     if taken > 0.93 * best.budget:
         found.append(f"only {left:.1f} GiB are left beside the margin of {job.margin:.0%}; try it before it is queued")
-    if job.device.bf16 is None and job.numbers != "fp32":
+    if job.device.bf16 is None and not job.is_float32:
         found.append(f"{job.device.name} has no bfloat16; float16 needs a scaled loss")
     if spent.drawing > 0.6 * spent.total:
         engine = "; an engine (vLLM) draws faster than the trainer" if job.drawing == "trainer" else ""
@@ -316,6 +324,8 @@ def _warnings(job: Job, best: Way) -> tuple[str, ...]:
         found.append(f"{spent.communicating / spent.total:.0%} of a step waits for messages between devices")
     if spent.waiting > 0.2 * spent.total:
         found.append(f"{spent.waiting / spent.total:.0%} of a step waits in the pipeline; larger batches fill it")
+    if _is_narrow(job, best):
+        found.append("weights and states are in bfloat16, where small updates get lost; numbers: mixed keeps 32 bits")
     if best.offload in ("optimizer", "all"):
         share = spent.offloading / spent.total
         found.append(
@@ -324,13 +334,24 @@ def _warnings(job: Job, best: Way) -> tuple[str, ...]:
         )
     if job.num_devices > 1 and job.device.link_gb_s is None:
         found.append(f"how fast {job.device.name} talks to others is not known; 12 GB/s is assumed")
+    return (*found, *_of_cache(job, best))
+
+
+def _is_narrow(job: Job, best: Way) -> bool:
+    """Whether trained weights exist in 16 bits alone."""
+    has_master = best.layout.framework.master or job.adapter is not None
+    return job.numbers == "bf16" and not has_master and not job.is_float32
+
+
+def _of_cache(job: Job, best: Way) -> tuple[str, ...]:
     drawn = best.rollout
-    if drawn is not None and drawn.has_own_weights:
-        copies = max(1, (best.layout.num_drawing or job.num_devices) // drawn.tensor)
-        each = -(-job.sequences_per_step // copies)
-        if drawn.sequences < each:
-            found.append(f"the cache holds {drawn.sequences} of the {each} sequences that an engine draws of a step")
-    return tuple(found)
+    if drawn is None or not drawn.has_own_weights:
+        return ()
+    copies = max(1, (best.layout.num_drawing or job.num_devices) // drawn.tensor)
+    each = -(-job.sequences_per_step // copies)
+    if drawn.sequences >= each:
+        return ()
+    return (f"the cache holds {drawn.sequences} of the {each} sequences that an engine draws of a step",)
 
 
 def _advice(job: Job, smallest: Way) -> tuple[str, ...]:
@@ -347,11 +368,17 @@ def _advice(job: Job, smallest: Way) -> tuple[str, ...]:
     fitting += _with_more_devices("", job)
     if not any("LoRA" in words for words in fitting):
         fitting += _with_more_devices("LoRA on 4-bit weights and ", smaller)
-    if job.seq_len >= 1024:
-        shorter = job.seq_len // 2
+    if not job.fused_loss and _fits(replace(job, fused_loss=True)):
+        fitting.append("a fused loss (Liger)")
+    for shorter in (job.seq_len // 2, job.seq_len // 4, job.seq_len // 8):
+        if shorter < 256:
+            break
         completion = min(job.completion, shorter - 1) if job.completion_len else None
         if _fits(replace(job, seq_len=shorter, completion_len=completion)):
             fitting.append(f"a context of {shorter}")
+            break
+    if smallest.fullest.allocated <= smallest.budget:
+        fitting.append(f"hosts with {math.ceil(smallest.host / GIB / 64) * 64} GiB of memory")
     return (*found, *(f"would fit: {words}" for words in fitting))
 
 

@@ -27,8 +27,8 @@ class FixedSpec(Spec):
     """Devices that share the experts of a mixture."""
     micro_batch: int | None = Field(None, ge=1, le=4096)
     """Rows of one forward and backward pass."""
-    recomputation: Recomputation | None = None
-    """Whether layers are computed again in the backward pass."""
+    recomputation: Literal["none", "full"] | None = None
+    """Whether layers are computed again in the backward pass (activation checkpointing)."""
     offload: Offload | None = None
     """What waits in host memory: states, all, or all that trains while completions are drawn (`between`)."""
     rollout_tensor: int | None = Field(None, ge=1, le=64)

@@ -24,6 +24,10 @@ _SHARE_OF_BANDWIDTH: Final = 0.6
 """Of the device's own memory, that decoding reaches."""
 _SHARE_OF_PEAK: Final = 0.5
 """Of the peak, that decoding of very many sequences reaches."""
+_LINKS: Final = ("nvlink", "xgmi", "infinity", "hccs", "ub")
+"""Links between the devices of a host that are no PCIe."""
+_LATENCY: Final = {True: 1.5e-5, False: 5e-5}
+"""Seconds of a small sum over devices with such a link, and over PCIe."""
 _OVERHEAD: Final = {"engine": 4e-5, "trainer": 8e-4}
 """Seconds of each layer and token before anything is computed: captured graphs, or Python."""
 
@@ -99,6 +103,12 @@ def decoding_seconds(job: Job, rollout: Rollout, num_devices: int) -> float:
     met = min(shape.parameters, shape.active_parameters * at_once)  # the more sequences, the more experts
     weights = (2.0 if rollout.has_own_weights or job.quantization == "none" else 1.0) * met
     cache = at_once * (job.seq_len - job.completion / 2) * shape.kv_elements_per_token * rollout.cache
+    tensor = rollout.tensor
+    messages = 0.0
+    if tensor > 1:  # two sums of a vector for each sequence in each layer
+        moved = 2 * at_once * shape.hidden * 2.0 * 2 * (tensor - 1) / tensor
+        is_linked = (job.device.link or "").lower().startswith(_LINKS) and tensor <= job.devices_per_host
+        messages = shape.layers * (2 * _LATENCY[is_linked] + moved / _rate(job, tensor))
     reading = (weights + cache) / rollout.tensor / (job.device.bandwidth_gb_s * 1e9 * _SHARE_OF_BANDWIDTH)
     number = "fp32" if job.precision == "fp32" else job.precision
     computing = 2.0 * shape.active_parameters * at_once / rollout.tensor
@@ -106,7 +116,7 @@ def decoding_seconds(job: Job, rollout: Rollout, num_devices: int) -> float:
     overhead = _OVERHEAD["engine" if rollout.has_own_weights else "trainer"] * shape.layers
     prompt = each * (job.seq_len - job.completion) * 2.0 * shape.active_parameters / rollout.tensor
     prefill = prompt / (peak_of(job.device, number) * _SHARE_OF_PEAK)
-    return prefill + each / at_once * job.completion * (max(reading, computing) + overhead)
+    return prefill + each / at_once * job.completion * (max(reading, computing) + overhead + messages)
 
 
 def _rate(job: Job, group: int) -> float:
@@ -191,18 +201,22 @@ def host_bytes(job: Job, layout: Layout, offload: Offload) -> float:
     """
     split = layout.split
     per_host = min(job.devices_per_host, job.num_devices)
-    stored = WEIGHT_BYTES.get(job.quantization, 4.0 if job.numbers == "fp32" else 2.0)
+    stored = WEIGHT_BYTES.get(job.quantization, 4.0 if job.is_float32 else 2.0)
     here = job.shape.parameters / (split.tensor * split.pipeline) / split.shards
     trained = _trained(job) / (split.tensor * split.pipeline) / split.shards
+    has_master = layout.framework.master and job.adapter is None
+    number = 4.0 if has_master or job.numbers != "bf16" or job.adapter is not None else 2.0
     kept = 0.0
-    if offload != "none":  # master or trained weights, states, gradients
-        number = 4.0 if layout.framework.master or job.numbers != "bf16" or job.adapter is not None else 2.0
-        kept = trained * number * (2 + STATES[job.optimizer])
-    if offload in ("all", "between"):
-        kept += here * stored
-    loading = stored * job.shape.parameters / split.pipeline  # one process reads it, and sends it to the others
-    return per_host * (_PROCESS_BYTES + kept) + loading
+    if offload != "none":  # weights as they are changed, and states; gradients where the update is computed there
+        kept = trained * number * (1 + STATES[job.optimizer] + (0 if offload == "between" else 1))
+    if offload in ("all", "between") and (has_master or job.adapter is not None):
+        kept += here * stored  # beside them, those that are computed with
+    # FSDP's first process reads the whole model and sends it to the others; else a file at a time is read.
+    loading = 2.0 * job.shape.parameters if layout.sharding == "fsdp" and job.quantization == "none" else _FILE_BYTES
+    return per_host * (_PROCESS_BYTES + kept) + min(loading, 2.0 * job.shape.parameters)
 
 
+_FILE_BYTES: Final = 5e9
+"""Of a file of weights, as they are published."""
 _PROCESS_BYTES: Final = 4.0 * 2**30
 """Of a training process on a host: interpreter, torch, its libraries for a GPU, pinned buffers and loaders."""

@@ -37,8 +37,12 @@ _SHORTEST_PART: Final = 1024
 """Tokens below which a sequence is not divided over devices."""
 _MOST_STAGES: Final = 16
 """Of a pipeline, that are searched."""
-VERL_ALGORITHMS: Final = frozenset({"pretrain", "sft", "ppo", "grpo", "rloo"})
+VERL_ALGORITHMS: Final = frozenset({"sft", "ppo", "grpo", "rloo"})
 """What the engine verl trains."""
+WITHOUT_BITSANDBYTES: Final = frozenset({"apple", "google"})
+"""Vendors of devices that train nothing beside quantized weights."""
+_OF_VERL: Final = frozenset({"nvidia", "amd", "huawei"})
+"""Vendors of devices that it runs on."""
 _FRAMEWORKS: Final = {"zero1": "deepspeed", "zero2": "deepspeed", "zero3": "deepspeed", "megatron": "megatron"}
 
 
@@ -99,6 +103,10 @@ class Job:
         for name in ("num_devices", "devices_per_host", "seq_len", "sequences_per_step"):
             if getattr(self, name) < 1:
                 raise InvalidSpec(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.shape.family in _TWO_STACKS:
+            raise InvalidSpec(
+                "encoder-decoders are counted, and not planned: no program that is planned for trains them"
+            )
         if self.quantization != "none" and self.adapter is None:
             raise InvalidSpec("quantized weights are not trained; add LoRA, or remove the quantization")
         if not 0 <= self.margin < 1:
@@ -110,7 +118,17 @@ class Job:
             )
         if self.drawing == "apart" and self.algorithm in DRAWS and self.num_devices < 2:
             raise InvalidSpec("drawing apart needs a device that draws and one that trains; plan for 2 or more")
+        self._check_device()
         self._check_pins()
+
+    def _check_device(self) -> None:
+        vendor, number = self.device.vendor, self.num_devices
+        if self.quantization != "none" and vendor in WITHOUT_BITSANDBYTES:
+            raise InvalidSpec(f"bitsandbytes does not run on {self.device.name}; plan without quantization")
+        if number > 1 and vendor == "apple":
+            raise InvalidSpec(f"{self.device.name} trains alone; plan for one")
+        if vendor in ("apple", "cpu", "google") and self.drawing != "trainer" and self.algorithm in DRAWS:
+            raise InvalidSpec(f"vLLM beside a trainer does not run on {self.device.name}; plan with drawing: trainer")
 
     def _check_pins(self) -> None:
         pins, shape = self.pins, self.shape
@@ -157,9 +175,14 @@ class Job:
         return (max(64.0, 2 * devices) if self.host_gib is None else self.host_gib) * GIB
 
     @property
+    def is_float32(self) -> bool:
+        """Whether all is in 32 bits: as asked, and on a CPU."""
+        return self.numbers == "fp32" or self.device.vendor == "cpu"
+
+    @property
     def precision(self) -> Precision:
         """That matrices are multiplied in."""
-        if self.numbers == "fp32":
+        if self.is_float32:
             return "fp32"
         return "bf16" if self.device.bf16 else "fp16" if self.device.fp16 else "fp32"
 
@@ -167,6 +190,10 @@ class Job:
     def completion(self) -> int:
         """Tokens that are drawn of each sequence."""
         return self.completion_len or max(1, self.seq_len // 2)
+
+
+_TWO_STACKS: Final = frozenset({"t5", "mt5", "umt5"})
+"""Families with an encoder."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +279,7 @@ class Way:
         if self.layout.sharding == "fsdp":
             sizes = ((split.context, "sequence"),)  # type: ignore[assignment]
         found = [" ".join([shared, *(f"{name} {size}" for size, name in sizes if size > 1)])]
-        found.append(f"micro batch {self.micro_batch}, {self.accumulation} times")
+        found.append(f"micro batch {self.micro_batch} x {self.accumulation}")
         if self.recomputation != "none":
             found.append("recomputation" if self.recomputation == "full" else "selective recomputation")
         waits = {"optimizer": "states in host memory", "all": "states and weights in host memory"}
@@ -269,16 +296,20 @@ class Way:
 
 def step_of(job: Job, layout: Layout, micro_batch: int, accumulation: int, way: Recomputation, off: Offload) -> Step:
     """The training step of a way, on one device."""
-    framework = layout.framework
-    in_32 = job.numbers in ("mixed", "fp32")
-    has_master = framework.master and job.adapter is None and job.numbers != "fp32"
-    is_wide = in_32 and not has_master
-    kernels = replace(framework.kernels, logits=0.0) if job.fused_loss else framework.kernels
+    engine = engine_of(job, layout, off)
+    framework = FRAMEWORKS["verl"] if engine == "verl" and layout.sharding == "fsdp" else layout.framework
+    has_master = framework.master and job.adapter is None and not job.is_float32
+    is_wide = (job.numbers == "mixed" or job.is_float32) and not has_master
+    # Autocast keeps what it has cast for the backward pass, of all layers where none is computed again.
+    has_casts = job.numbers == "mixed" and layout.split.zero == 0 and way == "none"
+    kernels = framework.kernels
+    if job.fused_loss and engine != "trl":  # which computes the loss itself
+        kernels = replace(kernels, logits=0.0)
     return Step(
         job.shape,
         job.seq_len,
         micro_batch,
-        weights=4.0 if is_wide and job.adapter is None else 2.0,
+        weights=_weight_bytes(job, is_wide=is_wide, has_casts=has_casts),
         trained=4.0 if is_wide else 2.0,
         master=has_master,
         gradients=4.0 if is_wide else framework.gradients,
@@ -290,26 +321,42 @@ def step_of(job: Job, layout: Layout, micro_batch: int, accumulation: int, way: 
         split=layout.split,
         kernels=kernels,
         keeps_gradients=framework.keeps_gradients or accumulation > 1,
-        compute=4.0 if job.numbers == "fp32" else 2.0,
+        compute=4.0 if job.is_float32 else 2.0,
         ends=4.0 if framework.upcasts_ends and job.quantization != "none" else None,
         offload_optimizer=off in ("optimizer", "all"),
         offload_weights=off == "all",
     )
 
 
+def _weight_bytes(job: Job, *, is_wide: bool, has_casts: bool) -> float:
+    if job.is_float32:
+        return 4.0
+    if job.adapter is not None or not is_wide:
+        return 2.0
+    return 6.0 if has_casts else 4.0
+
+
 def engine_of(job: Job, layout: Layout, offload: Offload) -> Engine:
-    """What runs a way."""
-    if (
-        layout.sharding in ("none", "ddp")
-        and offload == "none"
-        and (job.algorithm not in DRAWS or job.drawing == "trainer")
-    ):
-        return "trl"
+    """What runs a way: what the engines of a job file refuse is left to accelerate."""
+    is_quantized = job.quantization != "none"
+    if layout.sharding in ("none", "ddp") and offload == "none" and _draws_itself(job):
+        return "accelerate" if job.algorithm == "reward" and is_quantized else "trl"
+    return "verl" if _is_verls(job, layout, offload) else "accelerate"
+
+
+def _draws_itself(job: Job) -> bool:
+    return job.algorithm not in DRAWS or job.drawing == "trainer"
+
+
+def _is_verls(job: Job, layout: Layout, offload: Offload) -> bool:
+    if job.algorithm not in VERL_ALGORITHMS or job.quantization != "none" or job.device.vendor not in _OF_VERL:
+        return False
+    if job.adapter is not None and (job.adapter.decomposes or job.algorithm == "ppo"):
+        return False  # no DoRA under FSDP, and no critic with update matrices (verl 0.9.1)
+    if job.algorithm in DRAWS and job.drawing == "trainer":
+        return False
     kinds = ("adamw", "sgd") if layout.sharding == "megatron" else ("adamw", "sgd", "adamw_8bit")
-    is_verls = job.algorithm in VERL_ALGORITHMS and job.quantization == "none" and job.optimizer in kinds
-    is_verls = is_verls and layout.sharding in ("none", "fsdp", "megatron") and offload in ("none", "between")
-    draws = job.algorithm not in DRAWS or job.drawing != "trainer"
-    return "verl" if is_verls and draws else "accelerate"
+    return job.optimizer in kinds and layout.sharding in ("none", "fsdp", "megatron") and offload in ("none", "between")
 
 
 def layouts(job: Job) -> Iterator[Layout]:
@@ -330,6 +377,12 @@ def _numbers_that_draw(job: Job) -> list[int]:
 def _divided(job: Job, number: int) -> Iterator[Layout]:
     if number == 1:
         yield Layout("none", Split())
+        if job.device.vendor in ("nvidia", "amd"):  # DeepSpeed on one device, for its offload
+            yield Layout("zero2", Split(zero=2))
+            yield Layout("zero3", Split(zero=3))
+        return
+    if job.device.vendor == "cpu":
+        yield Layout("ddp", Split(data=number))
         return
     plain: tuple[tuple[Sharding, Literal[0, 1, 2, 3]], ...] = (("ddp", 0), ("zero1", 1), ("zero2", 2), ("zero3", 3))
     for sharding, stage in plain:
@@ -338,7 +391,7 @@ def _divided(job: Job, number: int) -> Iterator[Layout]:
         if number % context or (context > 1 and not _can_divide_sequence(job, context)):
             continue
         yield Layout("fsdp", Split(data=number // context, context=context, zero=3))
-    if job.adapter is None and job.algorithm in VERL_ALGORITHMS:
+    if job.adapter is None and job.algorithm in VERL_ALGORITHMS and not job.is_float32:
         yield from _megatron(job, number)
 
 
@@ -355,9 +408,9 @@ def _megatron(job: Job, number: int) -> Iterator[Layout]:
         for pipeline in _powers(min(number // tensor, shape.layers, _MOST_STAGES), pins.pipeline):
             for context in _powers(min(8, number // (tensor * pipeline)), pins.context):
                 group = tensor * pipeline * context
-                if group == 1 or number % group or shape.heads % tensor or shape.layers % pipeline:
+                if group == 1 or number % group or not _divides_heads(shape, tensor) or shape.layers % pipeline:
                     continue
-                if context > 1 and not _can_divide_sequence(job, context):
+                if context > 1 and (job.seq_len % (2 * context) or not _can_divide_sequence(job, context)):
                     continue
                 data = number // group
                 num = shape.experts.num if shape.experts is not None else 1
@@ -368,6 +421,11 @@ def _megatron(job: Job, number: int) -> Iterator[Layout]:
                         "megatron",
                         Split(data, tensor, pipeline, 1, context, expert, sequence=tensor > 1, zero=1),
                     )
+
+
+def _divides_heads(shape: ModelShape, tensor: int) -> bool:
+    """Megatron divides the heads of keys and values, too."""
+    return shape.heads % tensor == 0 and (shape.latent is not None or shape.kv_heads % tensor == 0)
 
 
 def _experts(job: Job, most: int) -> tuple[int, ...]:
@@ -386,9 +444,11 @@ def _powers(most: int, pinned: int | None) -> tuple[int, ...]:
 
 
 def _is_run_by_something(job: Job, layout: Layout) -> bool:
-    """accelerate has neither Megatron nor Ulysses."""
+    """accelerate has neither Megatron nor Ulysses, and divides no weights of 8 bits."""
     is_verls_alone = layout.sharding == "megatron" or layout.split.context > 1
-    return not is_verls_alone or engine_of(job, layout, "none") == "verl"
+    if is_verls_alone and engine_of(job, layout, "none") != "verl":
+        return False
+    return job.quantization != "int8" or layout.split.zero < 3  # weights of 8 bits are not divided
 
 
 def _is_wanted(pins: Pins, layout: Layout) -> bool:
@@ -401,10 +461,10 @@ def _is_wanted(pins: Pins, layout: Layout) -> bool:
 
 def offloads(job: Job, layout: Layout) -> tuple[Offload, ...]:
     """What may wait in host memory, the least first."""
-    found: list[Offload] = ["none"]
+    found: list[Offload] = [] if layout.sharding in ("zero2", "zero3") and layout.split.data == 1 else ["none"]
     if layout.sharding in ("zero1", "zero2", "zero3"):
         found.append("optimizer")
-    if layout.sharding in ("zero3", "fsdp"):
+    if layout.sharding == "fsdp" or (layout.sharding == "zero3" and job.quantization == "none"):
         found.append("all")
     if job.algorithm in DRAWS and job.drawing == "colocated" and layout.sharding in ("none", "fsdp", "megatron"):
         found.append("between")
