@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from finery.core.spec import ADVANCED, Spec, View
-from finery.planner.memory import Optimizer, Quantization, Recomputation
+from finery.planner.memory import Optimizer, Quantization
 from finery.planner.phases import Algorithm
 from finery.planner.ways import Drawing, Engine, Numbers, Offload, Sharding
 
@@ -154,7 +154,7 @@ class WayView(View):
     """Replicas, or shards."""
     micro_batch: int
     accumulation: int
-    recomputation: Recomputation
+    recomputation: Literal["none", "full"]
     offload: Offload
     num_drawing: int
     """Devices that only draw."""

@@ -3871,9 +3871,9 @@ export interface components {
             pipeline?: number | null;
             /**
              * Recomputation
-             * @description Whether layers are computed again in the backward pass.
+             * @description Whether layers are computed again in the backward pass (activation checkpointing).
              */
-            recomputation?: ("none" | "selective" | "full") | null;
+            recomputation?: ("none" | "full") | null;
             /**
              * Rollout Share
              * @description Share of a device that the engine takes while it draws.
@@ -8466,7 +8466,7 @@ export interface components {
              * Recomputation
              * @enum {string}
              */
-            recomputation: "none" | "selective" | "full";
+            recomputation: "none" | "full";
             /**
              * Reserved Bytes
              * @description With what PyTorch's allocator keeps of blocks that fit nothing later, as long as the device has room.

@@ -37,9 +37,11 @@ export function Charts({ view, context }: { view: PlanView; context: number }) {
           <Plot option={curveOption(view, context, t)} height={CURVE_HEIGHT} numPoints={view.curve.length} testId="plan-curve" label={t("planner.curve")} />
         </Panel>
         <div className="stack">
-          <Panel title={t("planner.stages")} note={t("planner.stages.why")}>
-            <StackedBars bars={stages} {...shared} testId="plan-stages" label={t("planner.stages")} />
-          </Panel>
+          {stages.length > 0 && (
+            <Panel title={t("planner.stages")} note={t("planner.stages.why")}>
+              <StackedBars bars={stages} {...shared} testId="plan-stages" label={t("planner.stages")} />
+            </Panel>
+          )}
           <Panel title={t("planner.savings")} note={t("planner.savings.why")}>
             <StackedBars bars={savings} {...shared} testId="plan-savings" label={t("planner.savings")} />
           </Panel>

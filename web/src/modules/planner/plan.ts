@@ -15,7 +15,7 @@ export const OPTIMIZERS = ["adamw", "adamw_8bit", "adamw_paged_8bit", "adafactor
 export const NUMBERS = ["bf16", "mixed", "fp32"] as const satisfies readonly Plan["numbers"][];
 export const DRAWINGS = ["trainer", "colocated", "apart"] as const satisfies readonly Plan["drawing"][];
 export const SHARDINGS = ["none", "ddp", "zero1", "zero2", "zero3", "fsdp", "megatron"] as const satisfies readonly Fixed["sharding"][];
-export const RECOMPUTATIONS = ["none", "selective", "full"] as const satisfies readonly Fixed["recomputation"][];
+export const RECOMPUTATIONS = ["none", "full"] as const satisfies readonly Fixed["recomputation"][];
 export const OFFLOADS = ["none", "optimizer", "all", "between"] as const satisfies readonly Fixed["offload"][];
 
 const NONE_FIXED: Fixed = {
