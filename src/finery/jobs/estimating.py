@@ -16,12 +16,12 @@ from finery.jobs import cpu
 from finery.jobs.specs import JobSpec, TrainJob
 from finery.planner import catalog, efficiency, shapes
 from finery.planner.accelerators import Accelerator
-from finery.planner.frameworks import FRAMEWORKS, HF
+from finery.planner.frameworks import FRAMEWORKS, HF, Framework
 from finery.planner.memory import GIB, Adapter, Kernels, Optimizer, Quantization, Recomputation, Split, Step
-from finery.planner.phases import DRAWS, REFERS, Algorithm, Phase, Rollout, fullest, timeline
+from finery.planner.phases import DRAWS, PAIRS, REFERS, Algorithm, Phase, Rollout, fullest, timeline
 from finery.planner.shapes import ModelShape
 from finery.planner.throughput import Precision, operations, tokens_per_second
-from finery.planner.ways import COMMUNICATOR_GIB, MARGIN
+from finery.planner.ways import COMMUNICATOR_GIB, LEFT_BY_ENGINE_GIB, MARGIN
 from finery.training import memory
 from finery.training.specs import PolicyGradientSpec, PpoSpec, SftSpec, TrainTask
 from finery.training.specs.groups import GroupSpec
@@ -46,6 +46,8 @@ _NORMS_HEADS: Final = frozenset({"qwen3", "qwen3_moe", "gemma3", "gemma3_text", 
 _LOGITS_OF_ROLLOUTS: Final = 24.0
 """Bytes for each completion token and entry of the vocabulary on a GPU: those of HF, divided by the temperature, with
 the exponentials of their entropy."""
+_APART: Final = frozenset({"one_step_off", "disaggregated_async"})
+"""Modes in which other devices draw than those that train."""
 BUILTIN: Final[Mapping[str, Mapping[str, Any]]] = {
     "tiny-char": {
         "model_type": "qwen3",
@@ -113,12 +115,19 @@ def engine_of(task: TrainTask) -> str:
     return "trl" if task.engine == "auto" else task.engine
 
 
-def usable(device: Accelerator, num_devices: int) -> float:
-    """Bytes of a device that one process of a job may allocate."""
+def usable(device: Accelerator, num_devices: int, *, has_engine: bool = False) -> float:
+    """Bytes of a device that one process of a job may allocate.
+
+    Args:
+        device: Of the job.
+        num_devices: Of them, over all machines.
+        has_engine: Whether an engine that draws completions sleeps on it.
+    """
     if device.vendor == "cpu":
         return device.total_bytes * (1 - MARGIN) / num_devices
     context = device.context_gib - (COMMUNICATOR_GIB if num_devices == 1 else 0.0)
-    return (device.total_bytes - max(0.0, context) * GIB) * (1 - MARGIN)
+    context = max(0.0, context) + (LEFT_BY_ENGINE_GIB if has_engine else 0.0)
+    return (device.total_bytes - context * GIB) * (1 - MARGIN)
 
 
 def estimate(
@@ -144,7 +153,8 @@ def estimate(
             reason="only jobs of kind train are estimated",
         )
     task = spec.task
-    usable_bytes = usable(device, num_devices)
+    has_engine = task.engine == "verl" and isinstance(task, GroupSpec | PpoSpec) and task.rollout.mode not in _APART
+    usable_bytes = usable(device, num_devices, has_engine=has_engine)
     found = Estimate(
         device.id, device.name, engine_of(task), task.algorithm, num_devices, usable_bytes, lengths=lengths
     )
@@ -152,7 +162,7 @@ def estimate(
     if reason or shape is None:
         return replace(found, reason=reason)
     try:
-        plan = _Plan(task, shape, device, num_devices, lengths)
+        plan = _Plan(task, shape, device, num_devices, spec.resources.nodes, lengths)
         return replace(found, phases=plan.phases(), tokens_per_second=plan.speed())
     except InvalidSpec as error:
         return replace(found, reason=str(error))
@@ -238,7 +248,8 @@ class _Plan:
     task: TrainTask
     shape: ModelShape
     device: Accelerator
-    num: int
+    num_devices: int
+    nodes: int
     lengths: Lengths
 
     @property
@@ -254,10 +265,21 @@ class _Plan:
     def is_verl(self) -> bool:
         return self.task.engine == "verl"
 
+    @property
+    def num(self) -> int:
+        """Devices that train."""
+        return self.num_devices - self._num_drawing
+
     def phases(self) -> tuple[Phase, ...]:
-        """Each with what is outside the planner's models."""
+        """Each with what is outside the planner's models; of a pipeline both ends, of which the fuller counts."""
         policy = self._policy()
-        task = self.task
+        if policy.split.pipeline == 1:
+            return self._phases(policy)
+        last = replace(policy, split=replace(policy.split, stage="last"))
+        return max(self._phases(policy), self._phases(last), key=lambda phases: fullest(phases).allocated)
+
+    def _phases(self, policy: Step) -> tuple[Phase, ...]:
+        task, parallel = self.task, self._parallel
         critic = None
         if isinstance(task, PpoSpec) and task.critic.kind == "separate":
             critic = replace(policy, kernels=replace(policy.kernels, logits=0.0))
@@ -267,41 +289,61 @@ class _Plan:
             rollout=self._rollout(policy) if self.algorithm in DRAWS else None,
             critic=critic,
             kl=getattr(task, "kl_coef", 1.0) > 0,
-            offloads_reference=self._parallel is not None and self._parallel.offload_reference,
+            offloads_reference=parallel is not None and parallel.offload_reference,
+            offloads_between=self._offloads_between,
             device_bytes=self.device.total_bytes,
         )
         beside = self._beside(policy)
-        return tuple(self._completed(phase, policy, beside) for phase in found)
+        away = self._away(found)
+        return tuple(self._completed(_without(phase, away), policy, beside) for phase in found)
 
     def speed(self) -> float | None:
         """Tokens in a second of all devices; None where completions are drawn, and of a device without a peak."""
-        number: Precision = "bf16" if self.device.bf16 else "fp16" if self.device.fp16 else "fp32"
+        number = self._precision
         if self.algorithm in DRAWS or not getattr(self.device, number):
             return None
         seq_len, rows, _ = self._pass()
+        split, attended = self._split(), min(seq_len, self.lengths.total or seq_len)  # packed rows are blind to others
         experts = self.shape.experts
         reached = efficiency.share(
-            "transformers",
+            "megatron" if self._is_megatron else "transformers",
             self.device,
             number,
             is_mixture=experts is not None,
             active=self.shape.active_parameters,
             expert_width=experts.intermediate if experts is not None else None,
-            tokens=seq_len * rows,
+            tokens=round(seq_len * rows * (2 if self.algorithm in PAIRS else 1) / (split.tensor * split.context)) or 1,
         )
         adapted = self.task.model.lora is not None
         recomputation: Recomputation = "full" if self.task.model.gradient_checkpointing else "none"
-        needed = operations(self.shape, seq_len, trained=0.0 if adapted else 1.0, recomputation=recomputation)
+        needed = operations(self.shape, attended, trained=0.0 if adapted else 1.0, recomputation=recomputation)
         found = tokens_per_second(needed, self.device, number, efficiency=reached)
         if self.algorithm in REFERS:
             found /= 1 + needed.forward / needed.executed
         return found * (1 if self.on_cpu else self.num)
+
+    @property
+    def _precision(self) -> Precision:
+        """That matrices are multiplied in."""
+        device = self.device
+        if self._numbers()[2] == 4.0:
+            return "fp32"
+        if self.task.model.dtype == "float16" and device.fp16:
+            return "fp16"
+        return "bf16" if device.bf16 else "fp16" if device.fp16 else "fp32"
+
+    @property
+    def _framework(self) -> Framework:
+        """What computes a step, as the planner has it."""
+        return FRAMEWORKS["megatron" if self._is_megatron else "verl" if self.is_verl else "transformers"]
 
     def _policy(self) -> Step:
         """The step of the model that is trained."""
         model, optim = self.task.model, self.task.optim
         seq_len, rows, accumulates = self._pass()
         weights, trained, compute = self._numbers()
+        framework = self._framework
+        has_master = framework.master and model.lora is None
         quantization: Quantization = {"none": "none", "nf4": "nf4_double", "int8": "int8"}[model.quantize]  # type: ignore[assignment]
         adapter = None
         if model.lora is not None:
@@ -314,15 +356,15 @@ class _Plan:
             rows,
             weights=weights,
             trained=trained,
-            gradients=trained,
-            master=self._is_megatron,
+            gradients=framework.gradients if framework.master else trained,
+            master=has_master,
             optimizer=_OPTIMIZERS[optim.kind],
             adapter=adapter,
             quantization=quantization,
             recomputation="full" if model.gradient_checkpointing else "none",
             split=self._split(),
             kernels=self._kernels(compute),
-            keeps_gradients=accumulates,
+            keeps_gradients=framework.keeps_gradients or accumulates,
             compute=compute,
         )
         if self.algorithm in DRAWS and not self.is_verl and not model.gradient_checkpointing:
@@ -344,10 +386,13 @@ class _Plan:
 
     def _kernels(self, compute: float) -> Kernels:
         if self._is_megatron:
-            return FRAMEWORKS["megatron"].kernels
-        found = cpu.kernels(self.algorithm) if self.on_cpu else replace(HF, step=0.0)
-        if compute == 4.0 and not self.on_cpu:
-            found = replace(found, norm=8.0, activation_function=8.0, logits=16.0)
+            return self._framework.kernels
+        # Engine trl's optimizers are fused, so that they need no copy.
+        found = self._framework.kernels if self.is_verl else replace(HF, step=0.0)
+        if self.on_cpu:
+            found = cpu.kernels(self.algorithm)
+        elif compute == 4.0:
+            found = found.in_float32()
         if self.task.model.liger:
             found = replace(found, norm=compute, activation_function=compute, rope_copies=False)
         if self.algorithm in DRAWS and not self.on_cpu and not self.is_verl:
@@ -410,6 +455,24 @@ class _Plan:
         """Devices that work on the same rows."""
         return 1 if self._parallel is None else self._parallel.replica
 
+    @property
+    def _num_drawing(self) -> int:
+        """Devices that only draw, over all machines."""
+        if not self.is_verl or not isinstance(self.task, GroupSpec | PpoSpec) or self.task.rollout.mode not in _APART:
+            return 0
+        each = self.num_devices // self.nodes
+        drawing = self.task.rollout.gpus or each // 2
+        if not 0 < drawing < each:
+            raise InvalidSpec(f"task.rollout.gpus: of a machine's {each} devices {drawing} draw, and the others train")
+        return drawing * self.nodes
+
+    @property
+    def _offloads_between(self) -> bool:
+        """Whether all that trains waits in host memory while completions are drawn."""
+        parallel = self._parallel
+        is_away = parallel is not None and parallel.offload_parameters and parallel.offload_optimizer
+        return self.algorithm in DRAWS and is_away
+
     def _split(self) -> Split:
         parallel = self._parallel
         if parallel is None:
@@ -434,7 +497,7 @@ class _Plan:
         assert isinstance(self.task, GroupSpec | PpoSpec)
         total = self._prompt_and_completion()[1]
         drawn = self.task.num_completions if isinstance(self.task, PpoSpec) else _batch_size(self.task)
-        sequences = max(1, drawn // self.num)
+        sequences = max(1, drawn // (self._num_drawing or self.num))
         if not self.is_verl:
             return Rollout(min(256, sequences), total, cache=policy.compute)
         rollout = self.task.rollout
@@ -444,6 +507,7 @@ class _Plan:
             has_own_weights=True,
             tensor=rollout.tensor_parallel,
             share=rollout.gpu_memory_utilization,
+            num_devices=self._num_drawing,
         )
 
     def _beside(self, policy: Step) -> dict[str, float]:
@@ -460,21 +524,40 @@ class _Plan:
             found["interpreter"] = cpu.INTERPRETER_BYTES
         return found
 
+    def _away(self, phases: Sequence[Phase]) -> dict[str, float]:
+        """Bytes of each model that wait in host memory while it does nothing, where not all that trains does."""
+        parallel = self._parallel
+        if parallel is None or self._offloads_between:
+            return {}
+        resting = next((phase.parts for phase in phases if phase.name == "score"), {})
+        wanted = {"weights": parallel.offload_parameters, "optimizer": parallel.offload_optimizer}
+        return {name: resting.get(name, 0.0) for name, is_away in wanted.items() if is_away}
+
     def _completed(self, phase: Phase, policy: Step, beside: Mapping[str, float]) -> Phase:
         parts = {**phase.parts, **beside}
         if self.on_cpu:
             parts |= {name: parts[name] * cpu.HOLES for name in ("activations", "logits") if name in parts}
-        parallel = self._parallel
-        if parallel is not None and phase.name != "update":
-            if parallel.offload_optimizer:
-                parts["optimizer"] = 0.0
-            if parallel.offload_parameters and phase.name != "score":
-                parts["weights"] = 0.0
         if self.on_cpu and phase.name == "update" and "gradients" in parts and not parts.get("activations"):
             parts["workspace"] += cpu.update_bytes(policy)
         elif self.on_cpu and phase.name == "update":
             parts["workspace"] += cpu.accumulation_bytes(policy)
         return Phase(phase.name, parts)
+
+
+def _without(phase: Phase, away: Mapping[str, float]) -> Phase:
+    """A phase whose idle models have left something: of the policy its own part, of a critic its share."""
+    parts = dict(phase.parts)
+    is_idle = phase.name in ("generate", "score", "reference")
+    for name, size in away.items():
+        is_met = name == "weights" and (
+            phase.name == "score" or (phase.name == "reference" and "reference" not in parts)
+        )
+        if is_idle and name in parts and not is_met:
+            parts[name] = 0.0
+        for other in ("policy", "critic"):
+            if other in parts:
+                parts[other] = max(0.0, parts[other] - size)
+    return Phase(phase.name, parts)
 
 
 def _batch_size(task: TrainTask) -> int:

@@ -9,7 +9,7 @@ QLoRA arXiv:2305.14314; 8-bit optimizers arXiv:2110.02861; Adafactor arXiv:1804.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from finery.core.errors import InvalidSpec
@@ -99,6 +99,11 @@ class Kernels:
     """Of the matrix library, in the allocator."""
     step: float = 1.0
     """Copies of the trained weights that the optimizer holds for a moment (torch's `foreach`); 0 where it is fused."""
+
+    def in_float32(self) -> "Kernels":
+        """The same where all is computed in 32 bits: what was kept in 16 is twice as large, and nothing is cast."""
+        logits = 16.0 if self.logits >= 14.0 else 2 * self.logits
+        return replace(self, norm=8.0, activation_function=8.0, logits=logits)
 
 
 @dataclass(frozen=True)

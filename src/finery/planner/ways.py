@@ -31,7 +31,7 @@ MARGIN: Final = 0.06
 four times as much, so that a way close to the budget may still not fit."""
 COMMUNICATOR_GIB: Final = 1.5
 """Part of `Accelerator.context_gib` that a single device does not need."""
-_LEFT_BY_ENGINE_GIB: Final = 1.0
+LEFT_BY_ENGINE_GIB: Final = 1.0
 """What an engine that sleeps leaves on the device: its own context and the graphs it has captured."""
 _SHORTEST_PART: Final = 1024
 """Tokens below which a sequence is not divided over devices."""
@@ -160,7 +160,7 @@ class Job:
     def context_bytes(self) -> float:
         """Of driver, kernels, communicator and a sleeping engine, outside the allocator."""
         context = self.device.context_gib - (COMMUNICATOR_GIB if self.num_devices == 1 else 0.0)
-        beside = _LEFT_BY_ENGINE_GIB if self.algorithm in DRAWS and self.drawing == "colocated" else 0.0
+        beside = LEFT_BY_ENGINE_GIB if self.algorithm in DRAWS and self.drawing == "colocated" else 0.0
         return (max(0.0, context) + beside) * GIB
 
     @property
@@ -302,7 +302,7 @@ def step_of(job: Job, layout: Layout, micro_batch: int, accumulation: int, way: 
     is_wide = (job.numbers == "mixed" or job.is_float32) and not has_master
     # Autocast keeps what it has cast for the backward pass, of all layers where none is computed again.
     has_casts = job.numbers == "mixed" and layout.split.zero == 0 and way == "none"
-    kernels = framework.kernels
+    kernels = framework.kernels.in_float32() if job.is_float32 else framework.kernels
     if job.fused_loss and engine != "trl":  # which computes the loss itself
         kernels = replace(kernels, logits=0.0)
     return Step(
