@@ -33,6 +33,22 @@ DEVICES = [find(name) for name in names()]
         ("3090|RTX3090-24GB|NVIDIA GeForce RTX 3090", "rtx-3090"),
         ("4090|RTX 4090|rtx_4090|NVIDIA GeForce RTX 4090|4090-24GB", "rtx-4090"),
         ("A6000|RTX A6000|NVIDIA RTX A6000", "rtx-a6000"),
+        ("1080 Ti|NVIDIA GeForce GTX 1080 Ti|GTX1080Ti-11GB", "gtx-1080-ti"),
+        ("2080 Ti|NVIDIA GeForce RTX 2080 Ti|rtx_2080_ti", "rtx-2080-ti"),
+        ("Quadro RTX 8000|RTX 8000", "quadro-rtx-8000"),
+        ("3060|RTX 3060 12GB|NVIDIA GeForce RTX 3060", "rtx-3060"),
+        ("3080|RTX 3080 10GB|NVIDIA GeForce RTX 3080", "rtx-3080"),
+        ("3080 Ti|RTX 3080 Ti 12GB|NVIDIA GeForce RTX 3080 Ti", "rtx-3080-ti"),
+        ("A4000|RTX A4000 16GB|NVIDIA RTX A4000", "rtx-a4000"),
+        ("A5000|RTX A5000 24GB|NVIDIA RTX A5000", "rtx-a5000"),
+        ("Jetson AGX Orin 64GB|Orin 64GB", "jetson-agx-orin-64"),
+        ("RTX 4060 Ti 16GB|4060Ti-16G", "rtx-4060-ti-16"),
+        ("4070|NVIDIA GeForce RTX 4070|RTX 4070 12GB", "rtx-4070"),
+        ("RTX 4070 Ti SUPER|4070 ti super 16gb", "rtx-4070-ti-super"),
+        ("4080|NVIDIA GeForce RTX 4080|RTX 4080 16GB", "rtx-4080"),
+        ("RTX 4080 SUPER|4080 super", "rtx-4080-super"),
+        ("5070 Ti|NVIDIA GeForce RTX 5070 Ti", "rtx-5070-ti"),
+        ("5080|NVIDIA GeForce RTX 5080|RTX 5080 16GB", "rtx-5080"),
         ("L4|NVIDIA L4", "l4"),
         ("L40S|NVIDIA L40S|L40S-48GB|l40s 48g", "l40s"),
         ("H100|H100_80GB|H100-80GB|NVIDIA H100 80GB HBM3|H100 (8 per host)", "h100-sxm-80"),
@@ -53,6 +69,12 @@ DEVICES = [find(name) for name in names()]
 )
 def test_spellings_find_the_same_device(spellings: str, device: str) -> None:
     assert {find(name).id for name in spellings.split("|")} == {device}
+
+
+@pytest.mark.parametrize("name", ["RTX 4060 Ti", "RTX 3080 12GB", "RTX 4060 Ti 8GB", "Jetson AGX Orin 32GB"])
+def test_a_card_of_another_memory_is_not_taken_for_the_listed_one(name: str) -> None:
+    with pytest.raises(InvalidSpec, match="did you mean"):
+        find(name)
 
 
 def test_no_spelling_belongs_to_two_devices() -> None:

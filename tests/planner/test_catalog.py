@@ -101,6 +101,26 @@ def test_near_matches_keep_the_generation() -> None:
         catalog.shape_fields("qwen2.5-8b")
 
 
+@pytest.mark.parametrize(
+    "written", ["state-spaces/mamba-2.8b-hf", "google-bert/bert-large-uncased", "foo-a3b", "tiny-3b", "other-7b-chat"]
+)
+def test_a_name_that_shares_no_word_with_a_model_gets_no_suggestion(written: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        catalog.shape_fields(written)
+    assert "did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "family"),
+    [("olmoe-1b", "olmo"), ("codeqwen-7b", "qwen"), ("gpt2-huge", "gpt2"), ("mistral-8b", "mistral")],
+)
+def test_near_matches_share_a_part_of_the_name(written: str, family: str) -> None:
+    with pytest.raises(NotFound, match="did you mean") as caught:
+        catalog.shape_fields(written)
+    said = re.split(", | or ", str(caught.value).partition("did you mean ")[2].partition("?")[0])
+    assert all(family in one.casefold() for one in said)
+
+
 def test_a_row_is_a_copy() -> None:
     row = catalog.shape_fields("Qwen3-8B")
     row["aliases"].append("changed")

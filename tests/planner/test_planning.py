@@ -86,6 +86,13 @@ def test_a_context_beyond_the_learned_positions_is_said() -> None:
     assert not any("positions" in line for line in answer(context=2048).warnings)
 
 
+def test_a_family_that_is_not_known_is_said() -> None:
+    fields = {**catalog.shape_fields("Qwen/Qwen2.5-0.5B"), "model_type": "foobar"}
+    found = answer(model="", config=fields, num_gpus=1)
+
+    assert "model_type foobar is not known; its layers are taken for Llama's" in found.warnings
+
+
 def test_what_is_fixed_is_not_searched() -> None:
     found = answer(fixed={"sharding": "zero2", "micro_batch": 1, "recomputation": "full"})
 

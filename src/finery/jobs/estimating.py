@@ -231,8 +231,7 @@ def _config(folder: Path) -> Mapping[str, Any] | None:
     try:
         if path.is_file():
             fields = json.loads(path.read_text("utf-8"))
-            found: Mapping[str, Any] = fields.get("text_config") or fields
-            return found
+            return shapes.text_fields(fields)
         if adapter.is_file():
             base = Path(json.loads(adapter.read_text("utf-8")).get("base_model_name_or_path") or "")
             return _config(base) if base.is_absolute() and base != folder else None

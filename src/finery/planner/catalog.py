@@ -52,6 +52,14 @@ _VARIANTS: Final = frozenset(_TUNED + _STORED)
 """Words of a name that say how a model was tuned or stored, not how it is built."""
 _VERSION: Final = re.compile(r"v\d+\.\d+")
 _SIZE: Final = re.compile(r"(\d+x)?\d+(\.\d+)?[mbt]")
+_PARAMETERS: Final = re.compile(r"[ae]?(\d+x)?\d+(\.\d+)?[mbt]")
+"""A size, or the part of a mixture that a token meets: a22b."""
+_LETTERS: Final = re.compile(r"[a-z]+")
+_USUAL: Final = re.compile(
+    "v|large|small|medium|mini|tiny|nano|micro|super|ultra|x*l|xs|pro|moe|dense|preview|code|math|model|"
+    + "|".join(sorted(_VARIANTS))
+)
+"""Words that models of any family have in their names."""
 _GAPS: Final = re.compile(r"[\s_\-]+")
 
 
@@ -139,12 +147,26 @@ def _dashed(name: str) -> str:
 
 
 def _near(name: str) -> list[str]:
-    """Up to three models whose names look like it."""
-    index = _index(_dashed)
+    """Up to three models whose names look like it and share a part that is neither a size nor a number."""
+    index, own = _index(_dashed), _parts(_dashed(name))
+    keys = [key for key in index if any(_is_shared(part, other) for part in own for other in _parts(key))]
     found: dict[str, None] = {}
-    for key in get_close_matches(_dashed(name), index, n=12):
+    for key in get_close_matches(_dashed(name), keys, n=12):
         found |= dict.fromkeys(index[key])
     return list(found)[:3]
+
+
+@cache
+def _parts(dashed: str) -> frozenset[str]:
+    """What words of a name begin with: qwen of qwen2.5-7b-moe."""
+    words = (word for word in dashed.split("-") if not _PARAMETERS.fullmatch(word))
+    found = (_LETTERS.match(word) for word in words)
+    return frozenset(one[0] for one in found if one and not _USUAL.fullmatch(one[0]))
+
+
+def _is_shared(part: str, other: str) -> bool:
+    """Whether one is the other or, of three letters at least, in it: olmo and olmoe."""
+    return part == other or (min(len(part), len(other)) >= 3 and (part in other or other in part))
 
 
 def _listed(models: Sequence[str]) -> str:

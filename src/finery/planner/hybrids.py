@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from finery.core.errors import InvalidSpec
+from finery.planner.families import checked, within
+
 
 @dataclass
 class Parts:
@@ -51,6 +54,11 @@ class Parts:
 
     def add_experts(self, num: int, per_token: int, width: int, shared: int = 0, latent: int = 0) -> None:
         """Of one layer. `latent` is the width that routed experts work in, where it is not the hidden size."""
+        if not 0 < per_token <= num or width < 1:
+            raise InvalidSpec(
+                f"a mixture of {num} experts of the width {width} of which a token meets {per_token} cannot be; "
+                "look at the number of experts, num_experts_per_tok and moe_intermediate_size of the config"
+            )
         self.expert_layers += 1
         self.num_experts, self.num_per_token, self.expert_width, self.shared_width = num, per_token, width, shared
         self.add("router", self.hidden, num)
@@ -89,7 +97,19 @@ Get = Callable[..., Any]
 
 def _heads(get: Get, parts: Parts) -> tuple[int, int, int]:
     heads = int(get("num_attention_heads"))
-    return heads, int(get("num_key_value_heads") or heads), int(get("head_dim") or parts.hidden // heads)
+    kv_heads, head_dim = int(get("num_key_value_heads") or heads), int(get("head_dim") or 0)
+    if heads % kv_heads:
+        raise InvalidSpec(f"num_attention_heads ({heads}) must be a multiple of num_key_value_heads ({kv_heads})")
+    if not head_dim and parts.hidden % heads:
+        raise InvalidSpec(f"hidden_size ({parts.hidden}) must be a multiple of num_attention_heads ({heads})")
+    return heads, kv_heads, head_dim or parts.hidden // heads
+
+
+def _kinds(name: str, kinds: list[str], parts: Parts) -> list[str]:
+    """The kinds of layers that a config lists, one of each layer."""
+    if len(kinds) != parts.layers:
+        raise InvalidSpec(f"{name} of the config lists {len(kinds)} layers, but num_hidden_layers is {parts.layers}")
+    return kinds
 
 
 def _nemotron_h(get: Get, parts: Parts) -> None:
@@ -140,9 +160,10 @@ def _of_bamba(get: Get, parts: Parts, *, is_attention: bool, norm: bool = True) 
 
 
 def _bamba(get: Get, parts: Parts) -> None:
+    attentions = within("attn_layer_indices", get("attn_layer_indices") or (), parts.layers)
     for index in range(parts.layers):
         parts.other += 2 * parts.hidden
-        _of_bamba(get, parts, is_attention=index in (get("attn_layer_indices") or ()))
+        _of_bamba(get, parts, is_attention=index in attentions)
         parts.add_mlp(int(get("intermediate_size")))
 
 
@@ -155,8 +176,7 @@ def _falcon_h1(get: Get, parts: Parts) -> None:
 
 
 def _granitemoehybrid(get: Get, parts: Parts) -> None:
-    kinds = get("layer_types") or ["mamba"] * parts.layers
-    for kind in kinds:
+    for kind in _kinds("layer_types", get("layer_types") or ["mamba"] * parts.layers, parts):
         parts.other += 2 * parts.hidden
         _of_bamba(get, parts, is_attention=kind in ("attention", "full_attention"))
         shared = int(get("shared_intermediate_size") or 0)
@@ -196,8 +216,8 @@ def _qwen3_next(get: Get, parts: Parts) -> None:
     kinds = get("layer_types") or [
         "linear_attention" if (index + 1) % every else "full_attention" for index in range(parts.layers)
     ]
-    dense = get("mlp_only_layers") or ()
-    for index, kind in enumerate(kinds):
+    dense = within("mlp_only_layers", get("mlp_only_layers") or (), parts.layers)
+    for index, kind in enumerate(_kinds("layer_types", kinds, parts)):
         parts.other += 2 * parts.hidden
         if kind == "full_attention":  # gated: a second vector beside the queries
             parts.add_attention(heads, kv_heads, head_dim, gates=heads * head_dim)
@@ -223,7 +243,7 @@ def _minimax(get: Get, parts: Parts) -> None:
     kinds = get("layer_types") or [
         "full_attention" if (index + 1) % 8 == 0 else "linear_attention" for index in range(parts.layers)
     ]
-    for kind in kinds:
+    for kind in _kinds("layer_types", kinds, parts):
         parts.other += 2 * parts.hidden
         if kind == "full_attention":
             parts.add_attention(heads, kv_heads, head_dim)
@@ -239,7 +259,7 @@ def _minimax(get: Get, parts: Parts) -> None:
 
 def _llama4_text(get: Get, parts: Parts) -> None:
     step, width = int(get("interleave_moe_layer_step") or 1), int(get("intermediate_size"))
-    sparse = get("moe_layers") or range(step - 1, parts.layers, step)
+    sparse = within("moe_layers", get("moe_layers") or range(step - 1, parts.layers, step), parts.layers)
     for index in range(parts.layers):
         parts.other += 2 * parts.hidden
         parts.add_attention(*_heads(get, parts), bias=bool(get("attention_bias")))
@@ -278,7 +298,9 @@ _BUILT: Final[Mapping[str, Callable[[Get, Parts], None]]] = {
     "t5": _t5,
     "mt5": _t5,
 }
-UNKNOWN: Final = frozenset({"zamba", "zamba2", "rwkv", "recurrent_gemma", "xlstm", "whisper", "bart", "lfm2"})
+KNOWN: Final = frozenset(_BUILT)
+"""Families that are counted here, by `model_type`."""
+UNKNOWN: Final = frozenset({"zamba", "zamba2", "rwkv", "recurrent_gemma", "xlstm", "lfm2"})
 """Families whose layers are counted nowhere here: they share weights or are built in another way."""
 
 
@@ -288,13 +310,19 @@ def parts(model_type: str, config: Mapping[str, Any]) -> Parts | None:
     Args:
         model_type: Of the config.
         config: Its fields.
+
+    Raises:
+        InvalidSpec: a field is missing or makes no sense; says which.
     """
     build = _BUILT.get(model_type)
     if build is None:
         return None
 
+    asked = ""
+
     def get(name: str, default: Any = None) -> Any:
-        value = config.get(name)
+        nonlocal asked
+        asked, value = name, checked(name, config.get(name))
         return default if value is None else value
 
     hidden = int(get("hidden_size") or get("d_model") or 0)
@@ -303,8 +331,17 @@ def parts(model_type: str, config: Mapping[str, Any]) -> Parts | None:
         layers = int(get("num_layers") or layers)
         layers += int(get("num_decoder_layers") or layers)
     if build is _nemotron_h:
-        layers = len(get("layers_block_type") or str(get("hybrid_override_pattern") or ""))
+        layers = len(get("layers_block_type") or get("hybrid_override_pattern") or "")
+    if hidden < 1 or layers < 1:
+        raise InvalidSpec(
+            "the config has no hidden_size or no num_hidden_layers; give the whole config.json of the model"
+        )
     found = Parts(layers, hidden)
-    build(get, found)
+    try:
+        build(get, found)
+    except TypeError as error:  # of int(None)
+        raise InvalidSpec(
+            f"the config of a {model_type} model lacks a field: {asked}; give the whole config.json of the model"
+        ) from error
     found.other += hidden  # the last norm
     return found

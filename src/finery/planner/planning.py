@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from finery.core.errors import InvalidSpec
 from finery.planner import accelerators, catalog, shapes
 from finery.planner.memory import STATES, Adapter, Quantization, Split, peak
 from finery.planner.phases import Phase, fullest
@@ -152,15 +151,15 @@ def _model(request: PlanRequest) -> tuple[str, Mapping[str, Any], ModelShape]:
     if request.params is not None:
         return f"{request.params:g}B", {}, shapes.from_parameters(request.params)
     if request.config is not None:
-        fields = request.config.get("text_config") or request.config
-        if not isinstance(fields, Mapping):
-            raise InvalidSpec("config.text_config is no object; give the whole config.json of the model")
+        fields = shapes.text_fields(request.config)
         return str(request.config.get("_name_or_path") or "config"), fields, shapes.from_config(fields)
     fields = catalog.shape_fields(request.model)
     return str(fields["id"]), fields, shapes.from_config(fields)
 
 
 def _of_positions(found: Found) -> list[str]:
+    if found.recommendation.job.shape.assumed and found.fields:
+        return [f"model_type {found.fields.get('model_type')} is not known; its layers are taken for Llama's"]
     learned = found.fields.get("max_position_embeddings") or found.fields.get("learned_position_embeddings")
     context = found.request.context
     if not isinstance(learned, int | float) or context <= learned:

@@ -7,11 +7,25 @@ family of models leaves unsaid (families), which models there are (catalog), nor
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from finery.core.errors import InvalidSpec
 from finery.planner import hybrids
-from finery.planner.families import FAMILIES
+from finery.planner.families import ENCODERS, FAMILIES, checked, shown, within
+
+_HIDDEN: Final = ("hidden_size", "n_embd", "d_model")
+_DEPTH: Final = (
+    "num_hidden_layers",
+    "n_layer",
+    "n_layers",
+    "num_layers",
+    "layers_block_type",
+    "hybrid_override_pattern",
+)
+_NESTED: Final = ("text_config", "llm_config", "language_config", "thinker_config", "decoder")
+"""Where a config of several models has that of its language model."""
+_MOST: Final = 10_000 * 10**9
+"""Parameters; a config that has more is wrong."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +101,8 @@ class ModelShape:
     """Layers that have attention, where it is not all of them."""
     mixer_elements: float = 0.0
     """What other mixers keep for the backward pass, for a token and layer, on average."""
+    assumed: bool = False
+    """Whether the family is not known, and its layers were taken for Llama's."""
 
     @property
     def attention_share(self) -> float:
@@ -175,7 +191,59 @@ def from_config(config: Mapping[str, Any]) -> ModelShape:
     Raises:
         InvalidSpec: a field is missing or makes no sense; says which.
     """
+    shape = _shape(config)
+    if not 0 < shape.parameters <= _MOST:
+        raise InvalidSpec(
+            f"the config describes a model of {shape.parameters / 1e9:,.0f} billion parameters; the most that are "
+            f"counted are {_MOST / 1e9:,.0f} billion"
+        )
+    return shape
+
+
+def text_fields(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields of the language model of a config, which may be inside it where the model reads images or sound, too.
+
+    Args:
+        config: Of `config.json`, whole.
+
+    Returns:
+        The config itself where it has these fields, or where it has no other config inside.
+
+    Raises:
+        InvalidSpec: what should be a config inside is none.
+    """
+    if not isinstance(config, Mapping):
+        raise InvalidSpec(f"the config is {shown(config)}, no object; give the whole config.json of the model")
+    kind = config.get("model_type")
+    has_layers = any(config.get(name) is not None for name in _DEPTH)
+    if (isinstance(kind, str) and kind in ENCODERS) or (has_layers and _has_width(config)):
+        return config
+    inside = [text_fields(_object(name, config[name])) for name in _NESTED if config.get(name) is not None]
+    inside.sort(key=_has_width, reverse=True)
+    if not inside or (_has_width(config) and not _has_width(inside[0])):
+        return config
+    fields, tied = inside[0], config.get("tie_word_embeddings")
+    is_said = tied is None or fields.get("tie_word_embeddings") is not None
+    return fields if is_said else {**fields, "tie_word_embeddings": tied}
+
+
+def _object(name: str, inner: Any) -> Mapping[str, Any]:
+    if isinstance(inner, Mapping):
+        return inner
+    raise InvalidSpec(f"config.{name} is no object; give the whole config.json of the model")
+
+
+def _has_width(config: Mapping[str, Any]) -> bool:
+    return any(config.get(name) is not None for name in _HIDDEN)
+
+
+def _shape(config: Mapping[str, Any]) -> ModelShape:
     reader = _Config(config)
+    if reader.model_type in ENCODERS:
+        raise InvalidSpec(
+            f"models of the family {reader.model_type} are not counted: they are not decoders that write text token by "
+            "token; give the config.json of a decoder or of a model built like T5"
+        )
     if reader.model_type in hybrids.UNKNOWN:
         raise InvalidSpec(
             f"models of the family {reader.model_type} cannot be counted yet; name one of about its size with --params"
@@ -192,14 +260,14 @@ def from_config(config: Mapping[str, Any]) -> ModelShape:
     kv_heads = reader.kv_heads(heads)
     if heads % kv_heads:
         raise InvalidSpec(f"num_attention_heads ({heads}) must be a multiple of num_key_value_heads ({kv_heads})")
-    head_dim = int(config.get("head_dim") or 0)
+    head_dim = int(reader.get("head_dim") or 0)
     if not head_dim:
         if hidden % heads:
             raise InvalidSpec(f"hidden_size ({hidden}) must be a multiple of num_attention_heads ({heads})")
         head_dim = hidden // heads
     experts, latent = reader.experts(layers), reader.latent()
     intermediate = reader.intermediate(hidden)
-    is_gated = bool(config.get("mlp_gated", family.is_gated))
+    is_gated = bool(reader.get("mlp_gated", family.is_gated))
     linears = [
         *(
             _latent_attention(hidden, heads, latent)
@@ -208,7 +276,7 @@ def from_config(config: Mapping[str, Any]) -> ModelShape:
         ),
         *_mlp(reader, hidden, intermediate, is_gated, layers, experts),
     ]
-    is_tied = bool(config.get("tie_word_embeddings", family.is_tied))
+    is_tied = bool(reader.get("tie_word_embeddings", family.is_tied))
     vocabulary = reader.size("vocab_size")
     return ModelShape(
         family=reader.model_type,
@@ -223,27 +291,21 @@ def from_config(config: Mapping[str, Any]) -> ModelShape:
         is_gated=is_gated,
         is_tied=is_tied,
         other=reader.other(hidden, layers, heads, kv_heads, head_dim, vocabulary, experts, latent),
-        embedding_dim=int(config.get("word_embed_proj_dim") or 0),
+        embedding_dim=int(reader.get("word_embed_proj_dim") or 0),
         experts=experts,
         latent=latent,
-        window=int(config.get("sliding_window") or 0) if config.get("use_sliding_window", True) else 0,
+        window=int(reader.get("sliding_window") or 0) if reader.get("use_sliding_window", True) else 0,
         has_dropout=family.has_dropout,
+        assumed=reader.assumed,
     )
 
 
 def _mixed(reader: "_Config", config: Mapping[str, Any]) -> ModelShape | None:
     """The shape of a model whose layers are not all alike; None of others."""
-    try:
-        parts = hybrids.parts(reader.model_type, config)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidSpec(f"the config of a {reader.model_type} model lacks a field or has a wrong one") from error
+    parts = hybrids.parts(reader.model_type, config)
     if parts is None:
         return None
-    if parts.hidden < 1 or parts.layers < 1:
-        raise InvalidSpec(
-            "the config has no hidden_size or no num_hidden_layers; give the whole config.json of the model"
-        )
-    heads = int(reader.get("num_attention_heads") or config.get("num_heads") or max(1, parts.hidden // 64))
+    heads = int(reader.get("num_attention_heads") or reader.get("num_heads") or max(1, parts.hidden // 64))
     experts = None
     if parts.num_experts:
         widths = (parts.num_experts, parts.num_per_token, parts.expert_width, parts.shared_width)
@@ -253,8 +315,8 @@ def _mixed(reader: "_Config", config: Mapping[str, Any]) -> ModelShape | None:
         hidden=parts.hidden,
         layers=parts.layers,
         heads=heads,
-        kv_heads=int(config.get("num_key_value_heads") or heads),
-        head_dim=int(config.get("head_dim") or config.get("d_kv") or max(1, parts.hidden // heads)),
+        kv_heads=int(reader.get("num_key_value_heads") or heads),
+        head_dim=int(reader.get("head_dim") or reader.get("d_kv") or max(1, parts.hidden // heads)),
         intermediate=round(parts.dense_elements / max(1, parts.layers - parts.expert_layers)),
         vocabulary=reader.size("vocab_size"),
         linears=tuple(
@@ -262,7 +324,7 @@ def _mixed(reader: "_Config", config: Mapping[str, Any]) -> ModelShape | None:
             for name, (num_in, num_out, has_bias, count) in parts.matrices.items()
         ),
         is_gated=parts.is_gated,
-        is_tied=bool(config.get("tie_word_embeddings", reader.family.is_tied)),
+        is_tied=bool(reader.get("tie_word_embeddings", reader.family.is_tied)),
         other=parts.other,
         experts=experts,
         attention_layers=parts.attention_layers,
@@ -336,14 +398,21 @@ class _Config:
     """A config with the spellings of its family."""
 
     def __init__(self, config: Mapping[str, Any]):
+        if not isinstance(config, Mapping):
+            raise InvalidSpec(f"the config is {shown(config)}, no object; give the whole config.json of the model")
+        kind = config.get("model_type")
+        if not isinstance(kind, str | None):
+            raise InvalidSpec(f"model_type of the config is {shown(kind)}; it must be text, such as llama")
         self._config = config
-        self.model_type = str(config.get("model_type") or "llama")
+        self.model_type = kind or "llama"
         self.family = FAMILIES.get(self.model_type, FAMILIES["llama"])
+        self.assumed = not kind or (kind not in FAMILIES and kind not in hybrids.KNOWN)
 
     def get(self, name: str, default: Any = None) -> Any:
-        value = self._config.get(name)
+        value = checked(name, self._config.get(name))
         if value is None:
-            value = self._config.get(self.family.aliases.get(name, name))
+            alias = self.family.aliases.get(name, name)
+            value = checked(alias, self._config.get(alias))
         return default if value is None else value
 
     def size(self, name: str) -> int:
@@ -352,8 +421,6 @@ class _Config:
         spelled = f"{name} (or {alias})" if alias else name
         if value is None:
             raise InvalidSpec(f"the config has no {spelled}; give the whole config.json of the model")
-        if not isinstance(value, (int, float)) or value <= 0 or int(value) != value:
-            raise InvalidSpec(f"{spelled} of the config is {value!r}; it must be a positive whole number")
         return int(value)
 
     def kv_heads(self, heads: int) -> int:
@@ -368,20 +435,32 @@ class _Config:
         if value is None:
             if self.family.is_gated:
                 return self.size("intermediate_size")
-            return int(hidden * float(self.get("expansion_ratio", 4)))
+            value = hidden * float(self.get("expansion_ratio", 4))
         # Qwen's first family counts both halves of its gated MLP.
-        return int(value) // (2 if self.model_type == "qwen" else 1)
+        width = int(value) // (2 if self.model_type == "qwen" else 1)
+        if width < 1:
+            raise InvalidSpec("the config makes the MLP 0 wide; look at intermediate_size")
+        return width
 
     def experts(self, layers: int) -> Experts | None:
         num = int(self.get("num_experts") or self.get("num_local_experts") or self.get("n_routed_experts") or 0)
         if not num:
             return None
         width = int(self.get("moe_intermediate_size") or self.get("intermediate_size") or 0)
-        dense = int(self.get("first_k_dense_replace") or 0) + len(self.get("mlp_only_layers") or ())
+        dense = int(self.get("first_k_dense_replace") or 0) + len(
+            within("mlp_only_layers", self.get("mlp_only_layers") or (), layers)
+        )
         step = int(self.get("decoder_sparse_step") or 1)
+        if layers - dense < step:
+            return None
+        num_per_token = int(self.get("num_experts_per_tok") or min(2, num))
+        if num_per_token > num:
+            raise InvalidSpec(f"num_experts_per_tok ({num_per_token}) of the config is more than its {num} experts")
+        if width < 1:
+            raise InvalidSpec("the config has no moe_intermediate_size; give the whole config.json of the model")
         return Experts(
             num=num,
-            num_per_token=int(self.get("num_experts_per_tok") or 2),
+            num_per_token=num_per_token,
             intermediate=width,
             shared=int(self.get("shared_expert_intermediate_size") or int(self.get("n_shared_experts") or 0) * width),
             num_layers=(layers - dense) // step,
@@ -390,12 +469,12 @@ class _Config:
     def latent(self) -> LatentAttention | None:
         if not self.get("kv_lora_rank"):
             return None
-        names = ("q_lora_rank", "kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim")
-        return LatentAttention(*(int(self.get(name) or 0) for name in names))
+        names = ("kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim")
+        return LatentAttention(int(self.get("q_lora_rank") or 0), *(self.size(name) for name in names))
 
     def has_bias(self, what: str) -> bool:
         """Whether `qkv`, `out` or `mlp` has one."""
-        said = self._config.get("attention_bias")
+        said = self.get("attention_bias")
         if what == "mlp":
             return bool(self.get("mlp_bias", self.get("use_bias", self.family.mlp_bias)))
         if isinstance(said, str):
