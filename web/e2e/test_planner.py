@@ -245,7 +245,7 @@ def test_in_chinese_nothing_is_left_in_english(page: Page, server: Server) -> No
 
 
 def test_everything_is_reached_by_keyboard(planner: Page, server: Server) -> None:
-    slider = planner.get_by_role("slider", name="Context, on a logarithmic scale")
+    slider = planner.get_by_role("slider", name="Context, tokens, on a logarithmic scale")
     slider.focus()
     planner.keyboard.press("ArrowRight")
     planner.keyboard.press("ArrowRight")

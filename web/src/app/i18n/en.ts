@@ -865,7 +865,7 @@ export const en = {
   "planner.algorithm.sft": "SFT (supervised)",
   "planner.algorithm.reward": "Reward model",
   "planner.context": "Context, tokens",
-  "planner.contextSlider": "Context, on a logarithmic scale",
+  "planner.slider": "{name}, on a logarithmic scale",
   "planner.completion": "Completion, tokens",
   "planner.completion.why": "Tokens of the context that are drawn; half of it unless given",
   "planner.half": "half",

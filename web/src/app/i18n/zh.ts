@@ -867,7 +867,7 @@ export const zh: Record<Key, string> = {
   "planner.algorithm.sft": "SFT（监督微调）",
   "planner.algorithm.reward": "奖励模型",
   "planner.context": "上下文（token）",
-  "planner.contextSlider": "上下文（对数刻度）",
+  "planner.slider": "{name}（对数刻度）",
   "planner.completion": "生成长度（token）",
   "planner.completion.why": "上下文中由模型生成的 token 数；默认为一半",
   "planner.half": "一半",

@@ -154,7 +154,7 @@ const HINTS: Record<string, Key> = {
   drawing: "planner.drawing.why",
 };
 
-function hintOf(name: string, t: Translate): string | undefined {
+export function hintOf(name: string, t: Translate): string | undefined {
   const key = HINTS[name];
   return key && t(key);
 }

@@ -2,10 +2,10 @@ import { Button, InputNumber, Slider } from "antd";
 import { useState, type ReactNode } from "react";
 import { number, whole } from "../../app/format";
 import { useT } from "../../app/i18n";
-import { ChoiceRow, FixedChoiceRow, FixedNumberRow, FlagRow, NumberRow, Row } from "./Fields";
+import { ChoiceRow, FixedChoiceRow, FixedNumberRow, FlagRow, hintOf, NumberRow, Row } from "./Fields";
 import { ModelField } from "./ModelField";
 import { NameSelect } from "./NameSelect";
-import { ALGORITHMS, CONTEXTS, DEFAULT, DRAWINGS, draws, encode, hasEngine, nearestStop, NUMBERS, numFixed, OFFLOADS, OPTIMIZERS, QUANTIZATIONS, RECOMPUTATIONS, refers, searchAll, SHARDINGS, type Change, type Plan } from "./plan";
+import { ALGORITHMS, CONTEXTS, DEFAULT, DRAWINGS, draws, encode, hasEngine, nearestStop, NUMBERS, numFixed, OFFLOADS, OPTIMIZERS, POWERS, QUANTIZATIONS, RECOMPUTATIONS, refers, searchAll, SHARDINGS, type Change, type Plan } from "./plan";
 import { useChoices } from "./usePlanner";
 
 interface Props {
@@ -26,12 +26,12 @@ export function PlanForm(props: Props) {
       <Row label={t("planner.gpu")} isChanged={plan.gpu !== DEFAULT.gpu} isWide>
         <NameSelect label={t("planner.gpu")} testId="plan-gpu" value={plan.gpu} names={choices.data?.accelerators ?? []} isLoading={choices.isLoading} choose={(gpu) => change({ gpu })} />
       </Row>
-      <NumberRow {...props} name="num_gpus" min={1} max={16384} />
+      <SliderRow {...props} scale={SCALES.num_gpus} />
       <NumberRow {...props} name="gpus_per_host" min={1} max={1024} />
       <ChoiceRow {...props} name="algorithm" choices={ALGORITHMS} />
-      <ContextRow {...props} />
+      <SliderRow {...props} scale={SCALES.context} />
       {draws(plan) && <NumberRow {...props} name="completion" min={1} placeholder={t("planner.half")} />}
-      <NumberRow {...props} name="batch" min={1} max={1_000_000} />
+      <SliderRow {...props} scale={SCALES.batch} />
       <FlagRow {...props} name="lora" />
       {plan.lora && <NumberRow {...props} name="rank" min={1} max={4096} />}
       {plan.lora && <FlagRow {...props} name="dora" />}
@@ -48,23 +48,39 @@ export function PlanForm(props: Props) {
   );
 }
 
-/** The length of a sequence, on a logarithmic scale and as a number. */
-function ContextRow({ plan, change }: Props) {
+interface Scale {
+  name: "context" | "num_gpus" | "batch";
+  /** Values that the slider stops at, rising. */
+  stops: readonly number[];
+  min: number;
+  max: number;
+  marks: Record<number, string>;
+}
+
+const SCALES: Record<Scale["name"], Scale> = {
+  context: { name: "context", stops: CONTEXTS, min: 2, max: 10_000_000, marks: { 0: "512", 4: "2k", 8: "8k", 12: "32k", [CONTEXTS.length - 1]: "128k" } },
+  num_gpus: { name: "num_gpus", stops: POWERS.slice(0, 11), min: 1, max: 16384, marks: { 0: "1", 3: "8", 6: "64", 10: "1k" } },
+  batch: { name: "batch", stops: POWERS, min: 1, max: 1_000_000, marks: { 0: "1", 4: "16", 8: "256", 12: "4k" } },
+};
+
+/** A number with a slider on a logarithmic scale. */
+function SliderRow({ plan, change, scale }: Props & { scale: Scale }) {
   const t = useT();
-  const last = CONTEXTS.length - 1;
+  const { name, stops, min, max, marks } = scale;
+  const label = t(`planner.${name}`);
   return (
-    <Row label={t("planner.context")} isChanged={plan.context !== DEFAULT.context}>
-      <InputNumber size="small" aria-label={t("planner.context")} data-testid="plan-context" className="plan-number" min={2} max={10_000_000} precision={0} value={plan.context} onChange={(context) => context !== null && change({ context })} />
+    <Row label={label} hint={hintOf(name, t)} isChanged={plan[name] !== DEFAULT[name]}>
+      <InputNumber size="small" aria-label={label} data-testid={`plan-${name}`} className="plan-number" min={min} max={max} precision={0} value={plan[name]} onChange={(value) => value !== null && change({ [name]: value })} />
       <Slider
         className="plan-slider"
         min={0}
-        max={last}
-        value={nearestStop(plan.context)}
-        onChange={(at) => change({ context: CONTEXTS[at] ?? plan.context })}
-        tooltip={{ formatter: (at) => whole(CONTEXTS[at ?? 0] ?? 0) }}
-        ariaLabelForHandle={t("planner.contextSlider")}
-        ariaValueTextFormatterForHandle={(at) => whole(CONTEXTS[at] ?? 0)}
-        marks={{ 0: "512", 4: "2k", 8: "8k", 12: "32k", [last]: "128k" }}
+        max={stops.length - 1}
+        value={nearestStop(plan[name], stops)}
+        onChange={(at) => change({ [name]: stops[at] ?? plan[name] })}
+        tooltip={{ formatter: (at) => whole(stops[at ?? 0] ?? 0) }}
+        ariaLabelForHandle={t("planner.slider", { name: label })}
+        ariaValueTextFormatterForHandle={(at) => whole(stops[at] ?? 0)}
+        marks={marks}
       />
     </Row>
   );

@@ -236,8 +236,11 @@ function shapeOf(config: Record<string, unknown>): Record<string, unknown> {
 /** Contexts that the slider stops at: powers of two and one between each two. */
 export const CONTEXTS: readonly number[] = Array.from({ length: 17 }, (_, at) => 512 * 2 ** (at >> 1) * (at % 2 ? 1.5 : 1));
 
+/** Numbers of devices and of sequences that sliders stop at. */
+export const POWERS: readonly number[] = Array.from({ length: 13 }, (_, at) => 2 ** at);
+
 /** The stop that is nearest on a logarithmic scale. */
-export function nearestStop(context: number): number {
-  const distance = (stop: number) => Math.abs(Math.log(Math.max(1, context) / stop));
-  return CONTEXTS.reduce((best, stop, at) => (distance(stop) < distance(CONTEXTS[best] ?? 1) ? at : best), 0);
+export function nearestStop(value: number, stops: readonly number[] = CONTEXTS): number {
+  const distance = (stop: number) => Math.abs(Math.log(Math.max(1, value) / stop));
+  return stops.reduce((best, stop, at) => (distance(stop) < distance(stops[best] ?? 1) ? at : best), 0);
 }
