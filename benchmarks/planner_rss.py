@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -121,7 +122,9 @@ def measure(name: str, task: dict[str, Any], args: argparse.Namespace, folder: P
     if ended.returncode:
         raise SystemExit(f"{name} ended with {ended.returncode}:\n{ended.stdout[-500:]}{ended.stderr[-3000:]}")
     told = json.loads(ended.stdout)
-    measured = json.loads((Path(told["run_dir"]) / "exit.json").read_text())["peak_memory_bytes"]
+    run_dir = Path(told["run_dir"])
+    measured = json.loads((run_dir / "exit.json").read_text())["peak_memory_bytes"]
+    shutil.rmtree(run_dir)  # with its checkpoint, of which there would be gigabytes
     spec = parse(TrainJob, job)
     lengths = Lengths(prompt=64 if algorithm == "grpo" else 40)
     found = estimating.estimate(
