@@ -293,6 +293,13 @@ def peak(step: Step) -> Peak:
     return Peak(base, gradients, states + temporary, 0.0, 0.0, workspace, "update", only_loss, waste)
 
 
+def resting(step: Step) -> tuple[float, float, float]:
+    """What a model that trains holds on a device between its updates: bytes of weights, states, and gradients."""
+    base, trained = _weights(step)
+    gradients = _gradients(step, trained) if step.keeps_gradients else 0.0
+    return base, _states(step, trained), gradients
+
+
 @dataclass(frozen=True)
 class _Trained:
     """What the optimizer changes, on one device before ZeRO divides it."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from finery.core.errors import InvalidSpec
-from finery.planner.memory import Peak, Step, layer_activations, peak
+from finery.planner.memory import Peak, Step, layer_activations, peak, resting
 
 Algorithm = Literal["pretrain", "sft", "reward", "dpo", "kto", "orpo", "ppo", "grpo", "rloo"]
 ALGORITHMS: Final[tuple[Algorithm, ...]] = ("pretrain", "sft", "reward", "dpo", "kto", "orpo", "ppo", "grpo", "rloo")
@@ -91,26 +91,26 @@ def timeline(
     if algorithm not in REFERS:
         return (Phase("update", _parts(peak(trained))),)
     has_reference = kl and policy.adapter is None
-    resting = _resting(trained)
-    reference = resting["weights"] if has_reference and not offloads_reference else 0.0
+    rest = _resting(trained)
+    reference = rest["weights"] if has_reference and not offloads_reference else 0.0
     others = {"reference": reference} if reference else {}
     if critic is not None:
         beside = _resting(critic)
         others |= {"critic": beside["weights"] + beside["optimizer"] + beside.get("gradients", 0.0)}
-    waiting, beside_update = {**resting, **others}, others
+    waiting, beside_update = {**rest, **others}, others
     if offloads_between:
-        waiting, beside_update = {"workspace": resting["workspace"]}, {}
+        waiting, beside_update = {"workspace": rest["workspace"]}, {}
     found = []
     if rollout is not None:
         drawn = _drawing(policy, rollout, device_bytes)
         found.append(Phase("generate", drawn if rollout.num_devices else {**waiting, **drawn}))
-        found.append(Phase("score", {**waiting, "weights": resting["weights"], **_forward(trained)}))
+        found.append(Phase("score", {**waiting, "weights": rest["weights"], **_forward(trained)}))
     if kl:
         refers = "reference" if has_reference else "weights"
-        found.append(Phase("reference", {**waiting, refers: resting["weights"], **_forward(trained)}))
+        found.append(Phase("reference", {**waiting, refers: rest["weights"], **_forward(trained)}))
     if critic is not None:
         mine = {name: value for name, value in beside_update.items() if name != "critic"}
-        kept = {} if offloads_between else {"policy": sum(resting.values())}
+        kept = {} if offloads_between else {"policy": sum(rest.values())}
         found.append(Phase("update critic", {**kept, **mine, **_parts(peak(critic))}))
     found.append(Phase("update", {**_parts(peak(trained)), **beside_update}))
     return tuple(found)
@@ -144,10 +144,8 @@ def _parts(found: Peak) -> dict[str, float]:
 
 def _resting(step: Step) -> dict[str, float]:
     """What a model that trains holds between its updates."""
-    one = replace(step, seq_len=step.split.context, micro_batch=1, kernels=replace(step.kernels, step=0.0))
-    found = peak(one)
-    held = found.gradients if step.keeps_gradients else 0.0
-    rest = {"weights": found.weights, "optimizer": found.optimizer, "workspace": step.kernels.workspace}
+    weights, states, held = resting(step)
+    rest = {"weights": weights, "optimizer": states, "workspace": step.kernels.workspace}
     return {**rest, "gradients": held} if held else rest
 
 
