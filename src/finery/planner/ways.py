@@ -256,13 +256,6 @@ class Way:
         return self.fullest.allocated <= self.budget and self.host <= self.host_budget
 
     @property
-    def kind(self) -> tuple[str, ...]:
-        """What is told apart when ways are compared."""
-        split = self.layout.split
-        divided = f"{split.tensor}x{split.pipeline}x{split.context}x{split.expert}"
-        return (self.layout.sharding, self.recomputation, self.offload, divided)
-
-    @property
     def words(self) -> str:
         """The way in words."""
         split = self.layout.split
