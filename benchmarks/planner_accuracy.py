@@ -3,7 +3,8 @@
     python benchmarks/planner_accuracy.py --data measured_memory.csv
 
 Each row with a measured peak is predicted from its columns; what is blank, or cannot be read, is the default of its
-framework. A row is compared with the meter of its framework. Prints JSON.
+framework. Predicted is what PyTorch has allocated, what it has reserved, and what the device shows; a row is compared
+with the one that its notes or its framework tell, else with what is reserved. Prints JSON.
 """
 
 import argparse
@@ -32,10 +33,11 @@ except ImportError:
 from finery.core.errors import FineryError
 from finery.planner import accelerators, shapes
 from finery.planner.efficiency import share
-from finery.planner.frameworks import FRAMEWORKS, Framework, generic, left_out
-from finery.planner.memory import Adapter, Kernels, Peak, Split, Step, peak
+from finery.planner.frameworks import FRAMEWORKS, Framework, Meter, generic, left_out
+from finery.planner.memory import GIB, Adapter, Kernels, Peak, Split, Step, peak
 from finery.planner.phases import DRAWS, Rollout, timeline
 from finery.planner.throughput import Precision, operations, tokens_per_second
+from finery.planner.ways import COMMUNICATOR_GIB
 
 Row = dict[str, str]
 _SPEAKS: Final = (
@@ -70,6 +72,12 @@ _TRAINS: Final = (
     *(("fms-hf", "fms"), ("torchtune", "torchtune"), ("peft", "peft"), ("megatron", "megatron"), ("nemo", "megatron")),
 )
 """The same for the table of what share of a peak is reached."""
+_METERS: Final[dict[Meter, str]] = {
+    "allocated": r"alloc",
+    "reserved": r"reserved",
+    "device": r"(?:nvidia|rocm|npu)-?smi|nvml|device mem",
+}
+"""Words of notes -> what was read."""
 _STRICT: Final = ("gpu_type", "num_gpus", "method", "precision", "micro_batch", "seq_len")
 _USUAL_DEVICE: Final = "A100-80GB"
 """Of a row that names none."""
@@ -393,22 +401,47 @@ def rollout_of(row: Row, framework: Framework, step: Step, device: float) -> Rol
     return Rollout(step.micro_batch, step.seq_len, has_own_weights=taken is not None, tensor=tensor, share=taken)
 
 
-def predicted(row: Row, framework: Framework | None = None) -> float:
-    """What the row's meter would show, in its unit."""
+def meter_of(row: Row, framework: Framework) -> Meter:
+    """Which memory a row tells: as its notes say, else as its program is known to tell, else what is reserved."""
+    notes = row["notes"].lower()
+    told = re.search(r"measured_peak_gb\s*(?:=|:|is|from)\s*([^;]*)", notes)
+    measured = rows_of.measured(row["measured_peak_gb"])
+    found = set()
+    for name, pattern in _METERS.items():
+        for one in re.finditer(rf"(?:{pattern})\S* ?(\d+\.\d+)?", told[1] if told else notes):
+            if one[1] is None or float(one[1]) == measured:  # else it tells of another figure
+                found.add(name)
+    return found.pop() if len(found) == 1 else framework.meter
+
+
+def meters(row: Row, framework: Framework | None = None) -> dict[Meter, float]:
+    """What each meter would show of a row, in the row's unit: what PyTorch has given out, what it has reserved, and
+    what the device shows, with driver and communicator."""
     framework = framework or framework_of(row)
     step = step_of(row, framework)
     algorithm = rows_of.method(row["method"]).algorithm
     found = peak_of(row, framework, step)
-    total = rows_of.device_bytes(row["gpu_type"]) or float("inf")
-    shown = found.allocated if framework.meter == "allocated" else found.reserved(total)
-    if algorithm in ("sft", "pretrain"):
-        return (shown + framework.reduce_bucket) / framework.unit
-    device = total if math.isfinite(total) else float(accelerators.find(_USUAL_DEVICE).total_bytes)
-    rollout = rollout_of(row, framework, step, device) if algorithm in DRAWS else None
-    critic = critic_of(row, framework, step) if algorithm == "ppo" else None
-    phases = timeline(algorithm, step, rollout=rollout, critic=critic, device_bytes=device)  # type: ignore[arg-type]
-    beside = shown - found.allocated
-    return (max(phase.allocated for phase in phases) + beside + framework.reduce_bucket) / framework.unit
+    device = accelerators.find(_USUAL_DEVICE) if (told := rows_of.device(row["gpu_type"])) is None else told
+    total = float("inf") if told is None else float(device.total_bytes)
+    allocated = found.allocated
+    if algorithm not in ("sft", "pretrain"):
+        room = float(device.total_bytes)
+        rollout = rollout_of(row, framework, step, room) if algorithm in DRAWS else None
+        critic = critic_of(row, framework, step) if algorithm == "ppo" else None
+        phases = timeline(algorithm, step, rollout=rollout, critic=critic, device_bytes=room)  # type: ignore[arg-type]
+        allocated = max(phase.allocated for phase in phases)
+    allocated += framework.reduce_bucket
+    reserved = allocated + found.reserved(total) - found.allocated
+    context = device.context_gib - (COMMUNICATOR_GIB if step.split.devices == 1 else 0.0)
+    shown = min(reserved + max(0.0, context) * GIB, max(total, allocated))
+    unit = framework.unit
+    return {"allocated": allocated / unit, "reserved": reserved / unit, "device": shown / unit}
+
+
+def predicted(row: Row, framework: Framework | None = None) -> float:
+    """What the row's own meter would show, in its unit."""
+    framework = framework or framework_of(row)
+    return meters(row, framework)[meter_of(row, framework)]
 
 
 def critic_of(row: Row, framework: Framework, step: Step) -> Step | None:
@@ -565,6 +598,7 @@ def main() -> int:
     errors: dict[str, list[float]] = defaultdict(list)
     strict: dict[str, list[float]] = defaultdict(list)
     others: dict[str, list[float]] = defaultdict(list)
+    by_meter: dict[str, list[float]] = defaultdict(list)
     blind: list[tuple[str, float]] = []
     for row in table:
         measured = rows_of.measured(row["measured_peak_gb"])
@@ -573,6 +607,7 @@ def main() -> int:
         found = predicted(row)
         error = abs(found / measured - 1)
         errors[row["source_repo"]].append(error)
+        by_meter[meter_of(row, framework_of(row))].append(error)
         if is_strict(row):
             strict[row["source_repo"]].append(error)
             own = framework_of(row)
@@ -583,6 +618,9 @@ def main() -> int:
         if args.show and args.show in row["framework"]:
             _print(row, found, measured)
     figures = summary(errors, strict)
+    figures["memory.by_meter"] = {
+        name: {"rows": len(each), "median": _median(each, 3)} for name, each in sorted(by_meter.items())
+    }
     figures["memory.left_out"] = {
         "strict_rows": len(blind),
         "median": _median(error for _, error in blind),

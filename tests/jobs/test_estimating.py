@@ -317,7 +317,7 @@ def test_a_plan_and_the_estimate_of_its_job_file_agree(size: str, algorithm: str
 
     assert made.reason == ""
     assert made.engine == way.engine == size.split()[0].replace("between", "verl").replace("apart", "verl")
-    assert made.usable_bytes == pytest.approx(way.budget)
+    assert made.usable_bytes == pytest.approx(way.job.budget)
     assert [phase.name for phase in made.phases] == [phase.name for phase in way.phases]
     for mine, planned_ in zip(made.phases, way.phases, strict=True):
         expected, allowed = planned_.allocated, 0.02

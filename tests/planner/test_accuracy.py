@@ -178,6 +178,34 @@ def test_devices_are_read(text: str, expected: str) -> None:
     assert rows.device("???") is None
 
 
+@pytest.mark.parametrize(
+    ("framework", "notes", "expected"),
+    [
+        ("some trainer", "", "reserved"),
+        ("litgpt", "", "allocated"),
+        ("litgpt", "peak as nvidia-smi shows it", "device"),
+        ("peft", "nvidia-smi mem 20480 MiB; measured_peak_gb=peak torch alloc GiB", "allocated"),
+        ("fms-hf-tuning", "steady torch alloc bytes n/a; measured_peak_gb from nvidia-smi MiB/1024", "device"),
+        ("some trainer", "max_memory_allocated", "allocated"),
+        ("some trainer", "max reserved 20.0 GB; allocated 17.5 GB", "reserved"),
+        ("torchtune", "max reserved 25.0 GB", "allocated"),
+    ],
+)
+def test_the_meter_of_a_row_is_what_its_notes_tell(framework: str, notes: str, expected: str) -> None:
+    one = row(framework=framework, notes=notes, measured_peak_gb="20.0")
+    assert accuracy.meter_of(one, accuracy.framework_of(one)) == expected
+
+
+def test_each_meter_is_predicted_and_the_row_is_compared_with_its_own() -> None:
+    found = accuracy.meters(row())
+    assert found["allocated"] < found["reserved"] < found["device"]
+    assert accuracy.predicted(row(notes="max_memory_allocated")) == found["allocated"]
+    assert accuracy.predicted(row()) == found["reserved"]
+    assert accuracy.predicted(row(notes="as nvidia-smi shows")) == found["device"]
+    alone = accuracy.meters(row(model="Qwen/Qwen2.5-0.5B", num_gpus="1", parallelism=""))
+    assert 0 < alone["device"] - alone["reserved"] < found["device"] - found["reserved"]  # no communicator
+
+
 def test_a_row_of_anything_is_predicted() -> None:
     choices = {
         "framework": ["", "Unsloth", "axolotl", "NeMo 2.0", "torchtitan", "verl(FSDP+vLLM)", "litgpt", "OpenRLHF"],

@@ -160,7 +160,7 @@ def test_what_waits_in_host_memory_is_said_to_each() -> None:
 @pytest.mark.parametrize(
     ("to", "request_", "message"),
     [
-        ("job", {"num_gpus": 1, "gpu": "RTX 4090"}, "there is no plan to export: it does not fit"),
+        ("job", {"num_gpus": 1, "gpu": "RTX 4090", "lora": False}, "there is no plan to export: it does not fit"),
         ("fsdp", {"num_gpus": 1, "lora": True}, "no way that fits can be exported as fsdp: FSDP needs several devices"),
         ("verl", {"algorithm": "dpo", "lora": True}, "verl runs sft, ppo, grpo and rloo"),
         ("trl", {"algorithm": "ppo", "lora": True}, "TRL's command line has no ppo"),

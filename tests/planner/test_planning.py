@@ -122,7 +122,7 @@ def test_one_card_that_is_too_small_needs_host_memory() -> None:
     assert found.best.host_bytes > 7.6e9 * (2 + 4 + 2)
     assert found.best.seconds["offloading"] > 0
     assert any("host memory" in line for line in found.warnings)
-    small = answer(gpu="RTX 4090", num_gpus=2, host_gib=32)
+    small = answer(gpu="RTX 4090", num_gpus=2, host_gib=32, lora=False)
     assert not small.fits
     assert "GiB of host memory; 32 are assumed" in small.advice[0]
 

@@ -50,6 +50,44 @@ def test_seven_billion_need_more_than_one_card_and_it_says_what_would_do() -> No
     assert recommend(Job(QWEN, CARD, num_devices=8)).best is not None
 
 
+def test_all_weights_are_trained_where_they_fit_and_lora_is_shown_beside() -> None:
+    found = recommend(Job(QWEN, A100, num_devices=8), adapter=Adapter(16))
+
+    assert found.best == recommend(Job(QWEN, A100, num_devices=8)).best
+    assert found.best is not None
+    adapted = [(way, why) for way, why in found.others if way.job.adapter is not None]
+    assert len(adapted) == 1
+    way, why = adapted[0]
+    share = way.seconds.total / found.best.seconds.total
+    assert share < 1
+    assert why == f"trains update matrices alone, in {share:.0%} of the time"
+    assert way.words.startswith("LoRA, ")
+
+
+def test_what_is_trained_is_searched_where_not_all_can_be() -> None:
+    found = recommend(Job(QWEN, CARD), adapter=Adapter(16))
+    given = recommend(Job(QWEN, CARD, adapter=Adapter(16)))
+
+    assert found.best == given.best
+    assert found.job.adapter == Adapter(16)
+    assert found.job.quantization == "none"
+    assert found.warnings[0] == "training all weights does not fit; LoRA is planned"
+    whole = [(way, why) for way, why in found.others if way.job.adapter is None]
+    assert len(whole) == 1
+    assert "needs" in whole[0][1]
+    small = recommend(Job(QWEN, accelerators.find("RTX 4080"), pins=Pins(offload="none")), adapter=Adapter(16))
+    assert small.job.quantization == "nf4_double"
+    assert small.warnings[0] == "training all weights does not fit; LoRA on 4-bit weights is planned"
+
+
+def test_nothing_that_is_searched_fits() -> None:
+    large = shapes.from_config(catalog.shape_fields("Qwen/Qwen2.5-72B"))
+    found = recommend(Job(large, CARD, host_gib=100_000, pins=Pins(offload="none")), adapter=Adapter(16))
+
+    assert found.best is None
+    assert found.advice[0].startswith("it does not fit, even with LoRA on 4-bit weights: at least ")
+
+
 def test_seventy_two_billion_fit_one_card_in_no_way() -> None:
     large = shapes.from_config(catalog.shape_fields("Qwen/Qwen2.5-72B"))
     found = recommend(Job(large, CARD))

@@ -116,7 +116,7 @@ def test_a_model_by_its_size_and_by_its_config(planner: Page, server: Server) ->
 
 
 def test_what_is_impossible_says_why_and_keeps_the_last_answer(planner: Page, server: Server) -> None:
-    planner.get_by_test_id("plan-lora").click()
+    choose(planner, "plan-lora", "", "all weights")
     shows(planner, ask(server, lora=False))
     before = planner.get_by_test_id("fact-speed").inner_text()
     planner.get_by_test_id("plan-advanced").click()
@@ -147,6 +147,23 @@ def test_what_does_not_fit_says_what_would(page: Page, server: Server) -> None:
     shows(page, ask(server, model="Qwen/Qwen2.5-72B", num_gpus=8, lora=False))
 
 
+def test_what_is_trained_can_be_searched(page: Page, server: Server) -> None:
+    page.goto("/planner?gpu=RTX+4090&n=1")
+    choose(page, "plan-lora", "", "what fits")
+    page.wait_for_url(re.compile("lora=auto"))
+    shows(page, ask(server, gpu="RTX 4090", num_gpus=1, lora=None))
+    expect(page.get_by_test_id("plan-way")).to_contain_text("LoRA, one device")
+    expect(page.get_by_test_id("plan-warnings")).to_contain_text("training all weights does not fit; LoRA is planned")
+    fill(page, "num_gpus", 8)
+    page.wait_for_url(lambda url: "n=1" not in url)
+    shows(page, ask(server, gpu="RTX 4090", lora=None))
+    expect(page.get_by_test_id("plan-way")).not_to_contain_text("LoRA")
+    page.get_by_test_id("plan-other").filter(has_text="trains update matrices alone").click()
+    page.wait_for_url(lambda url: "lora=" not in url)  # the default
+    settled(page)
+    expect(page.get_by_test_id("plan-way")).to_contain_text("LoRA")
+
+
 def test_another_way_can_be_fixed_and_let_go(planner: Page, server: Server) -> None:
     answer = ask(server)
     fsdp = next(way for way in answer["others"] if way["sharding"] == "fsdp" and way["fits"])
@@ -162,7 +179,7 @@ def test_another_way_can_be_fixed_and_let_go(planner: Page, server: Server) -> N
 
 def test_two_plans_side_by_side(planner: Page, server: Server) -> None:
     planner.get_by_test_id("plan-compare-button").click()
-    planner.get_by_test_id("plan-lora").click()
+    choose(planner, "plan-lora", "", "all weights")
     planner.wait_for_url(re.compile("lora=0"))
     settled(planner)
 
@@ -170,12 +187,12 @@ def test_two_plans_side_by_side(planner: Page, server: Server) -> None:
     a, b = first["best"]["peak_bytes"], second["best"]["peak_bytes"]
     row = planner.get_by_test_id("difference-peak")
     expect(row).to_contain_text(f"{a / GIB:,.1f} GiB{b / GIB:,.1f} GiB\u00d7{b / a:.3g}")
-    expect(planner.get_by_test_id("difference-input-lora")).to_contain_text("onoff")
+    expect(planner.get_by_test_id("difference-input-lora")).to_contain_text("LoRAall weights")
     expect(planner.get_by_test_id("plan-phases-A-update")).to_be_visible()
     planner.reload()
     expect(row).to_contain_text(f"{a / GIB:,.1f} GiB")
     planner.get_by_test_id("plan-swap").click()
-    expect(planner.get_by_test_id("difference-input-lora")).to_contain_text("offon")
+    expect(planner.get_by_test_id("difference-input-lora")).to_contain_text("all weightsLoRA")
     planner.get_by_test_id("plan-compare-close").click()
     expect(planner.get_by_test_id("plan-compare")).to_have_count(0)
 

@@ -37,7 +37,14 @@ def plan(
     completion: Annotated[int | None, typer.Option(help="Tokens of it that are drawn; half without this.")] = None,
     algorithm: Annotated[str, typer.Option(help=f"One of {', '.join(ALGORITHMS)}.")] = "sft",
     batch: Annotated[int, typer.Option(help="Sequences of an optimizer step, over all devices.")] = 64,
-    lora: Annotated[bool, typer.Option("--lora", help="Train update matrices in place of the weights.")] = False,
+    lora: Annotated[
+        bool | None,
+        typer.Option(
+            "--lora/--all-weights",
+            help="Train update matrices, or all weights; without either all weights where they fit.",
+            show_default=False,
+        ),
+    ] = None,
     rank: Annotated[int, typer.Option(help="Of the update matrices.")] = 16,
     dora: Annotated[bool, typer.Option("--dora", help="The same with the norms of rows trained beside.")] = False,
     qlora: Annotated[bool, typer.Option("--qlora", help="The same on weights of 4 bits (nf4).")] = False,
@@ -97,7 +104,7 @@ def plan(
         "completion": completion,
         "algorithm": algorithm,
         "batch": batch,
-        "lora": lora or qlora or dora,
+        "lora": lora if lora is not None else (qlora or dora) or None,
         "dora": dora,
         "rank": rank,
         "quantize": "nf4_double" if qlora else "none",
@@ -249,10 +256,12 @@ def _show(found: PlanView, request: PlanRequest) -> None:
         console.say(f"! {line}")
     if found.others:
         console.say("\nWhy not:")
-        for way in found.others[:_SHOWN]:
+        rank = None if found.best is None else found.best.rank
+        shown = [way for n, way in enumerate(found.others) if n < _SHOWN or (way.fits and way.rank != rank)]
+        for way in shown:
             console.say(f"   {way.words}: {way.why_not}")
-        if len(found.others) > _SHOWN:
-            console.say(f"   and {len(found.others) - _SHOWN} more; --json has them all")
+        if len(found.others) > len(shown):
+            console.say(f"   and {len(found.others) - len(shown)} more; --json has them all")
 
 
 def _show_best(found: PlanView, best: WayView) -> None:

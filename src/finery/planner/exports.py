@@ -67,7 +67,8 @@ def _choose(found: Found, to: ExportFormat) -> Way:
     recommendation = found.recommendation
     if recommendation.best is None:
         raise InvalidSpec(f"there is no plan to export: {'; '.join(recommendation.advice)}")
-    ways = [recommendation.best, *(way for way, _ in recommendation.others if way.fits)]
+    best = recommendation.best
+    ways = [best, *(way for way, _ in recommendation.others if way.fits and way.job is best.job)]
     for way in ways:
         if _CAN[to](way):
             return way
@@ -98,7 +99,7 @@ def document(found: Found, way: Way) -> tuple[dict[str, Any], list[str]]:
     Raises:
         InvalidSpec: a job file cannot say it.
     """
-    job = found.recommendation.job
+    job = way.job
     notes: list[str] = []
     if job.optimizer not in _OPTIMIZERS:
         raise InvalidSpec(f"a job file has no optimizer {job.optimizer}; one of {', '.join(_OPTIMIZERS)}")
@@ -242,7 +243,7 @@ def _verl(found: Found, way: Way) -> ExportView:
 
 
 def _trl(found: Found, way: Way) -> ExportView:
-    job = found.recommendation.job
+    job = way.job
     algorithm = "sft" if job.algorithm == "pretrain" else job.algorithm
     if algorithm not in _TRL_COMMANDS:
         raise InvalidSpec(f"TRL's command line has no {algorithm}; it has {', '.join(_TRL_COMMANDS)}")
@@ -332,7 +333,7 @@ def _trl_adapter(job: Job, way: Way) -> dict[str, Any]:
 
 
 def _accelerate(found: Found, way: Way) -> ExportView:
-    job, sharding = found.recommendation.job, way.layout.sharding
+    job, sharding = way.job, way.layout.sharding
     number = job.num_devices - way.layout.num_drawing
     kind = "NO" if sharding == "none" else "MULTI_GPU"
     settings: dict[str, Any] = {
@@ -363,7 +364,7 @@ def _accelerate(found: Found, way: Way) -> ExportView:
             "zero3_init_flag": sharding == "zero3",
         }
         del settings["mixed_precision"]  # said in DeepSpeed's file, and refused in two places
-        files = _deepspeed(found, way).files
+        files = _deepspeed(way).files
     settings = {"distributed_type": kind, **settings}
     notes = []
     if settings["num_machines"] > 1:
@@ -373,8 +374,8 @@ def _accelerate(found: Found, way: Way) -> ExportView:
     return ExportView(files={"accelerate.yaml": f"# {way.words}\n" + _yaml(settings), **files}, notes=notes)
 
 
-def _deepspeed(found: Found, way: Way) -> ExportView:
-    job = found.recommendation.job
+def _deepspeed(way: Way) -> ExportView:
+    job = way.job
     stage = int(way.layout.sharding.removeprefix("zero"))
     zero: dict[str, Any] = {"stage": stage, "overlap_comm": True, "contiguous_gradients": True}
     if way.offload in ("optimizer", "all"):
@@ -408,6 +409,6 @@ _EXPORTS: Final[dict[ExportFormat, Callable[[Found, Way], ExportView]]] = {
     "verl": _verl,
     "trl": _trl,
     "accelerate": _accelerate,
-    "deepspeed": _deepspeed,
+    "deepspeed": lambda _, way: _deepspeed(way),
     "fsdp": _accelerate,
 }

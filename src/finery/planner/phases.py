@@ -101,13 +101,14 @@ def timeline(
     if offloads_between:
         waiting, beside_update = {"workspace": rest["workspace"]}, {}
     found = []
+    passed = _forward(trained) if rollout is not None or kl else {}
     if rollout is not None:
         drawn = _drawing(policy, rollout, device_bytes)
         found.append(Phase("generate", drawn if rollout.num_devices else {**waiting, **drawn}))
-        found.append(Phase("score", {**waiting, "weights": rest["weights"], **_forward(trained)}))
+        found.append(Phase("score", {**waiting, "weights": rest["weights"], **passed}))
     if kl:
         refers = "reference" if has_reference else "weights"
-        found.append(Phase("reference", {**waiting, refers: rest["weights"], **_forward(trained)}))
+        found.append(Phase("reference", {**waiting, refers: rest["weights"], **passed}))
     if critic is not None:
         mine = {name: value for name, value in beside_update.items() if name != "critic"}
         kept = {} if offloads_between else {"policy": sum(rest.values())}

@@ -55,7 +55,7 @@ def job_of(request: PlanRequest) -> tuple[str, Mapping[str, Any], Job]:
         NotFound: there is no such model.
     """
     name, fields, shape = _model(request)
-    has_quantized = request.quantize != "none"
+    has_adapter = request.lora if request.lora is not None else request.dora or request.quantize != "none"
     pins = Pins(**{one: getattr(request.fixed, one) for one in Pins.__dataclass_fields__})
     job = Job(
         shape=shape,
@@ -66,9 +66,7 @@ def job_of(request: PlanRequest) -> tuple[str, Mapping[str, Any], Job]:
         seq_len=request.context,
         completion_len=request.completion,
         sequences_per_step=request.batch,
-        adapter=Adapter(request.rank, decomposes=request.dora)
-        if request.lora or request.dora or has_quantized
-        else None,
+        adapter=Adapter(request.rank, decomposes=request.dora) if has_adapter else None,
         quantization=request.quantize,
         optimizer=request.optimizer,
         numbers=request.numbers,
@@ -98,7 +96,8 @@ def find(request: PlanRequest, *, band: BandView | None = None) -> Found:
     name, fields, job = job_of(request)
     if band is not None:
         job = replace(job, memory_ratio=band.ratio, speed_ratio=band.speed_ratio or 1.0)
-    return Found(request, name, fields, recommend(job))
+    may_adapt = request.lora is None and job.adapter is None
+    return Found(request, name, fields, recommend(job, adapter=Adapter(request.rank) if may_adapt else None))
 
 
 def plan(request: PlanRequest, *, band: BandView | None = None) -> PlanView:
@@ -118,8 +117,9 @@ def plan(request: PlanRequest, *, band: BandView | None = None) -> PlanView:
 def answer(found: Found, *, band: BandView | None = None) -> PlanView:
     """What was found, with curve, comparisons, cost and disk."""
     recommendation, request = found.recommendation, found.request
-    job, best = recommendation.job, recommendation.best
+    best = recommendation.best
     shown = best or min((way for way, _ in recommendation.others), key=lambda way: way.fullest.allocated)
+    job = shown.job
     checkpoint = _checkpoint_bytes(job, shown)
     return PlanView(
         model=found.name,
@@ -132,8 +132,8 @@ def answer(found: Found, *, band: BandView | None = None) -> PlanView:
         context_bytes=job.context_bytes,
         usable_bytes=job.budget,
         fits=best is not None,
-        best=None if best is None else _view(job, best, ""),
-        others=[_view(job, way, why) for way, why in recommendation.others[:_OTHERS]],
+        best=None if best is None else _view(best, ""),
+        others=[_view(way, why) for way, why in recommendation.others[:_OTHERS]],
         advice=list(recommendation.advice),
         warnings=[*recommendation.warnings, *_of_positions(found)],
         cost=None if best is None else _cost(request, job, best),
@@ -167,8 +167,8 @@ def _of_positions(found: Found) -> list[str]:
     return [f"a context of {context:,} is beyond the {int(learned):,} positions that the model has learned"]
 
 
-def _view(job: Job, way: Way, why_not: str) -> WayView:
-    layout, split = way.layout, way.layout.split
+def _view(way: Way, why_not: str) -> WayView:
+    job, layout, split = way.job, way.layout, way.layout.split
     step = step_of(job, layout, way.micro_batch, way.accumulation, way.recomputation, way.offload)
     needed = operations(job.shape, job.seq_len, trained=1.0 if job.adapter is None else 0.0)
     drawn, trained = way.rollout, peak(step)
@@ -180,6 +180,8 @@ def _view(job: Job, way: Way, why_not: str) -> WayView:
         why_not=why_not,
         fits=way.fits,
         engine=way.engine,
+        rank=None if job.adapter is None else job.adapter.rank,
+        quantize=job.quantization,
         sharding=layout.sharding,
         tensor=split.tensor,
         pipeline=split.pipeline,
@@ -198,7 +200,7 @@ def _view(job: Job, way: Way, why_not: str) -> WayView:
         reserved_bytes=reserved,
         shown_bytes=reserved + job.context_bytes,
         peak_phase=way.fullest.name,
-        share_of_device=way.fullest.allocated / way.budget,
+        share_of_device=way.fullest.allocated / job.budget,
         phases=[_phase(phase) for phase in way.phases],
         tokens_per_second=way.tokens_per_second,
         seconds_per_step=way.seconds.total,

@@ -13,7 +13,19 @@ from finery.core.errors import InvalidSpec
 from finery.planner.memory import GIB, Adapter, Recomputation, Step
 from finery.planner.phases import DRAWS, Phase, Rollout, fullest, timeline
 from finery.planner.timing import decoding_seconds, host_bytes, seconds
-from finery.planner.ways import Job, Layout, Offload, Way, engine_of, layouts, offloads, rows, step_of
+from finery.planner.ways import (
+    WITHOUT_BITSANDBYTES,
+    Job,
+    Layout,
+    Offload,
+    Seconds,
+    Way,
+    engine_of,
+    layouts,
+    offloads,
+    rows,
+    step_of,
+)
 
 _MICRO_BATCHES: Final = (64, 32, 16, 8, 4, 2, 1)
 _RECOMPUTATIONS: Final[tuple[Recomputation, ...]] = ("none", "full")
@@ -49,22 +61,43 @@ class Recommendation:
     """What may be a surprise of the best way."""
 
 
-def recommend(job: Job) -> Recommendation:
+def recommend(job: Job, *, adapter: Adapter | None = None) -> Recommendation:
     """Search all ways.
+
+    Args:
+        job: With all that is asked.
+        adapter: What may be trained where not all weights can be: alone, and if that does not fit either, beside
+            weights of 4 bits. What trains more is preferred to what is faster, since it is another result. None leaves
+            it out.
 
     Raises:
         InvalidSpec: no peak of the device is known, or the batch cannot be divided as is asked.
     """
     found = list(ways(job))
+    for other in () if adapter is None else _adapted(job, adapter):
+        if other.quantization == "none" or not any(way.fits for way in found):
+            found += ways(other)
     if not found:
         raise InvalidSpec(_why_none(job))
-    fastest = min((way.seconds.total for way in found if way.fits), default=0.0)
+    most = min((_left_out(way.job) for way in found if way.fits), default=0)
+    fastest = min((way.seconds.total for way in found if way.fits and _left_out(way.job) == most), default=0.0)
     ranked = sorted(found, key=lambda way: _rank(way, fastest))
-    if not ranked[0].fits:
-        smallest = min(ranked, key=lambda way: (way.fullest.allocated > way.budget, way.fullest.allocated))
-        return Recommendation(job, None, _lost(job, ranked, smallest), _advice(job, smallest))
     best = ranked[0]
-    return Recommendation(job, best, _lost(job, ranked[1:], best), (), _warnings(job, best))
+    if not best.fits:
+        smallest = min(ranked, key=lambda way: (way.fullest.allocated > way.job.budget, way.fullest.allocated))
+        return Recommendation(job, None, _lost(job, ranked, smallest), _advice(job, smallest))
+    return Recommendation(best.job, best, _lost(best.job, ranked[1:], best), (), _warnings(job, best))
+
+
+def _adapted(job: Job, adapter: Adapter) -> Iterator[Job]:
+    yield replace(job, adapter=adapter)
+    if job.device.vendor not in WITHOUT_BITSANDBYTES:
+        yield replace(job, adapter=adapter, quantization="nf4_double")
+
+
+def _left_out(job: Job) -> int:
+    """The less of a model is trained, the more."""
+    return (job.adapter is not None) + (job.quantization != "none")
 
 
 def ways(job: Job) -> Iterator[Way]:
@@ -93,12 +126,13 @@ def ways(job: Job) -> Iterator[Way]:
                 break  # what waits in host memory is only slower
 
 
-def _rank(way: Way, fastest: float) -> tuple[bool, float, int, int, float, float]:
-    """Fits; fast; runs here; simple. Times that differ by next to nothing are the same."""
+def _rank(way: Way, fastest: float) -> tuple[bool, int, float, int, int, float, float]:
+    """Fits; trains all; fast; runs here; simple. Times that differ by next to nothing are the same."""
     slower = way.seconds.total / fastest - 1 if fastest else 0.0
     alike = 0.0 if slower < _ALIKE else slower
     simple = _SIMPLE.index(way.layout.sharding)
-    return (not way.fits, alike, _PREFERENCE[way.engine], simple, slower, way.fullest.allocated)
+    trained = _left_out(way.job)
+    return (not way.fits, trained, alike, _PREFERENCE[way.engine], simple, slower, way.fullest.allocated)
 
 
 def _best_micro_batch(
@@ -108,58 +142,42 @@ def _best_micro_batch(
     wanted = (pinned,) if pinned is not None else _MICRO_BATCHES
     least = 2 if job.algorithm == "kto" else 1  # its KL term compares the rows of a pass
     sizes = [size for size in wanted if each % size == 0 and size >= least]
+    drawing = decoding_seconds(job, drawn, layout.num_drawing or job.num_devices) if drawn is not None else 0.0
 
     def phases(size: int) -> tuple[Phase, ...]:
         return phases_of(job, step_of(job, layout, size, each // size, recomputation, offload), drawn, offload)
 
-    def way(size: int, taken: tuple[Phase, ...]) -> Way:
-        return _way(job, layout, size, each // size, recomputation, offload, drawn, taken)
+    def spent(size: int) -> Seconds:
+        return seconds(job, layout, size, each // size, recomputation, offload, drawing)
 
     low, high = 0, len(sizes)  # the larger, the more it takes: sizes from `high` on fit
     taken: dict[int, tuple[Phase, ...]] = {}
     while low < high:
         middle = (low + high) // 2
-        taken[middle] = phases(sizes[middle])
-        if fullest(taken[middle]).allocated <= job.budget:
+        taken[sizes[middle]] = phases(sizes[middle])
+        if fullest(taken[sizes[middle]]).allocated <= job.budget:
             high = middle
         else:
             low = middle + 1
-    if high == len(sizes):
-        return way(sizes[-1], taken[high - 1]) if sizes else None
-    if layout.split.pipeline == 1:
-        return way(sizes[high], taken[high])
-    fitting = [way(size, taken[high + n] if high + n in taken else phases(size)) for n, size in enumerate(sizes[high:])]
-    return min(fitting, key=lambda one: one.seconds.total)
-
-
-def _way(
-    job: Job,
-    layout: Layout,
-    micro_batch: int,
-    accumulation: int,
-    recomputation: Recomputation,
-    offload: Offload,
-    drawn: Rollout | None,
-    phases: tuple[Phase, ...],
-) -> Way:
-    number = layout.num_drawing or job.num_devices
-    drawing = decoding_seconds(job, drawn, number) if drawn is not None else 0.0
-    spent = seconds(job, layout, micro_batch, accumulation, recomputation, offload, drawing)
-    tokens = job.sequences_per_step * job.seq_len * rows(job)
+    if not sizes:
+        return None
+    size = sizes[min(high, len(sizes) - 1)]
+    took = spent(size)
+    if layout.split.pipeline > 1 and high < len(sizes):  # smaller ones fill it better
+        took, size = min(((spent(one), one) for one in sizes[high:]), key=lambda found: found[0].total)
     return Way(
+        job=job,
         layout=layout,
-        micro_batch=micro_batch,
-        accumulation=accumulation,
+        micro_batch=size,
+        accumulation=each // size,
         recomputation=recomputation,
         offload=offload,
         rollout=drawn,
-        phases=phases,
-        seconds=spent,
-        tokens_per_second=tokens / spent.total,
-        budget=job.budget,
+        phases=taken[size] if size in taken else phases(size),
+        seconds=took,
+        tokens_per_second=job.sequences_per_step * job.seq_len * rows(job) / took.total,
         engine=engine_of(job, layout, offload),
         host=host_bytes(job, layout, offload),
-        host_budget=job.host_budget,
     )
 
 
@@ -266,33 +284,40 @@ def _pinned(job: Job) -> str:
 
 
 def _lost(job: Job, ranked: list[Way], best: Way) -> tuple[tuple[Way, str], ...]:
-    """Of each sharding, recomputation and offload the best, and why it is not the one."""
-    seen = {_key(best)} if best.fits else set()
+    """Of each sharding, recomputation and offload the best, and why it is not the one; where something else is trained
+    than in the job, one way of that."""
+    seen = {_key(job, best)} if best.fits else set()
     found = []
     for way in ranked:
-        if _key(way) in seen:
+        key = _key(job, way)
+        if key in seen:
             continue
-        seen.add(_key(way))
+        seen.add(key)
         if way.fits:
             found.append((way, _slower(way, best)))
             continue
-        least = min((one for one in ranked if _key(one) == _key(way)), key=lambda one: one.fullest.allocated)
+        least = min((one for one in ranked if _key(job, one) == key), key=lambda one: one.fullest.allocated)
         found.append((least, _needs(least)))
     return tuple(found)
 
 
 def _needs(way: Way) -> str:
-    if way.fullest.allocated > way.budget:
-        return f"needs {way.fullest.allocated / GIB:.1f} GiB of {way.budget / GIB:.1f} to {way.fullest.name}"
-    return f"needs {way.host / GIB:,.0f} GiB of host memory; {way.host_budget / GIB:,.0f} are assumed (host_gib)"
+    taken, job = way.fullest.allocated, way.job
+    if taken > job.budget:
+        return f"needs {taken / GIB:.1f} GiB of {job.budget / GIB:.1f} to {way.fullest.name}"
+    return f"needs {way.host / GIB:,.0f} GiB of host memory; {job.host_budget / GIB:,.0f} are assumed (host_gib)"
 
 
-def _key(way: Way) -> tuple[str, ...]:
+def _key(job: Job, way: Way) -> tuple[str, ...]:
+    if way.job is not job:
+        return (way.job.adapted,)
     return (way.layout.sharding, way.recomputation, way.offload)
 
 
 def _slower(way: Way, best: Way) -> str:
     slower = way.seconds.total / best.seconds.total - 1
+    if way.job is not best.job:
+        return f"trains update matrices alone, in {1 + slower:.0%} of the time"
     if slower < _ALIKE:
         if way.engine == "accelerate" != best.engine:
             return "as fast, and runs with accelerate or DeepSpeed alone"
@@ -310,10 +335,13 @@ def _slower(way: Way, best: Way) -> str:
 
 def _warnings(job: Job, best: Way) -> tuple[str, ...]:
     found, spent = [], best.seconds
+    if best.job is not job:
+        found.append(f"training all weights does not fit; {best.job.adapted} is planned")
+        job = best.job
     is_filled = best.rollout is not None and best.rollout.share is not None  # an engine takes what is left
     taken = max(phase.allocated for phase in best.phases if not (is_filled and phase.name == "generate"))
-    left = (best.budget - taken) / GIB
-    if taken > 0.93 * best.budget:
+    left = (job.budget - taken) / GIB
+    if taken > 0.93 * job.budget:
         found.append(f"only {left:.1f} GiB are left beside the margin of {job.margin:.0%}; try it before it is queued")
     if job.device.bf16 is None and not job.is_float32:
         found.append(f"{job.device.name} has no bfloat16; float16 needs a scaled loss")
@@ -356,9 +384,10 @@ def _of_cache(job: Job, best: Way) -> tuple[str, ...]:
 
 def _advice(job: Job, smallest: Way) -> tuple[str, ...]:
     found = [f"it does not fit: {smallest.words} {_needs(smallest)}"]
-    if smallest.fullest.allocated > smallest.budget:
+    if smallest.fullest.allocated > job.budget:
+        even = "" if smallest.job is job else f", even with {smallest.job.adapted}"
         found = [
-            f"it does not fit: at least {smallest.fullest.allocated / GIB:.1f} GiB a device, of which "
+            f"it does not fit{even}: at least {smallest.fullest.allocated / GIB:.1f} GiB a device, of which "
             f"{job.budget / GIB:.1f} of {job.device.name} can be used"
         ]
     small = replace(job, adapter=job.adapter or Adapter(16))
@@ -377,7 +406,7 @@ def _advice(job: Job, smallest: Way) -> tuple[str, ...]:
         if _fits(replace(job, seq_len=shorter, completion_len=completion)):
             fitting.append(f"a context of {shorter}")
             break
-    if smallest.fullest.allocated <= smallest.budget:
+    if smallest.fullest.allocated <= job.budget:
         fitting.append(f"hosts with {math.ceil(smallest.host / GIB / 64) * 64} GiB of memory")
     return (*found, *(f"would fit: {words}" for words in fitting))
 

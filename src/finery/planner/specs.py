@@ -60,8 +60,8 @@ class PlanRequest(Spec):
     """Tokens of it that are drawn, where an algorithm draws; None is half."""
     batch: int = Field(64, ge=1, le=1_000_000)
     """Sequences of an optimizer step, over all devices."""
-    lora: bool = False
-    """Train update matrices in place of the weights."""
+    lora: bool | None = None
+    """Train update matrices in place of the weights; none where all weights do not fit."""
     rank: int = Field(16, ge=1, le=4096)
     """Of the update matrices."""
     dora: bool = False
@@ -104,6 +104,8 @@ class PlanRequest(Spec):
         if len(given) != 1:
             said = " and ".join(given) or "none of them"
             raise ValueError(f"name the model once, as model, config or params; given is {said}")
+        if self.lora is False and self.dora:
+            raise ValueError("dora is a kind of lora, which is off; leave one of them out")
         if self.steps is not None and self.tokens is not None:
             raise ValueError("steps and tokens both say how long the job is; give one of them")
         if self.completion is not None and self.completion >= self.context:
@@ -145,6 +147,10 @@ class WayView(View):
     fits: bool
     engine: Engine
     """What runs it: the engine of a job file, or TRL alone with accelerate's or DeepSpeed's configuration."""
+    rank: int | None
+    """Of the update matrices that are trained; None trains all weights."""
+    quantize: Quantization
+    """How frozen weights are held."""
     sharding: Sharding
     tensor: int
     pipeline: int

@@ -191,6 +191,14 @@ class Job:
         """Tokens that are drawn of each sequence."""
         return self.completion_len or max(1, self.seq_len // 2)
 
+    @property
+    def adapted(self) -> str:
+        """What is trained beside frozen weights, in words; empty where all weights are trained."""
+        if self.adapter is None:
+            return ""
+        bits = {"none": "", "int8": " on 8-bit weights"}.get(self.quantization, " on 4-bit weights")
+        return f"{'DoRA' if self.adapter.decomposes else 'LoRA'}{bits}"
+
 
 _TWO_STACKS: Final = frozenset({"t5", "mt5", "umt5"})
 """Families with an encoder."""
@@ -231,6 +239,7 @@ class Seconds:
 class Way:
     """One way to run a job."""
 
+    job: Job
     layout: Layout
     micro_batch: int
     accumulation: int
@@ -241,11 +250,9 @@ class Way:
     seconds: Seconds
     tokens_per_second: float
     """Trained on by all devices together."""
-    budget: float
     engine: Engine
     host: float
     """Bytes of host memory, of one host."""
-    host_budget: float
 
     @property
     def fullest(self) -> Phase:
@@ -253,7 +260,7 @@ class Way:
 
     @property
     def fits(self) -> bool:
-        return self.fullest.allocated <= self.budget and self.host <= self.host_budget
+        return self.fullest.allocated <= self.job.budget and self.host <= self.job.host_budget
 
     @property
     def words(self) -> str:
@@ -271,7 +278,8 @@ class Way:
         sizes = ((split.tensor, "TP"), (split.pipeline, "PP"), (split.context, "CP"), (split.expert, "EP"))
         if self.layout.sharding == "fsdp":
             sizes = ((split.context, "sequence"),)  # type: ignore[assignment]
-        found = [" ".join([shared, *(f"{name} {size}" for size, name in sizes if size > 1)])]
+        found = [self.job.adapted] if self.job.adapter is not None else []
+        found.append(" ".join([shared, *(f"{name} {size}" for size, name in sizes if size > 1)]))
         found.append(f"micro batch {self.micro_batch} x {self.accumulation}")
         if self.recomputation != "none":
             found.append("recomputation" if self.recomputation == "full" else "selective recomputation")

@@ -5756,10 +5756,9 @@ export interface components {
             kl?: boolean;
             /**
              * Lora
-             * @description Train update matrices in place of the weights.
-             * @default false
+             * @description Train update matrices in place of the weights; none where all weights do not fit.
              */
-            lora?: boolean;
+            lora?: boolean | null;
             /**
              * Margin
              * @description Share of a device that stays free.
@@ -8462,6 +8461,17 @@ export interface components {
             phases: components["schemas"]["PhaseView"][];
             /** Pipeline */
             pipeline: number;
+            /**
+             * Quantize
+             * @description How frozen weights are held.
+             * @enum {string}
+             */
+            quantize: "none" | "int8" | "nf4" | "nf4_double" | "int4";
+            /**
+             * Rank
+             * @description Of the update matrices that are trained; None trains all weights.
+             */
+            rank: number | null;
             /**
              * Recomputation
              * @enum {string}

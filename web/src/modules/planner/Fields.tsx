@@ -3,7 +3,7 @@ import type { ReactNode } from "react";
 import type { Key, Translate } from "../../app/i18n";
 import { useT } from "../../app/i18n";
 import { choiceText } from "./choices";
-import { DEFAULT, type Change, type Fixed, type Plan } from "./plan";
+import { DEFAULT, TRAINED, trainedName, trainedOf, type Change, type Fixed, type Plan } from "./plan";
 
 type Named<T, Kind> = { [Name in keyof T]: T[Name] extends Kind ? Name : never }[keyof T] & string;
 type NumberName = Named<Plan, number | null>;
@@ -72,6 +72,26 @@ export function FlagRow({ plan, change, name }: Shared & { name: FlagName }) {
   return (
     <Row label={label} hint={hintOf(name, t)} isChanged={plan[name] !== DEFAULT[name]}>
       <Switch size="small" aria-label={label} data-testid={`plan-${name}`} checked={plan[name]} onChange={(value) => change({ [name]: value })} />
+    </Row>
+  );
+}
+
+/** All weights, update matrices, or what fits. */
+export function TrainedRow({ plan, change }: Shared) {
+  const t = useT();
+  const label = t("planner.lora");
+  return (
+    <Row label={label} hint={t("planner.lora.why")} isChanged={plan.lora !== DEFAULT.lora}>
+      <Select
+        size="small"
+        aria-label={label}
+        data-testid="plan-lora"
+        className="plan-select"
+        popupMatchSelectWidth={false}
+        value={trainedName(plan.lora)}
+        onChange={(name) => change({ lora: trainedOf(name) })}
+        options={TRAINED.map((value) => ({ value, label: choiceText("lora", value, t) }))}
+      />
     </Row>
   );
 }

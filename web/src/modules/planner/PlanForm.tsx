@@ -2,7 +2,7 @@ import { Button, InputNumber, Slider } from "antd";
 import { useState, type ReactNode } from "react";
 import { number, whole } from "../../app/format";
 import { useT } from "../../app/i18n";
-import { ChoiceRow, FixedChoiceRow, FixedNumberRow, FlagRow, hintOf, NumberRow, Row } from "./Fields";
+import { ChoiceRow, FixedChoiceRow, FixedNumberRow, FlagRow, hintOf, NumberRow, Row, TrainedRow } from "./Fields";
 import { ModelField } from "./ModelField";
 import { NameSelect } from "./NameSelect";
 import { ALGORITHMS, CONTEXTS, DEFAULT, DRAWINGS, draws, encode, hasEngine, nearestStop, NUMBERS, numFixed, OFFLOADS, OPTIMIZERS, POWERS, QUANTIZATIONS, RECOMPUTATIONS, refers, searchAll, SHARDINGS, type Change, type Plan } from "./plan";
@@ -32,8 +32,8 @@ export function PlanForm(props: Props) {
       <SliderRow {...props} scale={SCALES.context} />
       {draws(plan) && <NumberRow {...props} name="completion" min={1} placeholder={t("planner.half")} />}
       <SliderRow {...props} scale={SCALES.batch} />
-      <FlagRow {...props} name="lora" />
-      {plan.lora && <NumberRow {...props} name="rank" min={1} max={4096} />}
+      <TrainedRow {...props} />
+      {plan.lora !== false && <NumberRow {...props} name="rank" min={1} max={4096} />}
       {plan.lora && <FlagRow {...props} name="dora" />}
       {plan.lora && <ChoiceRow {...props} name="quantize" choices={QUANTIZATIONS} />}
       <ChoiceRow {...props} name="numbers" choices={NUMBERS} />

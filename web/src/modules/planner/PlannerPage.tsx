@@ -6,7 +6,7 @@ import { Charts, Panel } from "./Charts";
 import { ComparePanel } from "./ComparePanel";
 import { OthersTable } from "./OthersTable";
 import { messageOf, said } from "./phrases";
-import { pinsOf } from "./plan";
+import { pinned } from "./plan";
 import { PlanForm } from "./PlanForm";
 import { useAnswer, usePlanner } from "./usePlanner";
 import { Verdict } from "./Verdict";
@@ -38,7 +38,7 @@ export default function PlannerPage() {
               {kept && <ComparePanel kept={kept} plan={settled} view={view} swap={() => replace(kept, plan)} close={() => keep(null)} />}
               <Charts view={view} context={settled.context} />
               <Panel title={t("planner.others")} note={t("planner.others.why")}>
-                <OthersTable view={view} pin={(way) => change({ fixed: pinsOf(way) })} />
+                <OthersTable view={view} pin={(way) => change(pinned(way))} />
               </Panel>
             </>
           )}

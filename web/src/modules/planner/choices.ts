@@ -9,6 +9,7 @@ const OWN_NAMES: Record<string, string> = {
   "algorithm.ppo": "PPO",
   "algorithm.grpo": "GRPO",
   "algorithm.rloo": "RLOO",
+  "lora.1": "LoRA",
   "quantize.nf4": "4-bit NF4",
   "optimizer.adamw": "AdamW",
   "optimizer.adafactor": "Adafactor",

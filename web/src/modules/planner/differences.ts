@@ -2,7 +2,7 @@
 import { number, percent } from "../../app/format";
 import type { Key, Translate } from "../../app/i18n";
 import { choiceText } from "./choices";
-import { asRequest, shownWay, type Fixed, type Plan, type PlanView } from "./plan";
+import { asRequest, shownWay, trainedName, type Fixed, type Plan, type PlanView } from "./plan";
 import { ENGINES, gibText, price, seconds, wayWords } from "./words";
 
 export interface Difference {
@@ -67,6 +67,7 @@ function configText(plan: Plan): string | null {
 const NAMED = /^(?:fixed\.)?(algorithm|quantize|optimizer|numbers|drawing|sharding|recomputation|offload)$/;
 
 function inputText(key: string, value: unknown, t: Translate): string {
+  if (key === "lora") return choiceText(key, trainedName(value), t);
   if (value === null || value === "") return "\u2013";
   if (typeof value === "boolean") return t(value ? "planner.on" : "planner.off");
   if (typeof value === "number") return number(value);

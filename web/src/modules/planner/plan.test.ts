@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { asRequest, CONTEXTS, decode, decodeKept, DEFAULT, encode, nearestStop, numFixed, parsedConfig, pinsOf, type Plan, type WayView } from "./plan";
+import { asRequest, CONTEXTS, decode, decodeKept, DEFAULT, encode, nearestStop, numFixed, parsedConfig, pinned, pinsOf, type Plan, type WayView } from "./plan";
 
 const back = (plan: Plan) => decode(new URLSearchParams(encode(plan)));
 
@@ -44,6 +44,11 @@ describe("a plan in the address", () => {
     expect(back(OTHER)).toEqual(OTHER);
   });
 
+  it("says what is trained, also where that is searched", () => {
+    for (const lora of [true, false, null]) expect(back({ ...DEFAULT, lora })).toEqual({ ...DEFAULT, lora });
+    expect(encode({ ...DEFAULT, lora: null })).toBe("lora=auto");
+  });
+
   it("holds only what differs", () => {
     expect(encode({ ...DEFAULT, context: 4096, fixed: { ...DEFAULT.fixed, tensor: 2 } })).toBe("ctx=4096&tp=2");
   });
@@ -72,6 +77,7 @@ describe("what is asked of the server", () => {
   it("leaves out what the form does not show", () => {
     const asked = asRequest({ ...OTHER, algorithm: "sft", lora: false });
     expect(asked).toMatchObject({ completion: null, drawing: "trainer", quantize: "none", fixed: { tensor: 4, rollout_tensor: null, rollout_share: null } });
+    expect(asRequest({ ...OTHER, lora: null })).toMatchObject({ lora: null, dora: false, quantize: "none" });
     expect(asRequest({ ...OTHER, lora: true })).toEqual({ ...OTHER, lora: true });
   });
 });
@@ -91,6 +97,12 @@ describe("knobs", () => {
     const way = { sharding: "fsdp", tensor: 1, pipeline: 1, context: 1, expert: 1, micro_batch: 2, recomputation: "full", offload: "none", rollout_tensor: null, rollout_share: null } as WayView;
     expect(numFixed(pinsOf(way))).toBe(8);
     expect(numFixed(DEFAULT.fixed)).toBe(0);
+  });
+
+  it("of a way come with what it trains", () => {
+    const way = { sharding: "fsdp", rank: 16, quantize: "nf4_double" } as WayView;
+    expect(pinned(way)).toMatchObject({ lora: true, quantize: "nf4_double", fixed: { sharding: "fsdp" } });
+    expect(pinned({ ...way, rank: null, quantize: "none" })).toMatchObject({ lora: false, quantize: "none" });
   });
 
   it("of the context stop at powers of two and between", () => {

@@ -66,6 +66,9 @@ type Codec = { write: (value: unknown) => string; read: (text: string) => unknow
 
 const TEXT: Codec = { write: String, read: (text) => text || undefined };
 const FLAG: Codec = { write: (value) => (value ? "1" : "0"), read: (text) => (text === "1" ? true : text === "0" ? false : undefined) };
+/** What is trained, in the address and in the form. */
+export const TRAINED = ["auto", "0", "1"] as const;
+const LORA: Codec = { write: trainedName, read: (text) => (text === "auto" ? null : FLAG.read(text)) };
 const NUMBER: Codec = {
   write: String,
   read: (text) => (text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : undefined),
@@ -89,7 +92,7 @@ const FIELDS: Field<Omit<Plan, "fixed">>[] = [
   ["context", "ctx", NUMBER],
   ["completion", "out", NUMBER],
   ["batch", "batch", NUMBER],
-  ["lora", "lora", FLAG],
+  ["lora", "lora", LORA],
   ["rank", "rank", NUMBER],
   ["dora", "dora", FLAG],
   ["quantize", "q", oneOf(QUANTIZATIONS)],
@@ -128,7 +131,7 @@ export const KEPT = "vs";
 export function encode(plan: Plan, kept: Plan | null = null): string {
   const found = new URLSearchParams();
   const add = (value: unknown, usual: unknown, key: string, codec: Codec) => {
-    if (value !== usual && value !== null) found.set(key, codec.write(value));
+    if (value !== usual) found.set(key, codec.write(value));
   };
   for (const [name, key, codec] of FIELDS) {
     if (name === "model" && plan.model === "") continue; // its size or its config stands for it
@@ -176,13 +179,27 @@ export function asRequest(plan: Plan): PlanRequest {
     ...plan,
     completion: draws(plan) ? plan.completion : null,
     drawing: draws(plan) ? plan.drawing : "trainer",
-    dora: plan.lora && plan.dora,
-    quantize: plan.lora ? plan.quantize : "none",
+    dora: plan.lora === true && plan.dora,
+    quantize: plan.lora === true ? plan.quantize : "none",
     fixed,
   };
 }
 
-/** The knobs of a way, so that nothing of it is searched. */
+/** Name of what is trained: what fits, all weights, update matrices. */
+export function trainedName(lora: unknown): (typeof TRAINED)[number] {
+  return lora === null ? "auto" : lora === true ? "1" : "0";
+}
+
+export function trainedOf(name: string): boolean | null {
+  return name === "auto" ? null : name === "1";
+}
+
+/** A plan of this way, so that nothing of it is searched. */
+export function pinned(way: WayView): Partial<Plan> {
+  return { lora: way.rank !== null, quantize: way.quantize, fixed: pinsOf(way) };
+}
+
+/** The knobs of a way. */
 export function pinsOf(way: WayView): Fixed {
   return {
     sharding: way.sharding,

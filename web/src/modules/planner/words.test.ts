@@ -14,6 +14,8 @@ const zh = translator("zh");
 
 const WAY = {
   engine: "verl",
+  rank: null,
+  quantize: "none",
   sharding: "megatron",
   tensor: 4,
   pipeline: 2,
@@ -52,11 +54,19 @@ describe("a way in words", () => {
     expect(wayWords(WAY, t)).toBe("Megatron TP 4 PP 2, micro batch 8 × 2, recomputation, offloaded while drawing, vLLM TP 2, 35 % of memory");
     expect(wayWords({ ...WAY, sharding: "none", tensor: 1, pipeline: 1, recomputation: "none", offload: "none", rollout_share: null }, zh)).toBe("单卡，微批 8 × 2 次累积");
   });
+
+  it("names what is trained, where that is not all", () => {
+    expect(wayWords({ ...WAY, rank: 16 }, t)).toMatch(/^LoRA, Megatron/);
+    expect(wayWords({ ...WAY, rank: 16, quantize: "nf4_double" }, t)).toMatch(/^LoRA on 4-bit weights, /);
+    expect(wayWords({ ...WAY, rank: 16, quantize: "int8" }, zh)).toMatch(/^8 位权重上的 LoRA，/);
+  });
 });
 
 describe("sentences of the server", () => {
   it("are said in the page's language", () => {
     expect(said("needs 74.6 GiB of 73.8 to update critic", zh)).toBe("更新价值模型阶段需要 74.6 GiB，可用 73.8 GiB");
+    expect(said("it does not fit, even with LoRA on 4-bit weights: at least 9.5 GiB a device, of which 7.1 of X 8GB can be used", zh)).toContain("9.5");
+    expect(said("trains update matrices alone, in 54% of the time", zh)).toBe("只训练增量矩阵，用时为 54%");
     expect(said("would fit: LoRA on 4-bit weights and 2 devices", zh)).toContain("2 张卡");
     expect(said("accelerator 'foo' is not known; did you mean A, B or C? For a device", t)).toContain("did you mean A, B or C?");
     expect(said("only 5.0 GiB are left beside the margin of 6%; try it before it is queued", t)).toBe("only 5.0 GiB are left beside the margin of 6%; try it before it is queued");
@@ -86,7 +96,7 @@ describe("differences", () => {
     expect(inputDifferences(DEFAULT, DEFAULT, t)).toEqual([]);
     expect(inputDifferences(DEFAULT, other, t).map(({ key, a, b, ratio }) => [key, a, b, ratio])).toEqual([
       ["context", "2,048", "4,096", 2],
-      ["lora", "on", "off", null],
+      ["lora", "LoRA", "all weights", null],
       ["fixed.tensor", "–", "2", null],
     ]);
   });

@@ -31,9 +31,15 @@ export function division(way: WayView, t: Translate): string {
   return [name, ...sizes.filter(([, size]) => size > 1).map(([label, size]) => `${label} ${size}`)].join(" ");
 }
 
+function trainedWords(way: WayView, t: Translate): string {
+  if (way.quantize === "none") return "LoRA";
+  return t(way.quantize === "int8" ? "planner.way.lora8" : "planner.way.lora4");
+}
+
 /** A way in a few words of the page's language. */
 export function wayWords(way: WayView, t: Translate): string {
-  const found = [division(way, t), t("planner.way.batch", { micro: way.micro_batch, times: way.accumulation })];
+  const found = way.rank === null ? [] : [trainedWords(way, t)];
+  found.push(division(way, t), t("planner.way.batch", { micro: way.micro_batch, times: way.accumulation }));
   if (way.recomputation !== "none") found.push(t(`planner.recomputation.${way.recomputation}.way`));
   if (way.offload !== "none") found.push(t(`planner.offload.${way.offload}.way`));
   if (way.num_drawing > 0) found.push(t("planner.way.drawing", { n: way.num_drawing }));
