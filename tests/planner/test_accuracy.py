@@ -198,7 +198,7 @@ def test_the_meter_of_a_row_is_what_its_notes_tell(framework: str, notes: str, e
 
 def test_each_meter_is_predicted_and_the_row_is_compared_with_its_own() -> None:
     found = accuracy.meters(row())
-    assert found["allocated"] < found["reserved"] < found["device"]
+    assert found["allocated"] <= found["reserved"] < found["device"]
     assert accuracy.predicted(row(notes="max_memory_allocated")) == found["allocated"]
     assert accuracy.predicted(row()) == found["reserved"]
     assert accuracy.predicted(row(notes="as nvidia-smi shows")) == found["device"]
