@@ -125,6 +125,22 @@ def test_trl_reads_its_arguments(algorithm: str, change: dict[str, Any]) -> None
     assert parsed.per_device_train_batch_size * parsed.gradient_accumulation_steps * 8 == 64
 
 
+def test_shards_are_told_to_add_gradients_up_after_each_micro_batch() -> None:
+    """Trainer defers it otherwise and keeps whole gradients, for which the plan has no room."""
+    from accelerate.utils import GradientAccumulationPlugin
+
+    request: dict[str, Any] = {"gpu": "H100", "fixed": {"sharding": "fsdp", "micro_batch": 2}, "lora": False}
+    several = made("trl", **request)
+    settings = yaml.safe_load(several.files["trl.yaml"])
+    assert settings["gradient_accumulation_steps"] == 4
+    told = config_class("sft")(accelerator_config=settings["accelerator_config"], bf16=False).accelerator_config
+    assert GradientAccumulationPlugin(num_steps=4, **told.gradient_accumulation_kwargs).sync_each_batch
+    assert not any("sync_each_batch" in note for note in several.notes)
+    assert any("sync_each_batch" in note for note in made("fsdp", **request).notes)
+    once = made("trl", batch=16, **request)
+    assert "accelerator_config" not in yaml.safe_load(once.files["trl.yaml"])
+
+
 @pytest.mark.parametrize(("sharding", "kind"), [("ddp", "MULTI_GPU"), ("fsdp", "FSDP"), ("zero2", "DEEPSPEED")])
 def test_accelerate_reads_its_configuration(sharding: str, kind: str, tmp_path: Path) -> None:
     from accelerate.commands.config.config_args import load_config_from_file

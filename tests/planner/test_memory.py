@@ -185,6 +185,22 @@ def test_states_in_a_subspace_are_small() -> None:
     assert peak(low).allocated < peak(whole).allocated
 
 
+def test_gradients_that_are_added_up_late_lie_undivided() -> None:
+    """FSDP under `no_sync`: those of what is trained, or of frozen weights in the same flat parameter, too."""
+
+    def taken(kind: Any, adapter: Adapter | None = None) -> float:
+        kernels = Kernels(whole_gradients=kind)
+        step = llama(split=Split(data=8, zero=3), kernels=kernels, adapter=adapter, keeps_gradients=True)
+        return peak(step).gradients
+
+    number = shapes.from_parameters(7).parameters
+    assert taken("none") == pytest.approx(2 * number / 8)
+    assert taken("trained") == taken("all") == pytest.approx(2 * number)
+    adapter = Adapter(16)
+    assert taken("trained", adapter) == pytest.approx(8 * taken("none", adapter))
+    assert taken("all", adapter) == pytest.approx(2 * number + 4 * adapter.size(llama().shape))
+
+
 def test_gradients_that_are_used_at_once_leave_no_copy() -> None:
     """LOMO, arXiv:2306.09782, table 1: 7 billion in 14.6 GB, states and gradients of no matter."""
     found = peak(llama(gradients=0.0, optimizer="sgd", recomputation="full", micro_batch=1, seq_len=512))

@@ -1,5 +1,6 @@
 """Answers to requests: what is shown beside the recommended way, and what must hold for every request."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from finery.planner.phases import ALGORITHMS, DRAWS
 from finery.planner.recommending import phases_of, recommend, ways
 from finery.planner.specs import BandView, PlanRequest, PlanView
 from finery.planner.throughput import operations, peak_of
-from finery.planner.timing import decoding_seconds
+from finery.planner.timing import decoding_seconds, seconds
 from finery.planner.ways import Job, Layout, Pins, Way, step_of
 
 QWEN = shapes.from_config(catalog.shape_fields("Qwen/Qwen2.5-7B"))
@@ -296,3 +297,20 @@ def test_what_is_free_on_a_device_is_not_more_than_there_is() -> None:
     job = Job(QWEN, A100, num_devices=8)
 
     assert job.budget < A100.total_bytes - job.context_bytes < 80 * GIB
+
+
+def test_messages_are_those_of_the_paper_on_zero() -> None:
+    """arXiv:1910.02054, section 7.2: stages 1 and 2 send as much as plain copies, stage 3 half as much again."""
+
+    def sent(zero: Any, accumulation: int = 1) -> float:
+        sharding = "ddp" if zero == 0 else f"zero{zero}"
+        slow = replace(H100, link_gb_s=1e-3)  # so that next to nothing of it is hidden behind computing
+        job = Job(QWEN, slow, num_devices=8, seq_len=1, sequences_per_step=8 * accumulation)
+        layout = Layout(sharding, Split(data=8, zero=zero))  # type: ignore[arg-type]
+        return seconds(job, layout, 1, accumulation, "none", "none", 0.0).communicating
+
+    assert sent(1) == pytest.approx(sent(0))
+    assert sent(2) == pytest.approx(sent(0))
+    assert sent(3) == pytest.approx(1.5 * sent(0), rel=1e-3)
+    assert sent(3, 4) == pytest.approx(4 * sent(3), rel=1e-3)
+    assert sent(0, 4) == pytest.approx(sent(0), rel=1e-3)

@@ -44,6 +44,10 @@ _OPTIMIZERS_OF_TRL: Final = {
     "lion": "lion_32bit",
     "lion_8bit": "lion_8bit",
 }
+_SYNC: Final = (
+    "the plan adds gradients up after each micro batch: give the trainer accelerator_config with "
+    "gradient_accumulation_kwargs: {sync_each_batch: true}"
+)
 _TRL_COMMANDS: Final = ("sft", "reward", "dpo", "kto", "grpo", "rloo")
 _PLAIN: Final = ("none", "ddp", "zero1", "zero2", "zero3", "fsdp")
 
@@ -269,6 +273,8 @@ def _trl(found: Found, way: Way) -> ExportView:
         settings["max_length"] = job.seq_len
     if algorithm == "sft" and job.algorithm == "pretrain":
         settings["packing"] = True
+    if _adds_up_late(way):
+        settings["accelerator_config"] = {"gradient_accumulation_kwargs": {"sync_each_batch": True}}
     settings |= _trl_adapter(job, way)
     accelerate = _accelerate(found, way)
     settings["accelerate_config"] = "accelerate.yaml"
@@ -330,6 +336,18 @@ def _trl_adapter(job: Job, way: Way) -> dict[str, Any]:
         if way.layout.split.zero == 3:  # what is stored as bytes is not divided
             found["bnb_4bit_quant_storage"] = "bfloat16" if job.precision == "bf16" else "float16"
     return found
+
+
+def _adds_up_late(way: Way) -> bool:
+    """Whether a trainer that is not told otherwise keeps gradients undivided until the last micro batch."""
+    return way.layout.sharding == "fsdp" and way.accumulation > 1
+
+
+def _accelerate_alone(found: Found, way: Way) -> ExportView:
+    made = _accelerate(found, way)
+    if not _adds_up_late(way):
+        return made
+    return ExportView(files=made.files, notes=[*made.notes, _SYNC])
 
 
 def _accelerate(found: Found, way: Way) -> ExportView:
@@ -408,7 +426,7 @@ _EXPORTS: Final[dict[ExportFormat, Callable[[Found, Way], ExportView]]] = {
     "job": _job,
     "verl": _verl,
     "trl": _trl,
-    "accelerate": _accelerate,
+    "accelerate": _accelerate_alone,
     "deepspeed": lambda _, way: _deepspeed(way),
-    "fsdp": _accelerate,
+    "fsdp": _accelerate_alone,
 }

@@ -62,15 +62,16 @@ class Framework:
     or one on devices of its own."""
 
 
-HF: Final = Kernels(norm=6.0, logits=14.0, selects_outputs=True)
-"""Eager modules of transformers: a norm computes in float32, logits are copied to float32 for the loss."""
+HF: Final = Kernels(norm=6.0, logits=14.0, selects_outputs=True, whole_gradients="trained")
+"""Eager modules of transformers: a norm computes in float32, logits are copied to float32 for the loss. Its Trainer,
+with FSDP, adds gradients up after the last micro batch unless it is told otherwise (`sync_each_batch`)."""
 FRAMEWORKS: Final[dict[str, Framework]] = {
     "transformers": Framework(
         HF, "huggingface/transformers src/transformers/loss/loss_utils.py, Trainer", upcasts_ends=True
     ),
     "fms": Framework(
-        HF,
-        "foundation-model-stack/fms-acceleration scripts/benchmarks/{defaults,scenarios}.yaml",
+        replace(HF, whole_gradients="none"),
+        "foundation-model-stack/fms-acceleration scripts/benchmarks/{defaults,scenarios}.yaml: no accumulation",
         seq_len=4096,
         recomputation="full",
         rank=16,
@@ -78,7 +79,7 @@ FRAMEWORKS: Final[dict[str, Framework]] = {
         meter="allocated",
     ),
     "swift": Framework(
-        Kernels(norm=6.0, logits=14.0, waste=32.0),
+        Kernels(norm=6.0, logits=14.0, waste=32.0, whole_gradients="trained"),
         "modelscope/swift docs/source_en/LLM/Benchmark.md: not packed, lengths of 91 to 19,548; waste fitted",
         recomputation="full",
         targets=("c_attn", "q_proj", "k_proj", "v_proj", "W_pack"),
@@ -93,7 +94,7 @@ FRAMEWORKS: Final[dict[str, Framework]] = {
         empties_cache=True,
     ),
     "litgpt": Framework(
-        Kernels(norm=6.0, logits=4.0, quantized=20.0, gathers_gradients=True),
+        Kernels(norm=6.0, logits=4.0, quantized=20.0, whole_gradients="all"),
         "Lightning-AI/litgpt litgpt/finetune/lora.py: the loss in pieces of 128 tokens, all in bfloat16",
         targets_by_family={"phi": "all-linear", "phi3": "all-linear", "gemma": "all-linear", "gemma2": "all-linear"},
         adapter_bytes=2.0,
@@ -208,7 +209,7 @@ _OTHERS: Final[dict[str, Framework]] = {
     ),
     "verl": replace(
         FRAMEWORKS["transformers"],
-        kernels=replace(HF, logits=4.0),
+        kernels=replace(HF, logits=4.0, whole_gradients="none"),
         source="verl-project/verl verl/trainer/config/{data/legacy_data,model/hf_model,engine/fsdp,rollout/rollout,"
         "sft_trainer_engine}.yaml, verl/workers/engine/fsdp/transformer_impl.py, "
         "verl/utils/torch_functional.py: FSDP with float32 weights, flash-attn's loss in place",

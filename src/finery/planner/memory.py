@@ -93,8 +93,9 @@ class Kernels:
     selects_outputs: bool = False
     """Whether selective recomputation keeps every second matrix's output and attention's result (torchtitan's `op`);
     else all but the scores of attention (Megatron)."""
-    gathers_gradients: bool = False
-    """Whether FSDP keeps whole gradients, of frozen weights too, while it accumulates them."""
+    whole_gradients: Literal["none", "trained", "all"] = "none"
+    """What FSDP keeps undivided while it accumulates, where devices add their gradients up after the last micro batch
+    alone (`no_sync`): gradients of what is trained, or of frozen weights that lie beside in a flat parameter, too."""
     workspace: float = 0.1 * GIB
     """Of the matrix library, in the allocator."""
     step: float = 1.0
@@ -277,12 +278,11 @@ def peak(step: Step) -> Peak:
     if step.subspace or (step.adapter is None and step.gradients == 0):  # one matrix after the other
         temporary = 0.0
     workspace = step.kernels.workspace + _gathered(step)
-    if step.kernels.gathers_gradients and step.split.zero == 3 and step.split.data > 1:
-        gradients = base * step.split.shards if not step.offload_optimizer else gradients
-        at_all_times = True
-    else:
-        at_all_times = step.keeps_gradients
-    held = gradients if at_all_times else 0.0
+    is_whole = step.kernels.whole_gradients != "none" and step.split.zero == 3 and step.split.data > 1
+    if is_whole and not step.offload_optimizer:
+        gradients = base if step.kernels.whole_gradients == "all" else gradients
+        gradients *= step.split.shards
+    held = gradients if is_whole or step.keeps_gradients else 0.0
     waste = min(_tokens(step) * step.kernels.waste * step.shape.vocabulary, step.micro_batch * _MOST_WASTE)
     at_loss = base + states + activations + logits + held
     at_update = base + states + gradients + temporary

@@ -134,16 +134,19 @@ def _trained(job: Job) -> float:
 
 
 def _data_parallel(job: Job, layout: Layout, accumulation: int) -> float:
-    """ZeRO, section 7: twice the gradients; weights twice more for each micro batch where they are divided."""
+    """ZeRO (arXiv:1910.02054), section 7: gradients are scattered and what they change is gathered; where gradients are
+    divided they are scattered after each micro batch, and where weights are, these are gathered twice in it."""
     split = layout.split
     if split.shards == 1:
         return 0.0
     on_device = split.tensor * split.pipeline
-    volume = 2 * 2.0 * _trained(job) / on_device
-    if split.zero == 3:
-        volume += 2 * 2.0 * job.shape.parameters * accumulation / on_device
-    elif split.zero == 2:  # gradients are reduced after each micro batch
-        volume += 2.0 * _trained(job) * (accumulation - 1) / on_device
+    times = accumulation if split.zero >= 2 else 1
+    volume = 2.0 * times * _trained(job) / on_device
+    volume += (
+        2 * 2.0 * accumulation * job.shape.parameters / on_device
+        if split.zero == 3
+        else 2.0 * _trained(job) / on_device
+    )
     group = split.shards * split.tensor
     return volume * (split.shards - 1) / split.shards / _rate(job, group)
 

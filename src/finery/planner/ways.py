@@ -304,6 +304,8 @@ def step_of(job: Job, layout: Layout, micro_batch: int, accumulation: int, way: 
     # Autocast keeps what it has cast for the backward pass, of all layers where none is computed again.
     has_casts = job.numbers == "mixed" and layout.split.zero == 0 and way == "none"
     kernels = framework.kernels.in_float32() if job.is_float32 else framework.kernels
+    if layout.sharding == "fsdp":  # what is exported adds gradients up after each micro batch
+        kernels = replace(kernels, whole_gradients="none")
     if job.fused_loss and engine != "trl":  # which computes the loss itself
         kernels = replace(kernels, logits=0.0)
     return Step(

@@ -1076,6 +1076,7 @@ export const en = {
   "planner.say.alone1": "{device} trains alone; plan for one",
   "planner.say.noVllm": "vLLM beside a trainer does not run on {device}; let the trainer draw",
   "planner.say.twoStacks": "encoder-decoders are counted, and not planned: no program that is planned for trains them",
+  "planner.say.syncEach": "the plan adds gradients up after each micro batch: give the trainer accelerator_config with gradient_accumulation_kwargs: {sync_each_batch: true}",
   "planner.say.firstHost": "accelerate.yaml is of the first host: add main_process_ip and main_process_port, count machine_rank",
   "planner.say.oneHost": "engine trl runs on one host, and this plan takes {n} devices of hosts with {host}; plan for {host}, or fix FSDP",
   "planner.say.assumed": "model_type {name} is not known; its layers are taken for Llama’s",

@@ -1078,6 +1078,7 @@ export const zh: Record<Key, string> = {
   "planner.say.alone1": "{device} 只能单卡训练；请改为 1 张",
   "planner.say.noVllm": "{device} 上不支持与训练器同用 vLLM；请由训练器采样",
   "planner.say.twoStacks": "编码器-解码器模型只统计参数，不做规划：可规划的程序都不训练它",
+  "planner.say.syncEach": "该方案在每个微批后汇总梯度：请在训练器的 accelerator_config 中设置 gradient_accumulation_kwargs: {sync_each_batch: true}",
   "planner.say.firstHost": "accelerate.yaml 用于第一台主机：请填写 main_process_ip、main_process_port，并逐台递增 machine_rank",
   "planner.say.oneHost": "引擎 trl 只在一台主机上运行，而此方案用 {n} 张卡（每台 {host} 张）；请改为 {host} 张，或固定为 FSDP",
   "planner.say.assumed": "未知的 model_type {name}；按 Llama 的层计算",
