@@ -35,7 +35,7 @@ from finery.planner import accelerators, shapes
 from finery.planner.efficiency import share
 from finery.planner.frameworks import FRAMEWORKS, Framework, Meter, generic, left_out
 from finery.planner.memory import GIB, Adapter, Kernels, Peak, Split, Step, peak
-from finery.planner.phases import DRAWS, Rollout, timeline
+from finery.planner.phases import GENERATES, Rollout, timeline
 from finery.planner.throughput import Precision, operations, tokens_per_second
 from finery.planner.ways import COMMUNICATOR_GIB
 
@@ -387,7 +387,7 @@ def peak_of(row: Row, framework: Framework, step: Step) -> Peak:
 
 
 def rollout_of(row: Row, framework: Framework, step: Step, device: float) -> Rollout:
-    """How a row draws its completions: an engine takes the share that the row or its program says."""
+    """How a row generates its completions: an engine takes the share that the row or its program says."""
     words = f"{row['notes']} {row['parallelism']} {row['method']}".lower()
     told = re.search(r"(?:gpu_mem\w*|mem_fraction\w*)\D{0,4}(0?\.\d+)", words)
     has_engine = bool(re.search(r"vllm|sglang|lmdeploy|verl", f"{words} {row['framework'].lower()}"))
@@ -426,7 +426,7 @@ def meters(row: Row, framework: Framework | None = None) -> dict[Meter, float]:
     allocated = found.allocated
     if algorithm not in ("sft", "pretrain"):
         room = float(device.total_bytes)
-        rollout = rollout_of(row, framework, step, room) if algorithm in DRAWS else None
+        rollout = rollout_of(row, framework, step, room) if algorithm in GENERATES else None
         critic = critic_of(row, framework, step) if algorithm == "ppo" else None
         phases = timeline(algorithm, step, rollout=rollout, critic=critic, device_bytes=room)  # type: ignore[arg-type]
         allocated = max(phase.allocated for phase in phases)

@@ -28,13 +28,13 @@ REQUESTS: Final[dict[str, dict[str, Any]]] = {
     "7B, 8 GPUs, sft": {"model": "Qwen/Qwen2.5-7B", "num_gpus": 8},
     "7B, 8 GPUs, grpo with LoRA": {"model": "Qwen/Qwen2.5-7B", "num_gpus": 8, "algorithm": "grpo", "lora": True},
     "7B, 8 GPUs, grpo, colocated": {
-        **{"model": "Qwen/Qwen2.5-7B", "num_gpus": 8, "algorithm": "grpo", "drawing": "colocated", "batch": 1024},
+        **{"model": "Qwen/Qwen2.5-7B", "num_gpus": 8, "algorithm": "grpo", "rollouts": "colocated", "batch": 1024},
     },
     "72B, 1 card, nothing fits": {"model": "Qwen/Qwen2.5-72B", "gpu": "RTX 4090"},
     "72B, 64 GPUs, sft": {"model": "Qwen/Qwen2.5-72B", "gpu": "H100", "num_gpus": 64, "batch": 256, "context": 8192},
     "30B mixture, 64 GPUs, grpo, colocated": {
         **{"model": "Qwen/Qwen3-30B-A3B", "gpu": "H100", "num_gpus": 64, "batch": 256},
-        **{"algorithm": "grpo", "drawing": "colocated"},
+        **{"algorithm": "grpo", "rollouts": "colocated"},
     },
     "671B mixture, 512 GPUs, sft": {"model": "deepseek-ai/DeepSeek-V3", "gpu": "H100", "num_gpus": 512, "batch": 2048},
 }

@@ -45,15 +45,15 @@ def cases() -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{base} sft 2 x 256, LoRA", _task("sft", model | _LORA, 256, 2)
         yield f"{base} dpo 2 x 128", _task("dpo", model, 128, 2)
         yield f"{base} dpo 1 x 256, LoRA", _task("dpo", model | _LORA, 256, 1)
-        yield f"{base} grpo 2 x 4 x 32", _drawn(model, 2, 4, 32)
-        yield f"{base} grpo 2 x 4 x 32, micro 4, LoRA", _drawn(model | _LORA, 2, 4, 32, micro_batch_size=4)
+        yield f"{base} grpo 2 x 4 x 32", _grpo(model, 2, 4, 32)
+        yield f"{base} grpo 2 x 4 x 32, micro 4, LoRA", _grpo(model | _LORA, 2, 4, 32, micro_batch_size=4)
     small = {"base": SMALL}
     yield "sft 4 x 128, recomputed", _task("sft", small | _AGAIN, 128, 4)
     yield "sft 1 x 512, LoRA, recomputed", _task("sft", small | _LORA | _AGAIN, 512, 1)
     yield "sft 4 x 128, SGD", _task("sft", small, 128, 4, optim={"kind": "sgd", "steps": STEPS})
     yield "sft 4 x 128, averaged", _task("sft", small, 128, 4, optim={"ema_decay": 0.99, "steps": STEPS})
     yield "sft packed 512", _task("sft", small, 512, 4, packing=True)
-    yield "grpo 2 x 4 x 32, micro 4, KL", _drawn(small, 2, 4, 32, micro_batch_size=4, kl_coef=0.05)
+    yield "grpo 2 x 4 x 32, micro 4, KL", _grpo(small, 2, 4, 32, micro_batch_size=4, kl_coef=0.05)
 
 
 def _task(algorithm: str, model: dict[str, Any], tokens: int, rows: int, **more: Any) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def _task(algorithm: str, model: dict[str, Any], tokens: int, rows: int, **more:
     }
 
 
-def _drawn(model: dict[str, Any], prompts: int, completions: int, new: int, **more: Any) -> dict[str, Any]:
+def _grpo(model: dict[str, Any], prompts: int, completions: int, new: int, **more: Any) -> dict[str, Any]:
     return {
         "algorithm": "grpo",
         "model": {"dtype": "float32", **model},
@@ -82,7 +82,7 @@ def _drawn(model: dict[str, Any], prompts: int, completions: int, new: int, **mo
 
 
 def write_rows(folder: Path, algorithm: str) -> Path:
-    """Rows that are longer than any case reads; prompts of 64 tokens and more where completions are drawn."""
+    """Rows that are longer than any case reads; prompts of 64 tokens and more where completions are generated."""
     stream = random.Random(1)
 
     def text(number: int) -> str:

@@ -15,7 +15,7 @@ from finery.models import builtin
 from finery.planner import accelerators, catalog, planning
 from finery.planner.exports import export
 from finery.planner.memory import GIB
-from finery.planner.phases import DRAWS
+from finery.planner.phases import GENERATES
 from finery.planner.specs import PlanRequest
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -247,7 +247,7 @@ def test_what_is_offloaded_alone_is_here_where_it_is_worked_with(parallel: dict[
 
 
 @pytest.mark.parametrize("mode", ["one_step_off", "disaggregated_async"])
-def test_devices_that_only_draw_do_not_train(mode: str) -> None:
+def test_devices_that_only_generate_do_not_train(mode: str) -> None:
     def of(gpus: int | None) -> Estimate:
         rollout = {"mode": mode, "gpus": gpus, "gpu_memory_utilization": 0.5}
         spec = job("grpo", BIG, resources={"gpus": 8, "nodes": 2}, rollout=rollout, **VERL)
@@ -286,9 +286,9 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "between": {"fixed": {"sharding": "fsdp", "offload": "between"}},
     "between megatron": {"fixed": {"sharding": "megatron", "offload": "between"}},
-    "apart": {"drawing": "apart", "fixed": {"sharding": "fsdp"}},
-    "apart megatron": {"num_gpus": 16, "drawing": "apart", "fixed": {"sharding": "megatron", "tensor": 2}},
-    "apart on two hosts": {"num_gpus": 16, "drawing": "apart", "fixed": {"sharding": "fsdp"}},
+    "apart": {"rollouts": "apart", "fixed": {"sharding": "fsdp"}},
+    "apart megatron": {"num_gpus": 16, "rollouts": "apart", "fixed": {"sharding": "megatron", "tensor": 2}},
+    "apart on two hosts": {"num_gpus": 16, "rollouts": "apart", "fixed": {"sharding": "fsdp"}},
 }
 OF_TRL = ("sft", "reward", "dpo", "kto", "orpo", "grpo", "ppo", "rloo")
 LOGITS_OF_COMPLETIONS = frozenset({"sft", "dpo", "kto", "orpo"})
@@ -306,8 +306,8 @@ def combinations() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("size", "algorithm"), combinations())
 def test_a_plan_and_the_estimate_of_its_job_file_agree(size: str, algorithm: str) -> None:
     request = {"model": BIG, "gpu": "H100", "num_gpus": 8, "context": 1024, "algorithm": algorithm, **SIZES[size]}
-    if not size.startswith("trl") and algorithm in DRAWS:
-        request = {"drawing": "colocated", **request}
+    if not size.startswith("trl") and algorithm in GENERATES:
+        request = {"rollouts": "colocated", **request}
     found = planning.find(PlanRequest(**request))
     job_, way = found.recommendation.job, found.recommendation.best
     assert way is not None
@@ -324,12 +324,12 @@ def test_a_plan_and_the_estimate_of_its_job_file_agree(size: str, algorithm: str
         if way.engine == "trl" and algorithm in LOGITS_OF_COMPLETIONS and planned_.name == "update":
             # The plan has logits of whole rows, while TRL computes none of prompts, which here are half of a row.
             expected -= 0.5 * planned_.parts["logits"]
-        elif way.engine == "trl" and algorithm in DRAWS and planned_.name == "update":
+        elif way.engine == "trl" and algorithm in GENERATES and planned_.name == "update":
             # The job computes a prompt once for its 8 completions (the plan once for each), and logits of completions
             # alone, which keep 24 bytes for 14; both together are a seventh less.
             expected, allowed = 0.86 * expected, 0.03
-        elif way.engine == "trl" and algorithm in DRAWS:
-            # The plan draws some sequences at once, the job all of a batch; without gradients the same differences.
+        elif way.engine == "trl" and algorithm in GENERATES:
+            # The plan generates some sequences at once, the job all of a batch; without gradients the same differences.
             continue
         # Beside that, buckets of DDP and a copy of the weights for AdamW, which in engine trl is fused.
         assert mine.allocated == pytest.approx(expected, rel=allowed), mine.name
@@ -349,7 +349,7 @@ def test_what_cannot_be_estimated_says_why() -> None:
     assert "kind train" in estimate(spec, None, GPU).reason
 
 
-def test_a_speed_is_told_where_nothing_is_drawn() -> None:
+def test_a_speed_is_told_where_nothing_is_generated() -> None:
     fast, slow = planned(job(base=BIG)).tokens_per_second, planned(job(base=BIG), CPU).tokens_per_second
     assert fast == pytest.approx(4000, rel=0.9)
     assert slow is not None

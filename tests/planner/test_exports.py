@@ -37,7 +37,7 @@ def job_of(**request: Any) -> TrainJob:
 def test_a_job_file_says_what_was_planned(algorithm: str, lora: bool) -> None:
     request: dict[str, Any] = {"algorithm": algorithm, "lora": lora, "context": 1024, "batch": 32, "steps": 7}
     if not lora:  # what is trained whole needs shards, and only engine verl has these
-        request |= {"gpu": "B200", "drawing": "trainer"}
+        request |= {"gpu": "B200", "rollouts": "trainer"}
     found = planning.find(PlanRequest(model=MODEL, num_gpus=8, **request))
     job = job_of(**request)
 
@@ -58,7 +58,7 @@ def test_a_job_file_says_what_was_planned(algorithm: str, lora: bool) -> None:
 
 
 def test_shards_and_a_rollout_engine_are_verls_words() -> None:
-    request = {"algorithm": "grpo", "drawing": "colocated", "batch": 1024, "num_gpus": 16, "steps": 100}
+    request = {"algorithm": "grpo", "rollouts": "colocated", "batch": 1024, "num_gpus": 16, "steps": 100}
     job = job_of(**request)
 
     assert job.task.engine == "verl"
@@ -78,13 +78,13 @@ def test_shards_and_a_rollout_engine_are_verls_words() -> None:
         {"algorithm": "sft", "lora": True, "fixed": {"sharding": "fsdp"}},
         {"algorithm": "sft", "fixed": {"sharding": "megatron", "tensor": 2, "pipeline": 2}},
         {"algorithm": "sft", "context": 32768, "fixed": {"sharding": "fsdp", "context": 4}},
-        {"algorithm": "grpo", "drawing": "colocated", "batch": 512},
-        {"algorithm": "grpo", "drawing": "colocated", "batch": 512, "fixed": {"offload": "between"}},
-        {"algorithm": "grpo", "drawing": "apart", "batch": 512},
-        {"algorithm": "rloo", "drawing": "colocated", "batch": 512, "lora": True},
-        {"algorithm": "ppo", "drawing": "colocated", "batch": 512, "gpu": "H200"},
-        {"algorithm": "grpo", "drawing": "colocated", "batch": 512, "optimizer": "adamw_8bit", "lora": True},
-        {"algorithm": "grpo", "drawing": "colocated", "batch": 512, "numbers": "mixed", "gpu": "H200"},
+        {"algorithm": "grpo", "rollouts": "colocated", "batch": 512},
+        {"algorithm": "grpo", "rollouts": "colocated", "batch": 512, "fixed": {"offload": "between"}},
+        {"algorithm": "grpo", "rollouts": "apart", "batch": 512},
+        {"algorithm": "rloo", "rollouts": "colocated", "batch": 512, "lora": True},
+        {"algorithm": "ppo", "rollouts": "colocated", "batch": 512, "gpu": "H200"},
+        {"algorithm": "grpo", "rollouts": "colocated", "batch": 512, "optimizer": "adamw_8bit", "lora": True},
+        {"algorithm": "grpo", "rollouts": "colocated", "batch": 512, "numbers": "mixed", "gpu": "H200"},
     ],
 )
 def test_what_verl_is_told_is_what_its_engine_takes(request_: dict[str, Any]) -> None:

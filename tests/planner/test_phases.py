@@ -66,17 +66,19 @@ def test_a_separate_critic_trains_beside_the_policy() -> None:
 
 def test_a_cache_is_as_large_as_its_sequences() -> None:
     """Qwen2.5-7B: 28 layers, 4 heads of 128 for keys and as many for values, 2 bytes: 56 KiB a token."""
-    [drawn, *_] = timeline("grpo", STEP, rollout=ROLLOUT)
+    [generating, *_] = timeline("grpo", STEP, rollout=ROLLOUT)
 
-    assert drawn.parts["cache"] == 32 * 4096 * 56 * 1024
-    assert drawn.parts["rollout weights"] == pytest.approx(QWEN.parameters * 2), "gathered to draw with them"
+    assert generating.parts["cache"] == 32 * 4096 * 56 * 1024
+    assert generating.parts["rollout weights"] == pytest.approx(QWEN.parameters * 2), "gathered to generate with them"
 
 
 def test_an_engine_with_a_share_takes_that_of_the_device() -> None:
     device = 79.2 * GIB
-    [drawn, *_] = timeline("grpo", STEP, rollout=replace(ROLLOUT, has_own_weights=True, share=0.5), device_bytes=device)
+    [generating, *_] = timeline(
+        "grpo", STEP, rollout=replace(ROLLOUT, has_own_weights=True, share=0.5), device_bytes=device
+    )
 
-    assert drawn.parts["cache"] + drawn.parts["rollout weights"] == pytest.approx(device / 2)
+    assert generating.parts["cache"] + generating.parts["rollout weights"] == pytest.approx(device / 2)
     with pytest.raises(InvalidSpec, match="needs the device's memory"):
         timeline("grpo", STEP, rollout=replace(ROLLOUT, share=0.5))
 
@@ -91,8 +93,8 @@ def test_the_fullest_phase_decides() -> None:
 
 
 @pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name in ("ppo", "grpo", "rloo")])
-def test_what_draws_must_say_how_much(algorithm: Any) -> None:
-    with pytest.raises(InvalidSpec, match="draws completions"):
+def test_what_generates_must_say_how_much(algorithm: Any) -> None:
+    with pytest.raises(InvalidSpec, match="generates completions"):
         timeline(algorithm, STEP)
 
 
@@ -106,7 +108,7 @@ def test_a_longer_context_never_takes_less(algorithm: Any) -> None:
     assert found == sorted(found)
 
 
-def test_what_is_offloaded_while_drawing_leaves_room_for_the_engine() -> None:
+def test_what_is_offloaded_during_rollouts_leaves_room_for_the_engine() -> None:
     engine = replace(ROLLOUT, has_own_weights=True)
     [here, *_], [away, *rest] = (
         timeline("grpo", STEP, rollout=engine, offloads_between=between) for between in (False, True)
@@ -118,12 +120,12 @@ def test_what_is_offloaded_while_drawing_leaves_room_for_the_engine() -> None:
     assert rest[-1].allocated == pytest.approx(peak(STEP).allocated), "all is there again for the update"
 
 
-def test_devices_that_only_draw_hold_nothing_else() -> None:
+def test_devices_that_only_generate_hold_nothing_else() -> None:
     apart = replace(ROLLOUT, has_own_weights=True, share=0.9, num_devices=4)
-    drawn, *others = timeline("grpo", STEP, rollout=apart, device_bytes=80.0 * GIB)
+    generating, *others = timeline("grpo", STEP, rollout=apart, device_bytes=80.0 * GIB)
 
-    assert set(drawn.parts) == {"rollout weights", "cache"}
-    assert drawn.allocated == pytest.approx(72 * GIB)
+    assert set(generating.parts) == {"rollout weights", "cache"}
+    assert generating.allocated == pytest.approx(72 * GIB)
     assert all("cache" not in phase.parts for phase in others)
 
 

@@ -11,7 +11,7 @@ from finery.core.errors import InvalidSpec, NotFound
 from finery.core.spec import parse
 from finery.planner import accelerators, catalog, planning, shapes
 from finery.planner.memory import GIB, Adapter, Split, Step
-from finery.planner.phases import ALGORITHMS, DRAWS
+from finery.planner.phases import ALGORITHMS, GENERATES
 from finery.planner.recommending import phases_of, recommend, ways
 from finery.planner.specs import BandView, PlanRequest, PlanView
 from finery.planner.throughput import operations, peak_of
@@ -128,22 +128,22 @@ def test_one_card_that_is_too_small_needs_host_memory() -> None:
     assert "GiB of host memory; 32 are assumed" in small.advice[0]
 
 
-def test_an_engine_draws_faster_than_the_trainer_and_takes_its_share() -> None:
+def test_an_engine_generates_faster_than_the_trainer_and_takes_its_share() -> None:
     request = {"algorithm": "grpo", "batch": 512, "context": 4096}
-    trainer, engine, apart = (answer(**request, drawing=one).best for one in ("trainer", "colocated", "apart"))
+    trainer, engine, apart = (answer(**request, rollouts=one).best for one in ("trainer", "colocated", "apart"))
 
     assert trainer is not None
     assert engine is not None
     assert apart is not None
-    assert engine.seconds["drawing"] < trainer.seconds["drawing"] / 2
+    assert engine.seconds["generating"] < trainer.seconds["generating"] / 2
     assert engine.rollout_share is not None
     assert 0 < engine.rollout_share <= 0.9
-    assert apart.num_drawing > 0
-    assert answer(**request, drawing="colocated", fixed={"rollout_share": 0.25, "rollout_tensor": 2}).best is not None
+    assert apart.num_generating > 0
+    assert answer(**request, rollouts="colocated", fixed={"rollout_share": 0.25, "rollout_tensor": 2}).best is not None
 
 
-def test_more_sequences_at_once_are_drawn_in_less_time_until_the_device_is_full() -> None:
-    job = Job(QWEN, A100, algorithm="grpo", sequences_per_step=256, drawing="colocated", num_devices=8)
+def test_more_sequences_at_once_are_generated_in_less_time_until_the_device_is_full() -> None:
+    job = Job(QWEN, A100, algorithm="grpo", sequences_per_step=256, rollouts="colocated", num_devices=8)
     rollouts = [way.rollout for way in ways(job)]
     first = next(one for one in rollouts if one is not None)
     took = [decoding_seconds(job, type(first)(number, 2048, has_own_weights=True), 8) for number in (1, 4, 16, 32)]
@@ -172,7 +172,10 @@ def test_a_pipeline_waits_less_the_more_micro_batches_there_are() -> None:
         ({"fixed": {"tensor": 3}}, "does not divide the model's 28 heads"),
         ({"fixed": {"sharding": "megatron"}, "lora": True}, "cannot be divided as asked"),
         ({"quantize": "nf4", "fixed": {"micro_batch": 5}}, "a micro batch of 5 does not divide"),
-        ({"algorithm": "grpo", "drawing": "colocated", "model": "deepseek-ai/DeepSeek-V3", "num_gpus": 1}, "no device"),
+        (
+            {"algorithm": "grpo", "rollouts": "colocated", "model": "deepseek-ai/DeepSeek-V3", "num_gpus": 1},
+            "no device",
+        ),
     ],
 )
 def test_what_cannot_be_answered_says_what_would_be_right(request_: dict[str, Any], message: str) -> None:
@@ -200,7 +203,7 @@ def test_a_request_that_makes_no_sense_is_refused(change: dict[str, Any], messag
 
 
 def devices_of(found: list[Way]) -> list[int]:
-    return [way.layout.split.devices + way.layout.num_drawing for way in found]
+    return [way.layout.split.devices + way.layout.num_generating for way in found]
 
 
 REQUESTS = st.fixed_dictionaries(
@@ -214,7 +217,7 @@ REQUESTS = st.fixed_dictionaries(
         "lora": st.booleans(),
         "optimizer": st.sampled_from(["adamw", "adamw_8bit", "lion", "muon", "adafactor", "sgd"]),
         "numbers": st.sampled_from(["bf16", "mixed", "fp32"]),
-        "drawing": st.sampled_from(["trainer", "colocated", "apart"]),
+        "rollouts": st.sampled_from(["trainer", "colocated", "apart"]),
     }
 )
 
@@ -261,7 +264,7 @@ def test_more_tokens_never_need_less(algorithm: Any, context: int, factor: float
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from([algorithm for algorithm in ALGORITHMS if algorithm not in DRAWS]),
+    st.sampled_from([algorithm for algorithm in ALGORITHMS if algorithm not in GENERATES]),
     st.sampled_from(["adamw", "lion", "muon"]),
     st.sampled_from(["none", "full"]),
     st.integers(min_value=1, max_value=6),

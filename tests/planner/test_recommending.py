@@ -124,7 +124,7 @@ def test_more_devices_and_shorter_contexts_are_never_worse() -> None:
         ({"pins": Pins(rollout_share=1.0)}, "must lie between 0 and 1"),
         ({"margin": 1.0}, "a margin of 1 is no share"),
         ({"completion_len": 2048}, "leaves no prompt within 2048"),
-        ({"algorithm": "grpo", "drawing": "apart"}, "plan for 2 or more"),
+        ({"algorithm": "grpo", "rollouts": "apart"}, "plan for 2 or more"),
         ({"sequences_per_step": 0}, "sequences_per_step is 0"),
         ({"quantization": "nf4"}, "quantized weights are not trained; add LoRA"),
     ],

@@ -34,7 +34,7 @@ def plan(
     num_gpus: Annotated[int, typer.Option(help="How many of them, on all hosts.")] = 1,
     gpus_per_host: Annotated[int, typer.Option(help="Devices of a host.")] = 8,
     context: Annotated[int, typer.Option(help="Tokens of a sequence, prompt and completion together.")] = 2048,
-    completion: Annotated[int | None, typer.Option(help="Tokens of it that are drawn; half without this.")] = None,
+    completion: Annotated[int | None, typer.Option(help="Tokens of it that are generated; half without this.")] = None,
     algorithm: Annotated[str, typer.Option(help=f"One of {', '.join(ALGORITHMS)}.")] = "sft",
     batch: Annotated[int, typer.Option(help="Sequences of an optimizer step, over all devices.")] = 64,
     lora: Annotated[
@@ -53,8 +53,8 @@ def plan(
     fused_loss: Annotated[
         bool, typer.Option("--fused-loss", help="The loss is computed with the head, in pieces (Liger).")
     ] = False,
-    drawing: Annotated[
-        str, typer.Option(help="What draws completions: trainer, colocated (an engine beside it), apart.")
+    rollouts: Annotated[
+        str, typer.Option(help="What generates completions: trainer, colocated (an engine beside it), apart.")
     ] = "trainer",
     host_gib: Annotated[
         float | None, typer.Option(help="Memory of a host in GiB; without this twice that of its devices.")
@@ -111,7 +111,7 @@ def plan(
         "optimizer": optimizer,
         "numbers": numbers,
         "fused_loss": fused_loss,
-        "drawing": drawing,
+        "rollouts": rollouts,
         "host_gib": host_gib,
         "steps": steps,
         "tokens": tokens,
@@ -274,10 +274,10 @@ def _show_best(found: PlanView, best: WayView) -> None:
         f"the device shows up to {_gib(best.shown_bytes)}"
     )
     spent = ", ".join(
-        f"{name} {took:.3g}" for name, took in best.seconds.items() if took >= 0.01 * best.seconds_per_step
+        f"{name} {_short(took)}" for name, took in best.seconds.items() if took >= 0.01 * best.seconds_per_step
     )
     console.say(
-        f"   {best.tokens_per_second:,.0f} tokens/s, {best.seconds_per_step:.3g} s a step ({spent}), MFU {best.mfu:.0%}"
+        f"   {best.tokens_per_second:,.0f} tokens/s, {_short(best.seconds_per_step)} s a step ({spent}), MFU {best.mfu:.0%}"
     )
     fits = "" if found.longest_context is None else f"   contexts up to {found.longest_context:,} fit this way"
     console.say(
@@ -288,8 +288,8 @@ def _show_best(found: PlanView, best: WayView) -> None:
         cost = found.cost
         price = "" if cost.price is None else f", costs {cost.price:,.2f}"
         console.say(
-            f"   {cost.steps:,} steps, {cost.tokens / 1e6:,.3g} million tokens: {cost.hours:.3g} h, "
-            f"{cost.device_hours:.3g} device-hours{price}"
+            f"   {cost.steps:,} steps, {_short(cost.tokens / 1e6)} million tokens: {_short(cost.hours)} h, "
+            f"{_short(cost.device_hours)} device-hours{price}"
         )
 
 
@@ -297,5 +297,10 @@ def _in_parts(phase: PhaseView) -> str:
     return ", ".join(f"{part.name} {_gib(part.bytes)}" for part in phase.parts if part.bytes >= 0.05 * GIB)
 
 
+def _short(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _gib(size: float) -> str:
-    return f"{size / GIB:.1f}"
+    return f"{size / GIB:,.1f}"

@@ -56,7 +56,7 @@ class Trial:
     lengths: Lengths
     """Of the longest batch, counted."""
     truncated: float | None
-    """Share of the completions that were as long as they may be; None where none are drawn."""
+    """Share of the completions that were as long as they may be; None where none are generated."""
     advice: tuple[str, ...]
     """Changes with which it would fit, if it does not."""
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from finery.planner.memory import Kernels, Step
-from finery.planner.phases import DRAWS, Algorithm
+from finery.planner.phases import GENERATES, Algorithm
 
 INTERPRETER_BYTES: Final = 545 * 2**20
 """Resident memory of a training process before its model: Python, torch, transformers, peft and TRL with what their
@@ -31,7 +31,7 @@ def kernels(algorithm: Algorithm) -> Kernels:
     entropy, too) and 20 (rollouts, divided by the temperature). There is no `foreach`, so that the optimizer needs no
     copy.
     """
-    if algorithm in DRAWS:
+    if algorithm in GENERATES:
         logits = _ROLLOUT_LOGITS
     else:
         logits = _PREFERENCE_LOGITS if algorithm in _PREFERENCES else _SFT_LOGITS

@@ -18,7 +18,7 @@ from finery.planner import catalog, efficiency, shapes
 from finery.planner.accelerators import Accelerator
 from finery.planner.frameworks import FRAMEWORKS, HF, Framework
 from finery.planner.memory import GIB, Adapter, Kernels, Optimizer, Quantization, Recomputation, Split, Step
-from finery.planner.phases import DRAWS, PAIRS, REFERS, Algorithm, Phase, Rollout, fullest, timeline
+from finery.planner.phases import GENERATES, PAIRS, REFERS, Algorithm, Phase, Rollout, fullest, timeline
 from finery.planner.shapes import ModelShape
 from finery.planner.throughput import Precision, operations, tokens_per_second
 from finery.planner.ways import COMMUNICATOR_GIB, LEFT_BY_ENGINE_GIB, MARGIN
@@ -47,7 +47,7 @@ _LOGITS_OF_ROLLOUTS: Final = 24.0
 """Bytes for each completion token and entry of the vocabulary on a GPU: those of HF, divided by the temperature, with
 the exponentials of their entropy."""
 _APART: Final = frozenset({"one_step_off", "disaggregated_async"})
-"""Modes in which other devices draw than those that train."""
+"""Modes in which other devices generate than those that train."""
 BUILTIN: Final[Mapping[str, Mapping[str, Any]]] = {
     "tiny-char": {
         "model_type": "qwen3",
@@ -121,7 +121,7 @@ def usable(device: Accelerator, num_devices: int, *, has_engine: bool = False) -
     Args:
         device: Of the job.
         num_devices: Of them, over all machines.
-        has_engine: Whether an engine that draws completions sleeps on it.
+        has_engine: Whether an engine that generates completions sleeps on it.
     """
     if device.vendor == "cpu":
         return device.total_bytes * (1 - MARGIN) / num_devices
@@ -267,7 +267,7 @@ class _Plan:
     @property
     def num(self) -> int:
         """Devices that train."""
-        return self.num_devices - self._num_drawing
+        return self.num_devices - self._num_generating
 
     def phases(self) -> tuple[Phase, ...]:
         """Each with what is outside the planner's models; of a pipeline both ends, of which the fuller counts."""
@@ -285,7 +285,7 @@ class _Plan:
         found = timeline(
             self.algorithm,
             policy,
-            rollout=self._rollout(policy) if self.algorithm in DRAWS else None,
+            rollout=self._rollout(policy) if self.algorithm in GENERATES else None,
             critic=critic,
             kl=getattr(task, "kl_coef", 1.0) > 0,
             offloads_reference=parallel is not None and parallel.offload_reference,
@@ -297,9 +297,9 @@ class _Plan:
         return tuple(self._completed(_without(phase, away), policy, beside) for phase in found)
 
     def speed(self) -> float | None:
-        """Tokens in a second of all devices; None where completions are drawn, and of a device without a peak."""
+        """Tokens in a second of all devices; None where completions are generated, and of a device without a peak."""
         number = self._precision
-        if self.algorithm in DRAWS or not getattr(self.device, number):
+        if self.algorithm in GENERATES or not getattr(self.device, number):
             return None
         seq_len, rows, _ = self._pass()
         split, attended = self._split(), min(seq_len, self.lengths.total or seq_len)  # packed rows are blind to others
@@ -366,7 +366,7 @@ class _Plan:
             keeps_gradients=framework.keeps_gradients or accumulates,
             compute=compute,
         )
-        if self.algorithm in DRAWS and not self.is_verl and not model.gradient_checkpointing:
+        if self.algorithm in GENERATES and not self.is_verl and not model.gradient_checkpointing:
             step = cpu.with_cache(step, self._prompt_and_completion()[1] / seq_len)
         return step
 
@@ -394,7 +394,7 @@ class _Plan:
             found = found.in_float32()
         if self.task.model.liger:
             found = replace(found, norm=compute, activation_function=compute, rope_copies=False)
-        if self.algorithm in DRAWS and not self.on_cpu and not self.is_verl:
+        if self.algorithm in GENERATES and not self.on_cpu and not self.is_verl:
             found = replace(found, logits=_LOGITS_OF_ROLLOUTS)
         if self.shape.family in _NORMS_HEADS:
             heads = (self.shape.heads + self.shape.kv_heads) * self.shape.head_dim
@@ -405,7 +405,7 @@ class _Plan:
         """Part of the tokens of a pass whose logits are computed."""
         if self.is_verl:
             return 1.0
-        if self.algorithm in DRAWS:
+        if self.algorithm in GENERATES:
             assert isinstance(self.task, GroupSpec | PpoSpec)
             return self.task.rollout.max_new_tokens / self._pass()[0]
         is_whole = isinstance(self.task, SftSpec) and (self.task.loss_on == "all" or self.task.packing)
@@ -414,7 +414,7 @@ class _Plan:
         return max(0.0, 1 - self.lengths.prompt / max(self.lengths.total, 1))
 
     def _prompt_and_completion(self) -> tuple[int, int]:
-        """Tokens of a prompt, and of prompt and completion, of a task that draws."""
+        """Tokens of a prompt, and of prompt and completion, of a task that generates."""
         assert isinstance(self.task, GroupSpec | PpoSpec)
         prompt = self.task.data.max_prompt_tokens
         prompt = min(prompt, self.lengths.prompt or prompt)
@@ -455,22 +455,24 @@ class _Plan:
         return 1 if self._parallel is None else self._parallel.replica
 
     @property
-    def _num_drawing(self) -> int:
-        """Devices that only draw, over all machines."""
+    def _num_generating(self) -> int:
+        """Devices that only generate, over all machines."""
         if not self.is_verl or not isinstance(self.task, GroupSpec | PpoSpec) or self.task.rollout.mode not in _APART:
             return 0
         each = self.num_devices // self.nodes
-        drawing = self.task.rollout.gpus or each // 2
-        if not 0 < drawing < each:
-            raise InvalidSpec(f"task.rollout.gpus: of a machine's {each} devices {drawing} draw, and the others train")
-        return drawing * self.nodes
+        generating = self.task.rollout.gpus or each // 2
+        if not 0 < generating < each:
+            raise InvalidSpec(
+                f"task.rollout.gpus: of a machine's {each} devices {generating} generate, and the others train"
+            )
+        return generating * self.nodes
 
     @property
     def _offloads_between(self) -> bool:
-        """Whether all that trains waits in host memory while completions are drawn."""
+        """Whether all that trains waits in host memory while completions are generated."""
         parallel = self._parallel
         is_away = parallel is not None and parallel.offload_parameters and parallel.offload_optimizer
-        return self.algorithm in DRAWS and is_away
+        return self.algorithm in GENERATES and is_away
 
     def _split(self) -> Split:
         parallel = self._parallel
@@ -492,11 +494,11 @@ class _Plan:
         return Split(data=max(1, shards // parallel.sequence), context=parallel.sequence, zero=3)
 
     def _rollout(self, policy: Step) -> Rollout:
-        """How completions are drawn: all of a batch at once, by the trainer's weights or by an engine."""
+        """How completions are generated: all of a batch at once, by the trainer's weights or by an engine."""
         assert isinstance(self.task, GroupSpec | PpoSpec)
         total = self._prompt_and_completion()[1]
-        drawn = self.task.num_completions if isinstance(self.task, PpoSpec) else _batch_size(self.task)
-        sequences = max(1, drawn // (self._num_drawing or self.num))
+        generated = self.task.num_completions if isinstance(self.task, PpoSpec) else _batch_size(self.task)
+        sequences = max(1, generated // (self._num_generating or self.num))
         if not self.is_verl:
             return Rollout(min(256, sequences), total, cache=policy.compute)
         rollout = self.task.rollout
@@ -506,7 +508,7 @@ class _Plan:
             has_own_weights=True,
             tensor=rollout.tensor_parallel,
             share=rollout.gpu_memory_utilization,
-            num_devices=self._num_drawing,
+            num_devices=self._num_generating,
         )
 
     def _beside(self, policy: Step) -> dict[str, float]:

@@ -12,7 +12,7 @@ import yaml
 
 from finery.core.errors import InvalidSpec
 from finery.core.spec import parse
-from finery.planner.phases import DRAWS
+from finery.planner.phases import GENERATES
 from finery.planner.planning import Found
 from finery.planner.specs import ExportFormat, ExportView
 from finery.planner.ways import Job, Way
@@ -88,8 +88,8 @@ _CAN: Final[dict[ExportFormat, Callable[[Way], bool]]] = {
     "fsdp": lambda way: way.layout.sharding == "fsdp" and way.layout.split.context == 1,
 }
 _NEEDS: Final[dict[ExportFormat, str]] = {
-    "job": "a job file runs copies (engine trl), FSDP and Megatron (engine verl; a rollout engine where it draws)",
-    "verl": "verl runs sft, ppo, grpo and rloo on unquantized weights with FSDP or Megatron, and draws with an engine",
+    "job": "a job file runs copies (engine trl), FSDP and Megatron (engine verl; rollouts with an engine)",
+    "verl": "verl runs sft, ppo, grpo and rloo on unquantized weights with FSDP or Megatron; rollouts with an engine",
     "trl": "TRL runs copies, DeepSpeed and FSDP",
     "accelerate": "accelerate runs copies, DeepSpeed and FSDP",
     "deepspeed": "DeepSpeed has ZeRO 1, 2 and 3",
@@ -120,8 +120,8 @@ def document(found: Found, way: Way) -> tuple[dict[str, Any], list[str]]:
     if job.optimizer == "adamw_8bit" and is_verl:
         task["parallel"] = {"strategy": "fsdp"}
     notes.append(f"task.data.train is {_DATA}: name a dataset or a file")
-    if algorithm in DRAWS:
-        _put_drawing(task, job, way, notes)
+    if algorithm in GENERATES:
+        _put_rollout(task, job, way, notes)
     else:
         task["batch_size"] = job.sequences_per_step
         task["data"]["max_prompt_tokens"] = max(1, job.seq_len - job.completion)
@@ -179,7 +179,7 @@ def _model(found: Found, job: Job, way: Way) -> dict[str, Any]:
     return model
 
 
-def _put_drawing(task: dict[str, Any], job: Job, way: Way, notes: list[str]) -> None:
+def _put_rollout(task: dict[str, Any], job: Job, way: Way, notes: list[str]) -> None:
     """Rollouts, rewards, and batches in prompts."""
     group = _group(job)
     prompts = job.sequences_per_step // group
@@ -189,9 +189,9 @@ def _put_drawing(task: dict[str, Any], job: Job, way: Way, notes: list[str]) -> 
     if way.engine == "verl" and way.rollout is not None:
         rollout |= {"engine": "vllm", "tensor_parallel": way.rollout.tensor}
         rollout["gpu_memory_utilization"] = way.rollout.share or 0.5
-        if way.layout.num_drawing:
+        if way.layout.num_generating:
             hosts = max(1, job.num_devices // job.devices_per_host)
-            rollout |= {"mode": "disaggregated_async", "gpus": way.layout.num_drawing // hosts}
+            rollout |= {"mode": "disaggregated_async", "gpus": way.layout.num_generating // hosts}
     task["rollout"] = rollout
     task["rewards"] = [{"name": "math_equal"}]
     notes.append("task.rewards is math_equal: name the rewards of the job")
@@ -253,8 +253,8 @@ def _trl(found: Found, way: Way) -> ExportView:
         raise InvalidSpec(f"TRL's command line has no {algorithm}; it has {', '.join(_TRL_COMMANDS)}")
     if job.optimizer not in _OPTIMIZERS_OF_TRL:
         raise InvalidSpec(f"TRL has no optimizer {job.optimizer}; one of {', '.join(_OPTIMIZERS_OF_TRL)}")
-    if way.layout.num_drawing:
-        raise InvalidSpec("TRL's devices that only draw are a server of their own; plan with drawing: colocated")
+    if way.layout.num_generating:
+        raise InvalidSpec("TRL's devices that only generate are a server of their own; plan with rollouts: colocated")
     settings: dict[str, Any] = {
         "model_name_or_path": found.name if found.request.model else "./model",
         "dataset_name": "json",
@@ -267,8 +267,8 @@ def _trl(found: Found, way: Way) -> ExportView:
         **_trl_numbers(job, way),
         "use_liger_kernel": job.fused_loss,
     }
-    if algorithm in DRAWS:
-        settings |= _trl_drawing(job, way)
+    if algorithm in GENERATES:
+        settings |= _trl_rollout(job, way)
     else:
         settings["max_length"] = job.seq_len
     if algorithm == "sft" and job.algorithm == "pretrain":
@@ -279,7 +279,7 @@ def _trl(found: Found, way: Way) -> ExportView:
     accelerate = _accelerate(found, way)
     settings["accelerate_config"] = "accelerate.yaml"
     command = f"# trl {algorithm} --config trl.yaml\n# {way.words}\n"
-    notes = ["dataset_name is json: name the data (and reward_funcs, where completions are drawn)"]
+    notes = ["dataset_name is json: name the data (and reward_funcs, where completions are generated)"]
     files = {"trl.yaml": command + _yaml(settings), **accelerate.files}
     return ExportView(files=files, notes=[*notes, *accelerate.notes])
 
@@ -306,7 +306,7 @@ def _group(job: Job) -> int:
     return found
 
 
-def _trl_drawing(job: Job, way: Way) -> dict[str, Any]:
+def _trl_rollout(job: Job, way: Way) -> dict[str, Any]:
     group = _group(job)
     found: dict[str, Any] = {"num_generations": group, "max_completion_length": job.completion}
     found["beta"] = 0.001 if job.kl else 0.0
@@ -352,7 +352,7 @@ def _accelerate_alone(found: Found, way: Way) -> ExportView:
 
 def _accelerate(found: Found, way: Way) -> ExportView:
     job, sharding = way.job, way.layout.sharding
-    number = job.num_devices - way.layout.num_drawing
+    number = job.num_devices - way.layout.num_generating
     kind = "NO" if sharding == "none" else "MULTI_GPU"
     settings: dict[str, Any] = {
         "compute_environment": "LOCAL_MACHINE",

@@ -58,8 +58,8 @@ class Framework:
     adapter_dropout: bool = False
     """Whether adapters drop out of their inputs."""
     rollout_share: float | None = None
-    """Share of a device that its engine takes where a run draws with one beside the trainer; None has none by default
-    or one on devices of its own."""
+    """Share of a device that its engine takes where a run has one beside the trainer; None has none by default, or one
+    on devices of its own."""
 
 
 HF: Final = Kernels(norm=6.0, logits=14.0, selects_outputs=True, whole_gradients="trained")

@@ -13,7 +13,7 @@ from finery.planner.memory import Peak, Step, layer_activations, peak, resting
 
 Algorithm = Literal["pretrain", "sft", "reward", "dpo", "kto", "orpo", "ppo", "grpo", "rloo"]
 ALGORITHMS: Final[tuple[Algorithm, ...]] = ("pretrain", "sft", "reward", "dpo", "kto", "orpo", "ppo", "grpo", "rloo")
-DRAWS: Final = frozenset({"ppo", "grpo", "rloo"})
+GENERATES: Final = frozenset({"ppo", "grpo", "rloo"})
 """Algorithms that learn from completions of their own."""
 REFERS: Final = frozenset({"dpo", "kto", "ppo", "grpo", "rloo"})
 """Algorithms with a reference model."""
@@ -25,7 +25,7 @@ _FORWARD_LOGITS: Final = 6.0
 
 @dataclass(frozen=True)
 class Rollout:
-    """How completions are drawn."""
+    """How completions are generated."""
 
     sequences: int
     """At the same time on one device."""
@@ -34,11 +34,11 @@ class Rollout:
     cache: float = 2.0
     """Bytes of an element of the cache."""
     has_own_weights: bool = False
-    """Whether an engine beside the trainer holds a copy of the weights; else the trainer's are drawn with."""
+    """Whether an engine beside the trainer holds a copy of the weights; else the trainer's are used."""
     tensor: int = 1
     """Devices that share the engine's copy and cache."""
     num_devices: int = 0
-    """Devices that only draw; 0 draws on those that train."""
+    """Devices that only generate; 0 generates on those that train."""
     share: float | None = None
     """Share of the device that the engine takes for weights and cache, as vLLM's gpu_memory_utilization; None takes
     what the sequences need."""
@@ -73,16 +73,16 @@ def timeline(
     Args:
         algorithm: What is trained.
         policy: The step of the model that is trained; its micro batch counts rows.
-        rollout: How completions are drawn, for algorithms that draw.
+        rollout: How completions are generated, for algorithms that generate.
         critic: The step of a separate critic (PPO); None has a head on the policy.
         kl: Whether there is a reference model. One with update matrices is its own reference without them.
         offloads_reference: Whether the reference waits in host memory.
-        offloads_between: Whether all that trains waits there while completions are drawn, and critic and policy while
-            the other is trained (verl's `offload_parameters` and `offload_optimizer`).
+        offloads_between: Whether all that trains waits there during rollouts, and critic and policy while the
+            other is trained (verl's `offload_parameters` and `offload_optimizer`).
         device_bytes: Memory of the device, for a `rollout` with a share.
 
     Raises:
-        InvalidSpec: an algorithm that draws has no rollout, or a share has no device.
+        InvalidSpec: an algorithm that generates has no rollout, or a share has no device.
     """
     rollout = _checked(algorithm, rollout, device_bytes)
     trained = replace(policy, micro_batch=2 * policy.micro_batch) if algorithm in PAIRS else policy
@@ -103,8 +103,8 @@ def timeline(
     found = []
     passed = _forward(trained) if rollout is not None or kl else {}
     if rollout is not None:
-        drawn = _drawing(policy, rollout, device_bytes)
-        found.append(Phase("generate", drawn if rollout.num_devices else {**waiting, **drawn}))
+        taken = _generating(policy, rollout, device_bytes)
+        found.append(Phase("generate", taken if rollout.num_devices else {**waiting, **taken}))
         found.append(Phase("score", {**waiting, "weights": rest["weights"], **passed}))
     if kl:
         refers = "reference" if has_reference else "weights"
@@ -118,10 +118,10 @@ def timeline(
 
 
 def _checked(algorithm: Algorithm, rollout: Rollout | None, device_bytes: float | None) -> Rollout | None:
-    if algorithm not in DRAWS:
+    if algorithm not in GENERATES:
         return None
     if rollout is None:
-        raise InvalidSpec(f"{algorithm} draws completions; say how many sequences at once and how long")
+        raise InvalidSpec(f"{algorithm} generates completions; say how many sequences at once and how long")
     if rollout.share is not None and device_bytes is None:
         raise InvalidSpec("a share of a device needs the device's memory")
     return rollout
@@ -156,12 +156,12 @@ def _forward(step: Step) -> dict[str, float]:
     return {"activations": layer_activations(step), "logits": logits * min(_FORWARD_LOGITS, step.kernels.logits)}
 
 
-def _drawing(step: Step, rollout: Rollout, device_bytes: float | None) -> dict[str, float]:
+def _generating(step: Step, rollout: Rollout, device_bytes: float | None) -> dict[str, float]:
     copy = step.shape.parameters * step.weights / rollout.tensor if rollout.has_own_weights else 0.0
     if rollout.share is not None and device_bytes is not None:
         taken = rollout.share * device_bytes
         return {"rollout weights": copy, "cache": max(0.0, taken - copy)}
     kept = rollout.sequences * rollout.seq_len * step.shape.kv_elements_per_token * rollout.cache / rollout.tensor
     if step.split.zero == 3 and not rollout.has_own_weights and step.split.shards > 1:
-        copy = step.shape.parameters * step.weights  # gathered for as long as is drawn
+        copy = step.shape.parameters * step.weights  # gathered for as long as it generates
     return {"rollout weights": copy, "cache": kept} if copy else {"cache": kept}

@@ -74,7 +74,7 @@ def job_of(request: PlanRequest) -> tuple[str, Mapping[str, Any], Job]:
         fused_loss=request.fused_loss,
         kl=request.kl,
         critic=request.critic,
-        drawing=request.drawing,
+        rollouts=request.rollouts,
         margin=request.margin,
         host_gib=request.host_gib,
         pins=pins,
@@ -141,7 +141,7 @@ def answer(found: Found, *, band: BandView | None = None) -> PlanView:
         checkpoint_bytes=checkpoint,
         longest_context=_longest_context(job, shown),
         curve=_curve(job, shown),
-        stages=_stages(job, shown) if job.num_devices - shown.layout.num_drawing > 1 else [],
+        stages=_stages(job, shown) if job.num_devices - shown.layout.num_generating > 1 else [],
         savings=_savings(job, shown),
         band=band,
     )
@@ -171,7 +171,7 @@ def _view(way: Way, why_not: str) -> WayView:
     job, layout, split = way.job, way.layout, way.layout.split
     step = step_of(job, layout, way.micro_batch, way.accumulation, way.recomputation, way.offload)
     needed = operations(job.shape, job.seq_len, trained=1.0 if job.adapter is None else 0.0)
-    drawn, trained = way.rollout, peak(step)
+    rollout, trained = way.rollout, peak(step)
     room = job.device.total_bytes - job.context_bytes
     kept = way.fullest.allocated + (trained.other_moment + trained.waste) * job.memory_ratio
     reserved = max(way.fullest.allocated, min(kept, room))
@@ -192,10 +192,10 @@ def _view(way: Way, why_not: str) -> WayView:
         accumulation=way.accumulation,
         recomputation=way.recomputation,
         offload=way.offload,
-        num_drawing=layout.num_drawing,
-        rollout_tensor=drawn.tensor if drawn is not None and drawn.has_own_weights else None,
-        rollout_share=drawn.share if drawn is not None else None,
-        rollout_sequences=drawn.sequences if drawn is not None else None,
+        num_generating=layout.num_generating,
+        rollout_tensor=rollout.tensor if rollout is not None and rollout.has_own_weights else None,
+        rollout_share=rollout.share if rollout is not None else None,
+        rollout_sequences=rollout.sequences if rollout is not None else None,
         peak_bytes=way.fullest.allocated,
         reserved_bytes=reserved,
         shown_bytes=reserved + job.context_bytes,
@@ -251,8 +251,8 @@ def _cost(request: PlanRequest, job: Job, best: Way) -> CostView | None:
 def _at(job: Job, way: Way, layout: Layout) -> Phase:
     """The fullest phase of a way, for a job that differs a little."""
     step = step_of(job, layout, way.micro_batch, way.accumulation, way.recomputation, way.offload)
-    drawn = None if way.rollout is None else replace(way.rollout, seq_len=job.seq_len)
-    return fullest(phases_of(job, step, drawn, way.offload))
+    rollout = None if way.rollout is None else replace(way.rollout, seq_len=job.seq_len)
+    return fullest(phases_of(job, step, rollout, way.offload))
 
 
 def _with_context(job: Job, context: int) -> Job:
@@ -289,11 +289,11 @@ def _stages(job: Job, way: Way) -> list[ComparedView]:
     """The same step with DeepSpeed's four stages over all devices that train."""
     if way.layout.split.tensor * way.layout.split.pipeline * way.layout.split.context > 1:
         way = replace(way, micro_batch=1)
-    number = job.num_devices - way.layout.num_drawing
+    number = job.num_devices - way.layout.num_generating
     names: tuple[tuple[Literal[0, 1, 2, 3], Any], ...] = ((0, "ddp"), (1, "zero1"), (2, "zero2"), (3, "zero3"))
     found = []
     for stage, sharding in names:
-        layout = Layout(sharding, Split(data=number, zero=stage), way.layout.num_drawing)
+        layout = Layout(sharding, Split(data=number, zero=stage), way.layout.num_generating)
         # Master weights are DeepSpeed's also where nothing is divided, so that the stages can be compared.
         one = replace(layout, sharding="zero1") if stage == 0 else layout
         phase = _at(job, replace(way, offload="none"), one)
@@ -305,8 +305,8 @@ def _savings(job: Job, way: Way) -> list[ComparedView]:
     """The same step with all weights trained, with LoRA, and with LoRA on quantized weights. On many devices LoRA can
     take more: next to nothing is left to save, and PEFT keeps a float32 copy of each matrix's input."""
     if way.layout.sharding == "megatron":  # which trains no adapters here
-        split = Split(data=job.num_devices - way.layout.num_drawing, zero=3)
-        way = replace(way, layout=Layout("fsdp", split, way.layout.num_drawing), micro_batch=1)
+        split = Split(data=job.num_devices - way.layout.num_generating, zero=3)
+        way = replace(way, layout=Layout("fsdp", split, way.layout.num_generating), micro_batch=1)
     rank = job.adapter.rank if job.adapter is not None else 16
     kinds: tuple[tuple[str, Adapter | None, Quantization], ...] = (
         ("full", None, "none"),

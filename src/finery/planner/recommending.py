@@ -11,7 +11,7 @@ from typing import Final
 
 from finery.core.errors import InvalidSpec
 from finery.planner.memory import GIB, Adapter, Recomputation, Step
-from finery.planner.phases import DRAWS, Phase, Rollout, fullest, timeline
+from finery.planner.phases import GENERATES, Phase, Rollout, fullest, timeline
 from finery.planner.timing import decoding_seconds, host_bytes, seconds
 from finery.planner.ways import (
     WITHOUT_BITSANDBYTES,
@@ -30,7 +30,7 @@ from finery.planner.ways import (
 _MICRO_BATCHES: Final = (64, 32, 16, 8, 4, 2, 1)
 _RECOMPUTATIONS: Final[tuple[Recomputation, ...]] = ("none", "full")
 _AT_ONCE: Final = 64
-"""Sequences that a model draws at the same time where it has no engine to do so."""
+"""Sequences that a model generates at the same time where it has no engine to do so."""
 _MOST_SHARE: Final = 0.9
 """Of a device, that an engine is given at most (vLLM's default)."""
 _ENOUGH_SHARE: Final = 0.5
@@ -108,17 +108,17 @@ def ways(job: Job) -> Iterator[Way]:
             continue
         each = job.sequences_per_step // layout.split.data
         for offload in offloads(job, layout):
-            drawn = _rollout(job, layout, offload)
-            if job.algorithm in DRAWS and drawn is None:
+            rollout = _rollout(job, layout, offload)
+            if job.algorithm in GENERATES and rollout is None:
                 continue
             kinds = [
-                _best_micro_batch(job, layout, each, recomputation, offload, drawn)
+                _best_micro_batch(job, layout, each, recomputation, offload, rollout)
                 for recomputation in _RECOMPUTATIONS
                 if job.pins.recomputation in (None, recomputation)
             ]
             found = [way for way in kinds if way is not None]
             yield from found
-            has_room = drawn is None or drawn.share is None or drawn.share >= _ENOUGH_SHARE
+            has_room = rollout is None or rollout.share is None or rollout.share >= _ENOUGH_SHARE
             is_filled = any(
                 way.fits and way.recomputation == "none" and way.micro_batch * job.seq_len >= _FILLED for way in found
             )
@@ -136,19 +136,21 @@ def _rank(way: Way, fastest: float) -> tuple[bool, int, float, int, int, float, 
 
 
 def _best_micro_batch(
-    job: Job, layout: Layout, each: int, recomputation: Recomputation, offload: Offload, drawn: Rollout | None
+    job: Job, layout: Layout, each: int, recomputation: Recomputation, offload: Offload, rollout: Rollout | None
 ) -> Way | None:
     pinned = job.pins.micro_batch
     wanted = (pinned,) if pinned is not None else _MICRO_BATCHES
     least = 2 if job.algorithm == "kto" else 1  # its KL term compares the rows of a pass
     sizes = [size for size in wanted if each % size == 0 and size >= least]
-    drawing = decoding_seconds(job, drawn, layout.num_drawing or job.num_devices) if drawn is not None else 0.0
+    generating = (
+        decoding_seconds(job, rollout, layout.num_generating or job.num_devices) if rollout is not None else 0.0
+    )
 
     def phases(size: int) -> tuple[Phase, ...]:
-        return phases_of(job, step_of(job, layout, size, each // size, recomputation, offload), drawn, offload)
+        return phases_of(job, step_of(job, layout, size, each // size, recomputation, offload), rollout, offload)
 
     def spent(size: int) -> Seconds:
-        return seconds(job, layout, size, each // size, recomputation, offload, drawing)
+        return seconds(job, layout, size, each // size, recomputation, offload, generating)
 
     low, high = 0, len(sizes)  # the larger, the more it takes: sizes from `high` on fit
     taken: dict[int, tuple[Phase, ...]] = {}
@@ -172,7 +174,7 @@ def _best_micro_batch(
         accumulation=each // size,
         recomputation=recomputation,
         offload=offload,
-        rollout=drawn,
+        rollout=rollout,
         phases=taken[size] if size in taken else phases(size),
         seconds=took,
         tokens_per_second=job.sequences_per_step * job.seq_len * rows(job) / took.total,
@@ -181,20 +183,20 @@ def _best_micro_batch(
     )
 
 
-def phases_of(job: Job, step: Step, drawn: Rollout | None, offload: Offload) -> tuple[Phase, ...]:
+def phases_of(job: Job, step: Step, rollout: Rollout | None, offload: Offload) -> tuple[Phase, ...]:
     """The timeline of a way; of a pipeline both ends, of which the fuller counts."""
     if step.split.pipeline == 1:
-        return _timeline(job, step, drawn, offload)
+        return _timeline(job, step, rollout, offload)
     last = replace(step, split=replace(step.split, stage="last"))
-    ends = (_timeline(job, step, drawn, offload), _timeline(job, last, drawn, offload))
+    ends = (_timeline(job, step, rollout, offload), _timeline(job, last, rollout, offload))
     return max(ends, key=lambda phases: fullest(phases).allocated)
 
 
-def _timeline(job: Job, step: Step, drawn: Rollout | None, offload: Offload) -> tuple[Phase, ...]:
+def _timeline(job: Job, step: Step, rollout: Rollout | None, offload: Offload) -> tuple[Phase, ...]:
     phases = timeline(
         job.algorithm,
         step,
-        rollout=drawn,
+        rollout=rollout,
         critic=_critic(step) if job.algorithm == "ppo" and job.critic else None,
         kl=job.kl,
         offloads_reference=offload == "all",
@@ -214,18 +216,18 @@ def _critic(step: Step) -> Step:
 
 
 def _rollout(job: Job, layout: Layout, offload: Offload) -> Rollout | None:
-    """How completions are drawn fastest in the memory that is left, or None where not one sequence has room."""
-    if job.algorithm not in DRAWS:
+    """How completions are generated fastest in the memory that is left, or None where not one sequence has room."""
+    if job.algorithm not in GENERATES:
         return None
     per_sequence = job.seq_len * job.shape.kv_elements_per_token * 2.0
-    trained_by = job.num_devices - layout.num_drawing
-    if job.drawing == "trainer":
-        left = job.budget - _beside_drawing(job, layout, offload)
+    trained_by = job.num_devices - layout.num_generating
+    if job.rollouts == "trainer":
+        left = job.budget - _beside_rollout(job, layout, offload)
         each = -(-job.sequences_per_step // layout.split.data)
         at_once = min(_AT_ONCE, each, int(left / per_sequence * layout.split.tensor))
         return Rollout(max(1, at_once), job.seq_len, tensor=layout.split.tensor)
-    devices = layout.num_drawing or trained_by
-    left = job.budget - (0.0 if layout.num_drawing else _beside_drawing(job, layout, offload))
+    devices = layout.num_generating or trained_by
+    left = job.budget - (0.0 if layout.num_generating else _beside_rollout(job, layout, offload))
     share = job.pins.rollout_share
     if share is None:
         share = min(_MOST_SHARE, int(left / job.device.total_bytes / _SHARES) * _SHARES)
@@ -243,14 +245,14 @@ def _rollout(job: Job, layout: Layout, offload: Offload) -> Rollout | None:
                     has_own_weights=True,
                     tensor=tensor,
                     share=round(share, 2),
-                    num_devices=layout.num_drawing,
+                    num_devices=layout.num_generating,
                 )
             )
     return min(found, key=lambda one: decoding_seconds(job, one, devices), default=None)
 
 
-def _beside_drawing(job: Job, layout: Layout, offload: Offload) -> float:
-    """What lies on a device while completions are drawn, without the cache."""
+def _beside_rollout(job: Job, layout: Layout, offload: Offload) -> float:
+    """What lies on a device while completions are generated, without the cache."""
     step = step_of(job, layout, 1, 2, "full", offload)
     return float(phases_of(job, step, Rollout(1, 1), offload)[0].allocated)
 
@@ -258,7 +260,7 @@ def _beside_drawing(job: Job, layout: Layout, offload: Offload) -> float:
 def _why_none(job: Job) -> str:
     number, batch = job.num_devices, job.sequences_per_step
     pins = job.pins
-    if job.algorithm in DRAWS and job.drawing != "trainer" and batch % number == 0 and pins.micro_batch is None:
+    if job.algorithm in GENERATES and job.rollouts != "trainer" and batch % number == 0 and pins.micro_batch is None:
         what = "device" if pins.rollout_share is None else f"share of {pins.rollout_share:g}"
         over = "" if pins.rollout_tensor is None else f" over {pins.rollout_tensor} devices"
         return f"no {what} holds the rollout engine's weights and one sequence{over}; more devices, or a smaller model"
@@ -327,7 +329,7 @@ def _slower(way: Way, best: Way) -> str:
         "computes longer": way.seconds.computing - best.seconds.computing,
         "waits for messages": way.seconds.communicating - best.seconds.communicating,
         "moves to host memory": way.seconds.offloading - best.seconds.offloading,
-        "draws slower": way.seconds.drawing - best.seconds.drawing,
+        "generates slower": way.seconds.generating - best.seconds.generating,
         "waits in the pipeline": way.seconds.waiting - best.seconds.waiting,
     }
     return f"{slower:.0%} slower: {max(parts, key=lambda name: parts[name])}"
@@ -345,9 +347,9 @@ def _warnings(job: Job, best: Way) -> tuple[str, ...]:
         found.append(f"only {left:.1f} GiB are left beside the margin of {job.margin:.0%}; try it before it is queued")
     if job.device.bf16 is None and not job.is_float32:
         found.append(f"{job.device.name} has no bfloat16; float16 needs a scaled loss")
-    if spent.drawing > 0.6 * spent.total:
-        engine = "; an engine (vLLM) draws faster than the trainer" if job.drawing == "trainer" else ""
-        found.append(f"{spent.drawing / spent.total:.0%} of a step is drawing completions{engine}")
+    if spent.generating > 0.6 * spent.total:
+        engine = "; an engine (vLLM) is faster than the trainer" if job.rollouts == "trainer" else ""
+        found.append(f"{spent.generating / spent.total:.0%} of a step is rollouts{engine}")
     if spent.communicating > 0.25 * spent.total:
         found.append(f"{spent.communicating / spent.total:.0%} of a step waits for messages between devices")
     if spent.waiting > 0.2 * spent.total:
@@ -372,14 +374,14 @@ def _is_narrow(job: Job, best: Way) -> bool:
 
 
 def _of_cache(job: Job, best: Way) -> tuple[str, ...]:
-    drawn = best.rollout
-    if drawn is None or not drawn.has_own_weights:
+    rollout = best.rollout
+    if rollout is None or not rollout.has_own_weights:
         return ()
-    copies = max(1, (best.layout.num_drawing or job.num_devices) // drawn.tensor)
+    copies = max(1, (best.layout.num_generating or job.num_devices) // rollout.tensor)
     each = -(-job.sequences_per_step // copies)
-    if drawn.sequences >= each:
+    if rollout.sequences >= each:
         return ()
-    return (f"the cache holds {drawn.sequences} of the {each} sequences that an engine draws of a step",)
+    return (f"the cache holds {rollout.sequences} of the {each} sequences of a step that an engine generates",)
 
 
 def _advice(job: Job, smallest: Way) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from finery.core.spec import ADVANCED, Spec, View
 from finery.planner.memory import Optimizer, Quantization
 from finery.planner.phases import Algorithm
-from finery.planner.ways import Drawing, Engine, Numbers, Offload, Sharding
+from finery.planner.ways import Engine, Numbers, Offload, Rollouts, Sharding
 
 ExportFormat = Literal["job", "verl", "trl", "accelerate", "deepspeed", "fsdp"]
 
@@ -30,11 +30,11 @@ class FixedSpec(Spec):
     recomputation: Literal["none", "full"] | None = None
     """Whether layers are computed again in the backward pass (activation checkpointing)."""
     offload: Offload | None = None
-    """What waits in host memory: states, all, or all that trains while completions are drawn (`between`)."""
+    """What waits in host memory: states, all, or all that trains while completions are generated (`between`)."""
     rollout_tensor: int | None = Field(None, ge=1, le=64)
-    """Devices that hold one copy of the model while they draw."""
+    """Devices that hold one copy of the model while they generate."""
     rollout_share: float | None = Field(None, gt=0, lt=1)
-    """Share of a device that the engine takes while it draws."""
+    """Share of a device that the engine takes while it generates."""
 
 
 class PlanRequest(Spec):
@@ -57,7 +57,7 @@ class PlanRequest(Spec):
     context: int = Field(2048, ge=2, le=10_000_000)
     """Tokens of a sequence, prompt and completion together."""
     completion: int | None = Field(None, ge=1, json_schema_extra=ADVANCED)
-    """Tokens of it that are drawn, where an algorithm draws; None is half."""
+    """Tokens of it that are generated, where an algorithm generates; None is half."""
     batch: int = Field(64, ge=1, le=1_000_000)
     """Sequences of an optimizer step, over all devices."""
     lora: bool | None = None
@@ -80,8 +80,8 @@ class PlanRequest(Spec):
     """Whether a reference model is kept, where an algorithm may have one."""
     critic: bool = Field(True, json_schema_extra=ADVANCED)
     """Whether PPO trains a second model."""
-    drawing: Drawing = "trainer"
-    """What draws completions: the model that is trained, an engine on the same devices, or one on devices of its
+    rollouts: Rollouts = "trainer"
+    """What generates completions: the model that is trained, an engine on the same devices, or one on devices of its
     own."""
     margin: float = Field(0.06, ge=0, lt=0.9, json_schema_extra=ADVANCED)
     """Share of a device that stays free."""
@@ -162,8 +162,8 @@ class WayView(View):
     accumulation: int
     recomputation: Literal["none", "full"]
     offload: Offload
-    num_drawing: int
-    """Devices that only draw."""
+    num_generating: int
+    """Devices that only generate."""
     rollout_tensor: int | None
     rollout_share: float | None
     rollout_sequences: int | None
@@ -181,7 +181,7 @@ class WayView(View):
     """Of all devices together."""
     seconds_per_step: float
     seconds: dict[str, float]
-    """What a step is made of: computing, communicating, offloading, drawing, waiting."""
+    """What a step is made of: computing, communicating, offloading, generating, waiting."""
     mfu: float
     """Operations that the mathematics needs, of the peak of all devices."""
     host_bytes: float

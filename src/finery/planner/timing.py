@@ -1,4 +1,4 @@
-"""How long an optimizer step of a way takes: computing, talking, moving to host memory, drawing.
+"""How long an optimizer step of a way takes: computing, talking, moving to host memory, generating.
 
 Pure. What is a property of hardware comes from the device's row; shares of peaks from `efficiency`. Constants of this
 file are rules of thumb with their reason: they rank ways, and are not fitted to step times.
@@ -8,7 +8,7 @@ from typing import Final
 
 from finery.planner import efficiency
 from finery.planner.memory import STATES, WEIGHT_BYTES, Recomputation
-from finery.planner.phases import DRAWS, REFERS, Rollout
+from finery.planner.phases import GENERATES, REFERS, Rollout
 from finery.planner.throughput import operations, peak_of, tokens_per_second
 from finery.planner.ways import Job, Layout, Offload, Seconds, rows
 
@@ -39,7 +39,7 @@ def seconds(
     accumulation: int,
     recomputation: Recomputation,
     offload: Offload,
-    drawing: float,
+    generating: float,
 ) -> Seconds:
     """The time of an optimizer step.
 
@@ -50,7 +50,7 @@ def seconds(
         accumulation: Passes of a step.
         recomputation: What is computed again.
         offload: What waits in host memory.
-        drawing: Seconds for the completions of the step.
+        generating: Seconds for the completions of the step.
     """
     split = layout.split
     share_of_replica = split.tensor * split.pipeline * split.context
@@ -73,7 +73,7 @@ def seconds(
     computing = tokens * accumulation / speed
     passes = 0
     if job.algorithm in REFERS:  # log-probabilities of the reference, or before the step
-        passes = (1 if job.algorithm in DRAWS else 0) + (1 if job.kl else 0)
+        passes = (1 if job.algorithm in GENERATES else 0) + (1 if job.kl else 0)
     only_forward = passes * tokens * accumulation * needed.forward / needed.executed / speed
     if job.algorithm == "ppo" and job.critic:
         computing *= 2
@@ -82,9 +82,9 @@ def seconds(
     talking = max(0.0, _data_parallel(job, layout, accumulation) - hidden)
     talking += _within_layers(job, layout, tokens * accumulation, recomputation)
     moving = _offloading(job, layout, accumulation, offload)
-    if layout.num_drawing:  # both go on at the same time, one step apart
-        drawing = max(0.0, drawing - (computing + only_forward + talking + moving + waiting))
-    found = (computing + only_forward, talking, moving, drawing, waiting)
+    if layout.num_generating:  # both go on at the same time, one step apart
+        generating = max(0.0, generating - (computing + only_forward + talking + moving + waiting))
+    found = (computing + only_forward, talking, moving, generating, waiting)
     return Seconds(*(spent / job.speed_ratio for spent in found))
 
 
@@ -93,8 +93,8 @@ def decoding_seconds(job: Job, rollout: Rollout, num_devices: int) -> float:
 
     Args:
         job: What is trained.
-        rollout: With `sequences` as many as are drawn at the same time by one copy.
-        num_devices: That draw.
+        rollout: With `sequences` as many as are generated at the same time by one copy.
+        num_devices: That generate.
     """
     shape = job.shape
     copies = max(1, num_devices // rollout.tensor)

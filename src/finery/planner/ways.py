@@ -12,17 +12,17 @@ from finery.core.errors import InvalidSpec
 from finery.planner.accelerators import Accelerator
 from finery.planner.frameworks import FRAMEWORKS, Framework
 from finery.planner.memory import GIB, Adapter, Optimizer, Quantization, Recomputation, Split, Step
-from finery.planner.phases import DRAWS, PAIRS, Algorithm, Phase, Rollout, fullest
+from finery.planner.phases import GENERATES, PAIRS, Algorithm, Phase, Rollout, fullest
 from finery.planner.shapes import ModelShape
 from finery.planner.throughput import Precision
 
 Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "fsdp", "megatron"]
 Offload = Literal["none", "optimizer", "all", "between"]
-"""What waits in host memory: states; states and weights; all that trains, while completions are drawn (verl)."""
+"""What waits in host memory: states; states and weights; all that trains, while completions are generated (verl)."""
 Numbers = Literal["bf16", "mixed", "fp32"]
 """Weights, gradients and states in 16 bits; computed in 16 with all three in 32; all in 32."""
-Drawing = Literal["trainer", "colocated", "apart"]
-"""What draws completions: the model that is trained; an engine (vLLM) on the same devices; one on its own."""
+Rollouts = Literal["trainer", "colocated", "apart"]
+"""What generates completions: the model that is trained; an engine (vLLM) on the same devices; one on its own."""
 Engine = Literal["trl", "verl", "accelerate"]
 """What runs a way: an engine of a job file, or TRL alone with accelerate's or DeepSpeed's configuration."""
 
@@ -74,7 +74,7 @@ class Job:
     seq_len: int = 2048
     """Prompt and completion together."""
     completion_len: int | None = None
-    """Part of it that is drawn; None is half."""
+    """Part of it that is generated; None is half."""
     sequences_per_step: int = 64
     """Of an optimizer step, over all devices."""
     adapter: Adapter | None = None
@@ -89,7 +89,7 @@ class Job:
     """Whether a reference model is kept."""
     critic: bool = True
     """Whether PPO trains a second model of the same size."""
-    drawing: Drawing = "trainer"
+    rollouts: Rollouts = "trainer"
     margin: float = MARGIN
     host_gib: float | None = None
     """Memory of a host; None is twice that of its devices, and 64 GiB at least, as such hosts are sold."""
@@ -116,8 +116,8 @@ class Job:
                 f"a completion of {self.completion_len} tokens leaves no prompt within {self.seq_len}; "
                 f"it must lie between 1 and {self.seq_len - 1}"
             )
-        if self.drawing == "apart" and self.algorithm in DRAWS and self.num_devices < 2:
-            raise InvalidSpec("drawing apart needs a device that draws and one that trains; plan for 2 or more")
+        if self.rollouts == "apart" and self.algorithm in GENERATES and self.num_devices < 2:
+            raise InvalidSpec("rollouts apart need a device that generates and one that trains; plan for 2 or more")
         self._check_device()
         self._check_pins()
 
@@ -127,8 +127,8 @@ class Job:
             raise InvalidSpec(f"bitsandbytes does not run on {self.device.name}; plan without quantization")
         if number > 1 and vendor == "apple":
             raise InvalidSpec(f"{self.device.name} trains alone; plan for one")
-        if vendor in ("apple", "cpu", "google") and self.drawing != "trainer" and self.algorithm in DRAWS:
-            raise InvalidSpec(f"vLLM beside a trainer does not run on {self.device.name}; plan with drawing: trainer")
+        if vendor in ("apple", "cpu", "google") and self.rollouts != "trainer" and self.algorithm in GENERATES:
+            raise InvalidSpec(f"vLLM beside a trainer does not run on {self.device.name}; plan with rollouts: trainer")
 
     def _check_pins(self) -> None:
         pins, shape = self.pins, self.shape
@@ -160,7 +160,7 @@ class Job:
     def context_bytes(self) -> float:
         """Of driver, kernels, communicator and a sleeping engine, outside the allocator."""
         context = self.device.context_gib - (COMMUNICATOR_GIB if self.num_devices == 1 else 0.0)
-        beside = LEFT_BY_ENGINE_GIB if self.algorithm in DRAWS and self.drawing == "colocated" else 0.0
+        beside = LEFT_BY_ENGINE_GIB if self.algorithm in GENERATES and self.rollouts == "colocated" else 0.0
         return (max(0.0, context) + beside) * GIB
 
     @property
@@ -188,7 +188,7 @@ class Job:
 
     @property
     def completion(self) -> int:
-        """Tokens that are drawn of each sequence."""
+        """Tokens that are generated of each sequence."""
         return self.completion_len or max(1, self.seq_len // 2)
 
     @property
@@ -210,8 +210,8 @@ class Layout:
 
     sharding: Sharding
     split: Split
-    num_drawing: int = 0
-    """Devices that only draw."""
+    num_generating: int = 0
+    """Devices that only generate."""
 
     @property
     def framework(self) -> Framework:
@@ -226,13 +226,13 @@ class Seconds:
     communicating: float
     """What is not hidden behind computing."""
     offloading: float
-    drawing: float
+    generating: float
     waiting: float
     """In a pipeline, for the other stages."""
 
     @property
     def total(self) -> float:
-        return self.computing + self.communicating + self.offloading + self.drawing + self.waiting
+        return self.computing + self.communicating + self.offloading + self.generating + self.waiting
 
 
 @dataclass(frozen=True)
@@ -287,9 +287,9 @@ class Way:
         if self.offload in waits:
             found.append(waits[self.offload])
         if self.offload == "between":
-            found.append("offloaded while drawing")
-        if self.layout.num_drawing:
-            found.append(f"{self.layout.num_drawing} devices draw")
+            found.append("offloaded during rollouts")
+        if self.layout.num_generating:
+            found.append(f"{self.layout.num_generating} devices generate")
         if self.rollout is not None and self.rollout.share is not None:
             found.append(f"vLLM TP {self.rollout.tensor}, {self.rollout.share:.0%} of memory")
         return ", ".join(found)
@@ -342,13 +342,13 @@ def _weight_bytes(job: Job, *, is_wide: bool, has_casts: bool) -> float:
 def engine_of(job: Job, layout: Layout, offload: Offload) -> Engine:
     """What runs a way: what the engines of a job file refuse is left to accelerate."""
     is_quantized = job.quantization != "none"
-    if layout.sharding in ("none", "ddp") and offload == "none" and _draws_itself(job):
+    if layout.sharding in ("none", "ddp") and offload == "none" and _generates_itself(job):
         return "accelerate" if job.algorithm == "reward" and is_quantized else "trl"
     return "verl" if _is_verls(job, layout, offload) else "accelerate"
 
 
-def _draws_itself(job: Job) -> bool:
-    return job.algorithm not in DRAWS or job.drawing == "trainer"
+def _generates_itself(job: Job) -> bool:
+    return job.algorithm not in GENERATES or job.rollouts == "trainer"
 
 
 def _is_verls(job: Job, layout: Layout, offload: Offload) -> bool:
@@ -356,7 +356,7 @@ def _is_verls(job: Job, layout: Layout, offload: Offload) -> bool:
         return False
     if job.adapter is not None and (job.adapter.decomposes or job.algorithm == "ppo"):
         return False  # no DoRA under FSDP, and no critic with update matrices (verl 0.9.1)
-    if job.algorithm in DRAWS and job.drawing == "trainer":
+    if job.algorithm in GENERATES and job.rollouts == "trainer":
         return False
     kinds = ("adamw", "sgd") if layout.sharding == "megatron" else ("adamw", "sgd", "adamw_8bit")
     return job.optimizer in kinds and layout.sharding in ("none", "fsdp", "megatron") and offload in ("none", "between")
@@ -364,14 +364,14 @@ def _is_verls(job: Job, layout: Layout, offload: Offload) -> bool:
 
 def layouts(job: Job) -> Iterator[Layout]:
     """How the job can be divided over its devices, as its pins allow."""
-    for num_drawing in _numbers_that_draw(job):
-        for layout in _divided(job, job.num_devices - num_drawing):
+    for num_generating in _numbers_that_generate(job):
+        for layout in _divided(job, job.num_devices - num_generating):
             if _is_wanted(job.pins, layout) and _is_run_by_something(job, layout):
-                yield replace(layout, num_drawing=num_drawing)
+                yield replace(layout, num_generating=num_generating)
 
 
-def _numbers_that_draw(job: Job) -> list[int]:
-    if job.drawing != "apart" or job.algorithm not in DRAWS:
+def _numbers_that_generate(job: Job) -> list[int]:
+    if job.rollouts != "apart" or job.algorithm not in GENERATES:
         return [0]
     number = job.num_devices
     return sorted({one for one in (number // 4, number // 2, 3 * number // 4) if 0 < one < number})
@@ -469,7 +469,7 @@ def offloads(job: Job, layout: Layout) -> tuple[Offload, ...]:
         found.append("optimizer")
     if layout.sharding == "fsdp" or (layout.sharding == "zero3" and job.quantization == "none"):
         found.append("all")
-    if job.algorithm in DRAWS and job.drawing == "colocated" and layout.sharding in ("none", "fsdp", "megatron"):
+    if job.algorithm in GENERATES and job.rollouts == "colocated" and layout.sharding in ("none", "fsdp", "megatron"):
         found.append("between")
     pinned = job.pins.offload
     return tuple(one for one in found if pinned is None or one == pinned)

@@ -3861,7 +3861,7 @@ export interface components {
             micro_batch?: number | null;
             /**
              * Offload
-             * @description What waits in host memory: states, all, or all that trains while completions are drawn (`between`).
+             * @description What waits in host memory: states, all, or all that trains while completions are generated (`between`).
              */
             offload?: ("none" | "optimizer" | "all" | "between") | null;
             /**
@@ -3876,12 +3876,12 @@ export interface components {
             recomputation?: ("none" | "full") | null;
             /**
              * Rollout Share
-             * @description Share of a device that the engine takes while it draws.
+             * @description Share of a device that the engine takes while it generates.
              */
             rollout_share?: number | null;
             /**
              * Rollout Tensor
-             * @description Devices that hold one copy of the model while they draw.
+             * @description Devices that hold one copy of the model while they generate.
              */
             rollout_tensor?: number | null;
             /**
@@ -5673,7 +5673,7 @@ export interface components {
             calibrated?: boolean;
             /**
              * Completion
-             * @description Tokens of it that are drawn, where an algorithm draws; None is half.
+             * @description Tokens of it that are generated, where an algorithm generates; None is half.
              */
             completion?: number | null;
             /**
@@ -5701,14 +5701,6 @@ export interface components {
              * @default false
              */
             dora?: boolean;
-            /**
-             * Drawing
-             * @description What draws completions: the model that is trained, an engine on the same devices, or one on devices of its
-             *     own.
-             * @default trainer
-             * @enum {string}
-             */
-            drawing?: "trainer" | "colocated" | "apart";
             /**
              * @description What is not searched.
              * @default {}
@@ -5809,6 +5801,14 @@ export interface components {
              * @default 16
              */
             rank?: number;
+            /**
+             * Rollouts
+             * @description What generates completions: the model that is trained, an engine on the same devices, or one on devices of its
+             *     own.
+             * @default trainer
+             * @enum {string}
+             */
+            rollouts?: "trainer" | "colocated" | "apart";
             /**
              * Steps
              * @description Optimizer steps of the whole job.
@@ -8444,10 +8444,10 @@ export interface components {
             /** Micro Batch */
             micro_batch: number;
             /**
-             * Num Drawing
-             * @description Devices that only draw.
+             * Num Generating
+             * @description Devices that only generate.
              */
-            num_drawing: number;
+            num_generating: number;
             /**
              * Offload
              * @enum {string}
@@ -8493,7 +8493,7 @@ export interface components {
             rollout_tensor: number | null;
             /**
              * Seconds
-             * @description What a step is made of: computing, communicating, offloading, drawing, waiting.
+             * @description What a step is made of: computing, communicating, offloading, generating, waiting.
              */
             seconds: {
                 [key: string]: number;

@@ -8,7 +8,7 @@ import { DEFAULT, TRAINED, trainedName, trainedOf, type Change, type Fixed, type
 type Named<T, Kind> = { [Name in keyof T]: T[Name] extends Kind ? Name : never }[keyof T] & string;
 type NumberName = Named<Plan, number | null>;
 type FlagName = Named<Plan, boolean>;
-type ChoiceName = "algorithm" | "quantize" | "optimizer" | "numbers" | "drawing";
+type ChoiceName = "algorithm" | "quantize" | "optimizer" | "numbers" | "rollouts";
 type FixedNumber = Named<Fixed, number | null>;
 type FixedChoice = "sharding" | "recomputation" | "offload";
 
@@ -171,7 +171,7 @@ const HINTS: Record<string, Key> = {
   flash: "planner.flash.why",
   fused_loss: "planner.fused_loss.why",
   numbers: "planner.numbers.why",
-  drawing: "planner.drawing.why",
+  rollouts: "planner.rollouts.why",
 };
 
 export function hintOf(name: string, t: Translate): string | undefined {

@@ -5,7 +5,7 @@ import { useT } from "../../app/i18n";
 import { ChoiceRow, FixedChoiceRow, FixedNumberRow, FlagRow, hintOf, NumberRow, Row, TrainedRow } from "./Fields";
 import { ModelField } from "./ModelField";
 import { NameSelect } from "./NameSelect";
-import { ALGORITHMS, CONTEXTS, DEFAULT, DRAWINGS, draws, encode, hasEngine, nearestStop, NUMBERS, numFixed, OFFLOADS, OPTIMIZERS, POWERS, QUANTIZATIONS, RECOMPUTATIONS, refers, searchAll, SHARDINGS, type Change, type Plan } from "./plan";
+import { ALGORITHMS, CONTEXTS, DEFAULT, ROLLOUTS, generates, encode, hasEngine, nearestStop, NUMBERS, numFixed, OFFLOADS, OPTIMIZERS, POWERS, QUANTIZATIONS, RECOMPUTATIONS, refers, searchAll, SHARDINGS, type Change, type Plan } from "./plan";
 import { useChoices } from "./usePlanner";
 
 interface Props {
@@ -30,7 +30,7 @@ export function PlanForm(props: Props) {
       <NumberRow {...props} name="gpus_per_host" min={1} max={1024} />
       <ChoiceRow {...props} name="algorithm" choices={ALGORITHMS} />
       <SliderRow {...props} scale={SCALES.context} />
-      {draws(plan) && <NumberRow {...props} name="completion" min={1} placeholder={t("planner.half")} />}
+      {generates(plan) && <NumberRow {...props} name="completion" min={1} placeholder={t("planner.half")} />}
       <SliderRow {...props} scale={SCALES.batch} />
       <TrainedRow {...props} />
       {plan.lora !== false && <NumberRow {...props} name="rank" min={1} max={4096} />}
@@ -38,7 +38,7 @@ export function PlanForm(props: Props) {
       {plan.lora && <ChoiceRow {...props} name="quantize" choices={QUANTIZATIONS} />}
       <ChoiceRow {...props} name="numbers" choices={NUMBERS} />
       <ChoiceRow {...props} name="optimizer" choices={OPTIMIZERS} />
-      {draws(plan) && <ChoiceRow {...props} name="drawing" choices={DRAWINGS} />}
+      {generates(plan) && <ChoiceRow {...props} name="rollouts" choices={ROLLOUTS} />}
       <NumberRow {...props} name="steps" min={1} placeholder={t("planner.notGiven")} also={{ tokens: null }} />
       <NumberRow {...props} name="tokens" min={0.001} isWhole={false} unit="M" placeholder={t("planner.notGiven")} also={{ steps: null }} />
       <NumberRow {...props} name="hourly" min={0} step={0.1} isWhole={false} placeholder={t("planner.notGiven")} />
@@ -114,7 +114,7 @@ function Advanced(props: Props) {
         <FixedNumberRow {...props} name="expert" max={512} />
         <FixedNumberRow {...props} name="micro_batch" max={4096} />
         <FixedChoiceRow {...props} name="recomputation" choices={RECOMPUTATIONS} />
-        <FixedChoiceRow {...props} name="offload" choices={draws(plan) ? OFFLOADS : OFFLOADS.filter((name) => name !== "between")} />
+        <FixedChoiceRow {...props} name="offload" choices={generates(plan) ? OFFLOADS : OFFLOADS.filter((name) => name !== "between")} />
         {hasEngine(plan) && <FixedNumberRow {...props} name="rollout_tensor" max={64} />}
         {hasEngine(plan) && <FixedNumberRow {...props} name="rollout_share" max={0.95} step={0.05} isWhole={false} />}
       </Fold>

@@ -8,7 +8,7 @@ import { canApply, numFixed, searchAll, shownWay, type Change, type Plan, type P
 import { said } from "./phrases";
 import { ENGINES, gibText, ofUsable, phaseName, price, seconds, wayWords } from "./words";
 
-const SECONDS = ["computing", "communicating", "offloading", "drawing", "waiting"] as const;
+const SECONDS = ["computing", "communicating", "offloading", "generating", "waiting"] as const;
 
 /** Whether it fits, how it runs best, and what that takes. */
 export function Verdict({ plan, view, change }: { plan: Plan; view: PlanView; change: Change }) {

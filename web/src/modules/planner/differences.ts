@@ -33,7 +33,7 @@ const INPUTS: [Exclude<keyof Plan, "fixed" | "config">, Key][] = [
   ["fused_loss", "planner.fused_loss"],
   ["kl", "planner.kl"],
   ["critic", "planner.critic"],
-  ["drawing", "planner.drawing"],
+  ["rollouts", "planner.rollouts"],
   ["margin", "planner.margin"],
   ["steps", "planner.steps"],
   ["tokens", "planner.tokens"],
@@ -64,7 +64,7 @@ function configText(plan: Plan): string | null {
   return ["config.json", sizes.join(" \u00d7 ")].filter(Boolean).join(": ");
 }
 
-const NAMED = /^(?:fixed\.)?(algorithm|quantize|optimizer|numbers|drawing|sharding|recomputation|offload)$/;
+const NAMED = /^(?:fixed\.)?(algorithm|quantize|optimizer|numbers|rollouts|sharding|recomputation|offload)$/;
 
 function inputText(key: string, value: unknown, t: Translate): string {
   if (key === "lora") return choiceText(key, trainedName(value), t);

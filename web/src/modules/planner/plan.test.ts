@@ -24,7 +24,7 @@ const OTHER: Plan = {
   fused_loss: true,
   kl: false,
   critic: false,
-  drawing: "apart",
+  rollouts: "apart",
   margin: 0.1,
   host_gib: 512,
   steps: 1000,
@@ -76,7 +76,7 @@ describe("a plan in the address", () => {
 describe("what is asked of the server", () => {
   it("leaves out what the form does not show", () => {
     const asked = asRequest({ ...OTHER, algorithm: "sft", lora: false });
-    expect(asked).toMatchObject({ completion: null, drawing: "trainer", quantize: "none", fixed: { tensor: 4, rollout_tensor: null, rollout_share: null } });
+    expect(asked).toMatchObject({ completion: null, rollouts: "trainer", quantize: "none", fixed: { tensor: 4, rollout_tensor: null, rollout_share: null } });
     expect(asRequest({ ...OTHER, lora: null })).toMatchObject({ lora: null, dora: false, quantize: "none" });
     expect(asRequest({ ...OTHER, lora: true })).toEqual({ ...OTHER, lora: true });
   });

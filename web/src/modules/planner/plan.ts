@@ -13,7 +13,7 @@ export const ALGORITHMS = ["pretrain", "sft", "reward", "dpo", "kto", "orpo", "p
 export const QUANTIZATIONS = ["none", "int8", "nf4", "nf4_double", "int4"] as const satisfies readonly Plan["quantize"][];
 export const OPTIMIZERS = ["adamw", "adamw_8bit", "adamw_paged_8bit", "adafactor", "sgd", "sgd_momentum", "lion", "muon"] as const satisfies readonly Plan["optimizer"][];
 export const NUMBERS = ["bf16", "mixed", "fp32"] as const satisfies readonly Plan["numbers"][];
-export const DRAWINGS = ["trainer", "colocated", "apart"] as const satisfies readonly Plan["drawing"][];
+export const ROLLOUTS = ["trainer", "colocated", "apart"] as const satisfies readonly Plan["rollouts"][];
 export const SHARDINGS = ["none", "ddp", "zero1", "zero2", "zero3", "fsdp", "megatron"] as const satisfies readonly Fixed["sharding"][];
 export const RECOMPUTATIONS = ["none", "full"] as const satisfies readonly Fixed["recomputation"][];
 export const OFFLOADS = ["none", "optimizer", "all", "between"] as const satisfies readonly Fixed["offload"][];
@@ -52,7 +52,7 @@ export const DEFAULT: Plan = {
   fused_loss: false,
   kl: true,
   critic: true,
-  drawing: "trainer",
+  rollouts: "trainer",
   margin: 0.06,
   host_gib: null,
   steps: null,
@@ -102,7 +102,7 @@ const FIELDS: Field<Omit<Plan, "fixed">>[] = [
   ["fused_loss", "fused", FLAG],
   ["kl", "kl", FLAG],
   ["critic", "critic", FLAG],
-  ["drawing", "draw", oneOf(DRAWINGS)],
+  ["rollouts", "gen", oneOf(ROLLOUTS)],
   ["margin", "margin", NUMBER],
   ["host_gib", "ram", NUMBER],
   ["steps", "steps", NUMBER],
@@ -162,23 +162,23 @@ export function decodeKept(address: URLSearchParams): Plan | null {
   return text === null ? null : decode(new URLSearchParams(text));
 }
 
-const DRAWS: readonly Plan["algorithm"][] = ["ppo", "grpo", "rloo"];
+const GENERATES: readonly Plan["algorithm"][] = ["ppo", "grpo", "rloo"];
 const REFERS: readonly Plan["algorithm"][] = ["dpo", "kto", "ppo", "grpo", "rloo"];
 
 /** Whether an algorithm learns from completions of its own. */
-export const draws = (plan: Plan): boolean => DRAWS.includes(plan.algorithm);
+export const generates = (plan: Plan): boolean => GENERATES.includes(plan.algorithm);
 /** Whether an algorithm may keep a reference model. */
 export const refers = (plan: Plan): boolean => REFERS.includes(plan.algorithm);
-/** Whether an engine of its own draws the completions. */
-export const hasEngine = (plan: Plan): boolean => draws(plan) && plan.drawing !== "trainer";
+/** Whether an engine of its own generates the completions. */
+export const hasEngine = (plan: Plan): boolean => generates(plan) && plan.rollouts !== "trainer";
 
 /** What is asked of the server: what the form does not show is not asked for. */
 export function asRequest(plan: Plan): PlanRequest {
   const fixed = hasEngine(plan) ? plan.fixed : { ...plan.fixed, rollout_tensor: null, rollout_share: null };
   return {
     ...plan,
-    completion: draws(plan) ? plan.completion : null,
-    drawing: draws(plan) ? plan.drawing : "trainer",
+    completion: generates(plan) ? plan.completion : null,
+    rollouts: generates(plan) ? plan.rollouts : "trainer",
     dora: plan.lora === true && plan.dora,
     quantize: plan.lora === true ? plan.quantize : "none",
     fixed,

@@ -25,7 +25,7 @@ const WAY = {
   accumulation: 2,
   recomputation: "full",
   offload: "between",
-  num_drawing: 0,
+  num_generating: 0,
   rollout_tensor: 2,
   rollout_share: 0.35,
   peak_bytes: 40 * GIB,
@@ -51,7 +51,7 @@ describe("sizes and times", () => {
 
 describe("a way in words", () => {
   it("names what is not usual", () => {
-    expect(wayWords(WAY, t)).toBe("Megatron TP 4 PP 2, micro batch 8 × 2, recomputation, offloaded while drawing, vLLM TP 2, 35 % of memory");
+    expect(wayWords(WAY, t)).toBe("Megatron TP 4 PP 2, micro batch 8 × 2, recomputation, offloaded during rollouts, vLLM TP 2, 35 % of memory");
     expect(wayWords({ ...WAY, sharding: "none", tensor: 1, pipeline: 1, recomputation: "none", offload: "none", rollout_share: null }, zh)).toBe("单卡，微批 8 × 2 次累积");
   });
 
@@ -105,7 +105,7 @@ describe("differences", () => {
     const [row] = inputDifferences({ ...DEFAULT, algorithm: "dpo" }, { ...DEFAULT, algorithm: "reward" }, zh);
     expect(row).toMatchObject({ a: "DPO", b: "奖励模型", ratio: null });
     const [fixed] = inputDifferences(DEFAULT, { ...DEFAULT, fixed: { ...DEFAULT.fixed, offload: "between" } }, t);
-    expect(fixed).toMatchObject({ label: "Offload", b: "while drawing" });
+    expect(fixed).toMatchObject({ label: "Offload", b: "during rollouts" });
   });
 
   it("leave out what is not asked of the server", () => {

@@ -42,7 +42,7 @@ export function wayWords(way: WayView, t: Translate): string {
   found.push(division(way, t), t("planner.way.batch", { micro: way.micro_batch, times: way.accumulation }));
   if (way.recomputation !== "none") found.push(t(`planner.recomputation.${way.recomputation}.way`));
   if (way.offload !== "none") found.push(t(`planner.offload.${way.offload}.way`));
-  if (way.num_drawing > 0) found.push(t("planner.way.drawing", { n: way.num_drawing }));
+  if (way.num_generating > 0) found.push(t("planner.way.generating", { n: way.num_generating }));
   if (way.rollout_share !== null) found.push(t("planner.way.rollout", { tensor: way.rollout_tensor ?? 1, share: `${Math.round(100 * way.rollout_share)} %` }));
   return found.join(t("planner.way.comma"));
 }
