@@ -317,3 +317,20 @@ def test_messages_are_those_of_the_paper_on_zero() -> None:
     assert sent(3) == pytest.approx(1.5 * sent(0), rel=1e-3)
     assert sent(3, 4) == pytest.approx(4 * sent(3), rel=1e-3)
     assert sent(0, 4) == pytest.approx(sent(0), rel=1e-3)
+
+
+def test_an_engine_beside_shards_needs_no_room_for_gathered_weights() -> None:
+    """Shards are gathered where the trainer itself generates; an engine has weights of its own."""
+    request = {"model": "Qwen/Qwen2.5-72B", "algorithm": "grpo", "lora": True, "batch": 512}
+    found = answer(**request, rollouts="colocated", fixed={"sharding": "fsdp", "offload": "none"}).best
+
+    assert found is not None
+    generate = found.phases[0]
+    held = {part.name: part.bytes / GIB for part in generate.parts}
+    assert held["weights"] == pytest.approx(72.7e9 * 2 / 8 / GIB, rel=0.05)
+    assert found.rollout_share is not None
+    assert found.rollout_share * 79.2 == pytest.approx(held["rollout weights"] + held["cache"], rel=0.02)
+    rest = sum(size for name, size in held.items() if name not in ("rollout weights", "cache"))
+    assert (found.rollout_share + 0.05) * 79.2 + rest > 71.4, "all that is left is the engine's"
+    alone = answer(**request, rollouts="trainer", fixed={"sharding": "fsdp"})
+    assert not alone.fits

@@ -252,9 +252,11 @@ def _rollout(job: Job, layout: Layout, offload: Offload) -> Rollout | None:
 
 
 def _beside_rollout(job: Job, layout: Layout, offload: Offload) -> float:
-    """What lies on a device while completions are generated, without the cache."""
+    """What lies on a device while completions are generated, without the cache and an engine's weights."""
     step = step_of(job, layout, 1, 2, "full", offload)
-    return float(phases_of(job, step, Rollout(1, 1), offload)[0].allocated)
+    parts = phases_of(job, step, Rollout(1, 1), offload)[0].parts
+    engines = {"cache"} if job.rollouts == "trainer" else {"cache", "rollout weights"}
+    return sum(size for name, size in parts.items() if name not in engines)
 
 
 def _why_none(job: Job) -> str:
