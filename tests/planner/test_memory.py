@@ -284,3 +284,20 @@ def test_dora_trains_rows_norms_and_keeps_what_it_scales() -> None:
     step = Step(shape, 768, 4, adapter=lora)
     more = peak(dataclasses.replace(step, adapter=dora)).allocated - peak(step).allocated
     assert more / GIB == pytest.approx(22.848 - 20.762, rel=0.1)
+
+
+def test_norms_of_queries_and_keys_and_after_blocks_are_kept() -> None:
+    """Each norm keeps its input, and what computing in float32 leaves; Gemma 2 has four of the hidden size in a layer,
+    Qwen 3 one of the queries and one of the keys."""
+    kernels = Kernels()
+    qwen = shapes.from_config(catalog.shape_fields("Qwen/Qwen3-8B"))
+    gemma = shapes.from_config(catalog.shape_fields("google/gemma-2-9b"))
+    assert (qwen.norms, qwen.has_qk_norm, gemma.norms, gemma.has_qk_norm) == (2, True, 4, False)
+
+    def kept(shape: shapes.ModelShape) -> float:
+        return layer_activations(Step(shape, 1024, 1, kernels=kernels)) / 1024
+
+    plain = dataclasses.replace(qwen, has_qk_norm=False)
+    assert kept(qwen) - kept(plain) == pytest.approx(kernels.norm * (32 + 8) * 128)
+    two = dataclasses.replace(gemma, norms=2)
+    assert kept(gemma) - kept(two) == pytest.approx(2 * kernels.norm * 3584)

@@ -276,9 +276,8 @@ def _show_best(found: PlanView, best: WayView) -> None:
     spent = ", ".join(
         f"{name} {_short(took)}" for name, took in best.seconds.items() if took >= 0.01 * best.seconds_per_step
     )
-    console.say(
-        f"   {best.tokens_per_second:,.0f} tokens/s, {_short(best.seconds_per_step)} s a step ({spent}), MFU {best.mfu:.0%}"
-    )
+    step = f"{_short(best.seconds_per_step)} s a step ({spent})"
+    console.say(f"   {best.tokens_per_second:,.0f} tokens/s, {step}, MFU {best.mfu:.0%}")
     fits = "" if found.longest_context is None else f"   contexts up to {found.longest_context:,} fit this way"
     console.say(
         f"{fits}\n   host memory {_gib(best.host_bytes)} GiB, disk {_gib(found.disk_bytes)} GiB "

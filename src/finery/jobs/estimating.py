@@ -41,8 +41,6 @@ _OPTIMIZERS: Final[Mapping[str, Optimizer]] = {
     "sgd": "sgd",
 }
 """Paged states are counted as moved to the host."""
-_NORMS_HEADS: Final = frozenset({"qwen3", "qwen3_moe", "gemma3", "gemma3_text", "olmo2"})
-"""Families that norm queries and keys."""
 _LOGITS_OF_ROLLOUTS: Final = 24.0
 """Bytes for each completion token and entry of the vocabulary on a GPU: those of HF, divided by the temperature, with
 the exponentials of their entropy."""
@@ -396,9 +394,6 @@ class _Plan:
             found = replace(found, norm=compute, activation_function=compute, rope_copies=False)
         if self.algorithm in GENERATES and not self.on_cpu and not self.is_verl:
             found = replace(found, logits=_LOGITS_OF_ROLLOUTS)
-        if self.shape.family in _NORMS_HEADS:
-            heads = (self.shape.heads + self.shape.kv_heads) * self.shape.head_dim
-            found = replace(found, norm=found.norm * (1 + heads / (2 * self.shape.hidden)))
         return replace(found, logits=found.logits * self._share_of_logits())
 
     def _share_of_logits(self) -> float:

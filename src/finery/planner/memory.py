@@ -66,8 +66,6 @@ per 256 of them, and groups of 128 with a half scale and zero."""
 
 _READS: Final = frozenset({"q_proj", "k_proj", "v_proj", "c_attn", "query_key_value", "qkv_proj", "W_pack", "Wqkv"})
 """Matrices of attention that read the hidden vector."""
-_ONE_NORM: Final = frozenset({"phi", "falcon", "cohere", "mamba", "mamba2", "nemotron_h"})
-"""Families with one norm a layer."""
 _MOST_WASTE: Final = 8.5 * GIB
 """For each sequence of a batch: blocks of lengths gone by do not grow further, as larger ones are split. Fitted."""
 
@@ -421,9 +419,10 @@ def layer_activations(step: Step) -> float:
     query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     if shape.latent is not None:
         key = query
-    num_norms = 1 if shape.family in _ONE_NORM else 2
     norm = kernels.norm if step.adapter is None else min(kernels.norm, max(4.0, kernels.norm - size))
-    norms = num_norms * norm * shape.hidden / outside
+    norms = shape.norms * norm * shape.hidden / outside
+    if shape.has_qk_norm:
+        norms += norm * (query + key) / split.tensor
     attention = size * (2 * query + 2 * key + (query + key if kernels.rope_copies else 0)) / split.tensor
     attention = attention * shape.attention_share + size * shape.mixer_elements / split.tensor
     inputs = _linear_inputs(step)

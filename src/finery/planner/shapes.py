@@ -97,6 +97,10 @@ class ModelShape:
     window: int = 0
     """Tokens that a layer looks back, where it is fewer than all; 0 is all."""
     has_dropout: bool = False
+    norms: int = 2
+    """Of the hidden size, in a layer."""
+    has_qk_norm: bool = False
+    """Whether queries and keys have norms."""
     attention_layers: int | None = None
     """Layers that have attention, where it is not all of them."""
     mixer_elements: float = 0.0
@@ -296,8 +300,14 @@ def _shape(config: Mapping[str, Any]) -> ModelShape:
         latent=latent,
         window=int(reader.get("sliding_window") or 0) if reader.get("use_sliding_window", True) else 0,
         has_dropout=family.has_dropout,
+        norms=reader.norms,
+        has_qk_norm=bool(reader.qk_norm),
         assumed=reader.assumed,
     )
+
+
+_ONE_NORM: Final = frozenset({"mamba", "mamba2", "nemotron_h"})
+"""Of families whose layers are not all alike, those with one norm a layer."""
 
 
 def _mixed(reader: "_Config", config: Mapping[str, Any]) -> ModelShape | None:
@@ -327,6 +337,7 @@ def _mixed(reader: "_Config", config: Mapping[str, Any]) -> ModelShape | None:
         is_tied=bool(reader.get("tie_word_embeddings", reader.family.is_tied)),
         other=parts.other,
         experts=experts,
+        norms=1 if reader.model_type in _ONE_NORM else 2,
         attention_layers=parts.attention_layers,
         mixer_elements=parts.mixer_elements / parts.layers,
     )
@@ -488,6 +499,19 @@ class _Config:
             return own
         return bool(said) if self.model_type != "deepseek_v3" else False
 
+    @property
+    def norms(self) -> int:
+        """Of the hidden size, in a layer."""
+        if self.model_type == "falcon" and self.get("new_decoder_architecture"):
+            return 2
+        return self.family.norms
+
+    @property
+    def qk_norm(self) -> bool | str:
+        """Norms of queries and keys: none, one for all heads, or one over all of them (`full`) or of each."""
+        found: bool | str = self.get("qk_norm", "full" if self.model_type == "olmo2" else self.family.has_qk_norm)
+        return found
+
     def other(
         self,
         hidden: int,
@@ -501,20 +525,14 @@ class _Config:
     ) -> int:
         """Parameters outside matrices of layers, embedding and head."""
         family, per_norm = self.family, self.family.norm
-        norms = family.norms
-        if self.model_type == "falcon" and self.get("new_decoder_architecture"):
-            norms = 2
         if self.model_type == "mpt":
             per_norm = 2 if self.get("attention_bias") is True else 1
-        found = layers * norms * per_norm * hidden + (1 + family.extra_norm) * per_norm * hidden
+        found = layers * self.norms * per_norm * hidden + (1 + family.extra_norm) * per_norm * hidden
         query, key = heads * head_dim, kv_heads * head_dim
-        kind = self.get("qk_norm", "full" if self.model_type == "olmo2" else family.has_qk_norm)
-        if kind == "full":
+        if self.qk_norm in ("full", "per_head"):
             found += layers * (query + key)
-        elif kind and kind != "per_head":
+        elif self.qk_norm:
             found += layers * 2 * head_dim
-        elif kind == "per_head":
-            found += layers * (query + key)
         if latent is not None:
             found += layers * (latent.kv_rank + latent.query_rank)
         if family.head_bias:
