@@ -177,12 +177,16 @@ def test_what_waits_in_host_memory_is_said_to_each() -> None:
     ("to", "request_", "message"),
     [
         ("job", {"num_gpus": 1, "gpu": "RTX 4090", "lora": False}, "there is no plan to export: it does not fit"),
-        ("fsdp", {"num_gpus": 1, "lora": True}, "no way that fits can be exported as fsdp: FSDP needs several devices"),
+        (
+            "fsdp",
+            {"num_gpus": 1, "lora": True},
+            "no way that fits can be exported as fsdp: accelerate's FSDP needs several devices",
+        ),
         ("verl", {"algorithm": "dpo", "lora": True}, "verl runs sft, ppo, grpo and rloo"),
         ("trl", {"algorithm": "ppo", "lora": True}, "TRL's command line has no ppo"),
         ("job", {"optimizer": "muon", "lora": True}, "a job file has no optimizer muon"),
         ("job", {"algorithm": "grpo", "batch": 9, "num_gpus": 1, "lora": True}, "plan for a multiple of 8"),
-        ("job", {"lora": True, "num_gpus": 16, "fixed": {"sharding": "ddp"}}, "engine trl runs on one host"),
+        ("job", {"lora": True, "num_gpus": 16, "fixed": {"sharding": "ddp"}}, "copies on one host .engine trl."),
     ],
 )
 def test_what_cannot_be_said_is_refused(to: Any, request_: dict[str, Any], message: str) -> None:

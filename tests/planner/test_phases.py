@@ -72,6 +72,32 @@ def test_a_cache_is_as_large_as_its_sequences() -> None:
     assert generating.parts["rollout weights"] == pytest.approx(QWEN.parameters * 2), "gathered to generate with them"
 
 
+def test_an_engine_has_16_bits_whatever_the_trainer_has() -> None:
+    engine = replace(ROLLOUT, has_own_weights=True, tensor=4)
+    [wide, *_] = timeline("grpo", replace(STEP, weights=6.0), rollout=engine)
+    assert wide.parts["rollout weights"] == pytest.approx(QWEN.parameters * 2 / 4)
+
+
+def test_a_cache_is_divided_by_heads_of_keys_and_not_where_attention_is_latent() -> None:
+    """vLLM: each device has whole heads of keys and values, and all of a latent vector."""
+    deepseek = shapes.from_config(catalog.shape_fields("deepseek-ai/DeepSeek-V3"))
+
+    def cached(shape: shapes.ModelShape, tensor: int) -> float:
+        engine = replace(ROLLOUT, has_own_weights=True, tensor=tensor)
+        return timeline("grpo", replace(STEP, shape=shape), rollout=engine)[0].parts["cache"]
+
+    assert cached(QWEN, 4) == cached(QWEN, 1) / 4 == cached(QWEN, 8)
+    assert cached(deepseek, 1) == cached(deepseek, 8)
+
+
+def test_gradients_are_gone_during_rollouts_but_for_buffers() -> None:
+    engine = replace(ROLLOUT, has_own_weights=True)
+    added = timeline("grpo", replace(STEP, keeps_gradients=False, accumulates=True), rollout=engine)
+    buffers = timeline("grpo", replace(STEP, keeps_gradients=True), rollout=engine)
+    assert "gradients" not in added[0].parts
+    assert added[-1].parts["gradients"] == buffers[0].parts["gradients"] == buffers[-1].parts["gradients"] > 0
+
+
 def test_an_engine_with_a_share_takes_that_of_the_device() -> None:
     device = 79.2 * GIB
     [generating, *_] = timeline(

@@ -15,7 +15,7 @@ from finery.planner.phases import ALGORITHMS, GENERATES
 from finery.planner.recommending import phases_of, recommend, ways
 from finery.planner.specs import BandView, PlanRequest, PlanView
 from finery.planner.throughput import operations, peak_of
-from finery.planner.timing import decoding_seconds, seconds
+from finery.planner.timing import decoding_seconds, host_bytes, seconds
 from finery.planner.ways import Job, Layout, Pins, Way, step_of
 
 QWEN = shapes.from_config(catalog.shape_fields("Qwen/Qwen2.5-7B"))
@@ -125,7 +125,7 @@ def test_one_card_that_is_too_small_needs_host_memory() -> None:
     assert any("host memory" in line for line in found.warnings)
     small = answer(gpu="RTX 4090", num_gpus=2, host_gib=32, lora=False)
     assert not small.fits
-    assert "GiB of host memory; 32 are assumed" in small.advice[0]
+    assert "GiB of host memory; a host has 32" in small.advice[0]
 
 
 def test_an_engine_generates_faster_than_the_trainer_and_takes_its_share() -> None:
@@ -252,11 +252,14 @@ def test_every_request_has_an_answer_that_is_true_to_itself(raw: dict[str, Any])
     st.sampled_from([512, 1024, 3000, 8192]),
     st.sampled_from([1.25, 2.0, 4.0]),
     st.booleans(),
+    st.sampled_from(["none", "all"]),
 )
-def test_more_tokens_never_need_less(algorithm: Any, context: int, factor: float, lora: bool) -> None:
+def test_more_tokens_never_need_less(algorithm: Any, context: int, factor: float, lora: bool, offload: Any) -> None:
+    pins = Pins(micro_batch=1, offload=offload)
+
     def least(length: int) -> float:
         adapter = Adapter(16) if lora else None
-        job = Job(QWEN, A100, 8, algorithm=algorithm, seq_len=length, adapter=adapter, pins=Pins(micro_batch=1))
+        job = Job(QWEN, A100, 8, algorithm=algorithm, seq_len=length, adapter=adapter, pins=pins)
         return min(way.fullest.allocated for way in ways(job) if way.layout.sharding == "fsdp")
 
     assert least(int(context * factor)) >= least(context)
@@ -334,3 +337,97 @@ def test_an_engine_beside_shards_needs_no_room_for_gathered_weights() -> None:
     assert (found.rollout_share + 0.05) * 79.2 + rest > 71.4, "all that is left is the engine's"
     alone = answer(**request, rollouts="trainer", fixed={"sharding": "fsdp"})
     assert not alone.fits
+
+
+def test_experts_are_gathered_by_those_that_have_the_same() -> None:
+    """Each device sends the experts that it has, and to their copies alone."""
+    slow = replace(H100, link_gb_s=1e-3, network_gb_s=1e-3)
+    job = Job(MIXTURE, slow, num_devices=64, seq_len=1, sequences_per_step=64)
+
+    def sent(expert: int) -> float:
+        split = Split(data=64, zero=1, expert=expert)
+        without = Layout("megatron", replace(split, data=1))  # tokens that go to their experts and back
+        between = seconds(job, without, 1, 1, "none", "none", 0.0).communicating
+        return seconds(job, Layout("megatron", split), 1, 1, "none", "none", 0.0).communicating - between
+
+    experts, dense = MIXTURE.expert_parameters, MIXTURE.parameters - MIXTURE.expert_parameters
+    expected = (dense * 63 / 64 + experts / 8 * 7 / 8) / (MIXTURE.parameters * 63 / 64)
+    assert sent(8) / sent(1) == pytest.approx(expected, rel=0.02)
+
+
+def test_passes_without_gradients_gather_weights_too() -> None:
+    slow = replace(H100, link_gb_s=1e-3)
+
+    def sent(algorithm: Any, **more: Any) -> float:
+        job = Job(QWEN, slow, num_devices=8, seq_len=2, sequences_per_step=8, algorithm=algorithm, **more)
+        return seconds(job, Layout("zero3", Split(data=8, zero=3)), 1, 1, "none", "none", 0.0).communicating
+
+    assert sent("grpo") / sent("sft") == pytest.approx((6 + 2 * 2) / 6, rel=1e-2)  # scores and a reference
+    assert sent("grpo", kl=False) / sent("sft") == pytest.approx((6 + 2) / 6, rel=1e-2)
+    assert sent("ppo") / sent("sft") == pytest.approx((2 * 6 + 2 * 2) / 6, rel=1e-2)  # a critic beside
+
+
+@pytest.mark.parametrize("sharding", ["fsdp", "megatron"])
+def test_all_that_waits_in_host_memory_is_counted(sharding: Any) -> None:
+    """During rollouts: policy with states, the critic with its own, and the reference."""
+
+    def held(algorithm: Any, **more: Any) -> float:
+        job = Job(QWEN, H100, num_devices=8, algorithm=algorithm, rollouts="colocated", **more)
+        layout = Layout(sharding, Split(data=8, zero=3) if sharding == "fsdp" else Split(4, pipeline=2, zero=1))
+        return host_bytes(job, layout, "between") - host_bytes(job, layout, "none")
+
+    number = QWEN.parameters
+    if sharding == "fsdp":
+        assert held("grpo", kl=False) == pytest.approx(number * 6)  # bfloat16 weights, and both states
+        assert held("grpo") == pytest.approx(number * 8)
+        assert held("ppo") == pytest.approx(number * 14)
+    else:  # weights of 16 bits are on each of the four copies
+        assert held("grpo", kl=False) == pytest.approx(number * (12 + 4 * 2))
+        assert held("grpo") == pytest.approx(number * (12 + 8 * 2))
+        assert held("ppo") == pytest.approx(number * (24 + 12 * 2))
+
+
+def test_a_device_without_bfloat16_trains_float32_weights_with_a_scaled_loss() -> None:
+    request = {"model": "Qwen/Qwen2.5-1.5B", "gpu": "V100", "num_gpus": 1, "context": 1024, "batch": 16}
+    whole = answer(**request, lora=False)
+
+    assert whole.best is not None
+    assert whole.best.engine == "accelerate"
+    assert "weights and states are float32, and float16 is computed in with a scaled loss" in whole.warnings[0]
+    parts = {part.name: part.bytes for part in whole.best.phases[0].parts}
+    assert parts["optimizer"] == pytest.approx(1.5437e9 * 8, rel=0.01)
+    adapted = answer(**request, lora=True, fixed={"sharding": "none"})
+    assert adapted.best is not None
+    assert adapted.best.engine == "trl"
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"algorithm": "kto", "batch": 8}, "needs 2 on each device; 16 sequences a step would be right"),
+        ({"num_gpus": 12, "fixed": {"micro_batch": 1}}, "must be a multiple of the 12 devices; 72 would be right"),
+        ({"gpu": "MI308X"}, "the peak of AMD Instinct MI308X 192GB is not known"),
+        ({"lora": False, "dora": True}, "dora is a kind of lora, which is off"),
+    ],
+)
+def test_what_is_wrong_is_said(request_: dict[str, Any], message: str) -> None:
+    with pytest.raises((InvalidSpec, ValueError), match=message):
+        answer(**request_)
+
+
+def test_what_cannot_be_had_is_no_advice() -> None:
+    found = answer(model="meta-llama/Llama-3.1-70B", gpu="M3 Max", num_gpus=1, batch=8, lora=True)
+    assert not found.fits
+    assert not any("devices" in line or "4-bit" in line for line in found.advice[1:])
+
+
+def test_a_batch_that_leaves_ways_out_is_said() -> None:
+    assert any("no multiple of the 8 devices" in line and "56 or 64" in line for line in answer(batch=60).warnings)
+    assert not any("multiple" in line for line in answer(batch=64).warnings)
+
+
+def test_copies_over_hosts_are_not_for_the_engine_of_one_host() -> None:
+    within, beyond = (answer(model="Qwen/Qwen2.5-0.5B", num_gpus=n, fixed={"sharding": "ddp"}).best for n in (8, 16))
+    assert within is not None
+    assert beyond is not None
+    assert (within.engine, beyond.engine) == ("trl", "accelerate")

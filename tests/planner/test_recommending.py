@@ -43,8 +43,8 @@ def test_seven_billion_need_more_than_one_card_and_it_says_what_would_do() -> No
     found = recommend(Job(QWEN, CARD))
 
     assert found.best is None
-    assert "needs 136 GiB of host memory; 64 are assumed" in found.advice[0]
-    assert "would fit: hosts with 192 GiB of memory" in found.advice
+    assert "needs 122 GiB of host memory; 64 are assumed" in found.advice[0]
+    assert "would fit: hosts with 128 GiB of memory" in found.advice
     assert "would fit: LoRA" in found.advice
     assert recommend(Job(QWEN, CARD, adapter=Adapter(16))).best is not None
     assert recommend(Job(QWEN, CARD, num_devices=8)).best is not None

@@ -50,8 +50,8 @@ def plan(
     qlora: Annotated[bool, typer.Option("--qlora", help="The same on weights of 4 bits (nf4).")] = False,
     optimizer: Annotated[str, typer.Option(help="adamw, adamw_8bit, adafactor, lion, sgd, muon, ...")] = "adamw",
     numbers: Annotated[str, typer.Option(help="bf16 (all in 16 bits), mixed (states in 32), fp32.")] = "bf16",
-    fused_loss: Annotated[
-        bool, typer.Option("--fused-loss", help="The loss is computed with the head, in pieces (Liger).")
+    liger: Annotated[
+        bool, typer.Option("--liger", help="Norms, activation and rotation are Liger's kernels, which keep less.")
     ] = False,
     rollouts: Annotated[
         str, typer.Option(help="What generates completions: trainer, colocated (an engine beside it), apart.")
@@ -110,7 +110,7 @@ def plan(
         "quantize": "nf4_double" if qlora else "none",
         "optimizer": optimizer,
         "numbers": numbers,
-        "fused_loss": fused_loss,
+        "liger": liger,
         "rollouts": rollouts,
         "host_gib": host_gib,
         "steps": steps,

@@ -52,7 +52,7 @@ def update_bytes(step: Step) -> float:
 
 def accumulation_bytes(step: Step) -> float:
     """Bytes that the gradient of a head which is the embedding takes beside gradients that are kept."""
-    is_added = step.adapter is None and step.keeps_gradients and step.shape.is_tied
+    is_added = step.adapter is None and (step.keeps_gradients or step.accumulates) and step.shape.is_tied
     return (_COPIES_OF_EMBEDDING - 1) * step.shape.embedding * step.trained if is_added else 0.0
 
 
@@ -67,4 +67,4 @@ def with_cache(step: Step, tokens: float) -> Step:
         tokens: Of the cache, over the tokens of the step.
     """
     extra = tokens * 2 * (step.shape.heads + step.shape.kv_heads) * step.shape.head_dim * step.compute
-    return replace(step, kernels=replace(step.kernels, norm=step.kernels.norm + extra / (2 * step.shape.hidden)))
+    return replace(step, kernels=replace(step.kernels, norm=step.kernels.norm + extra / step.shape.norm_width))

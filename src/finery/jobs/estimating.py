@@ -361,7 +361,8 @@ class _Plan:
             recomputation="full" if model.gradient_checkpointing else "none",
             split=self._split(),
             kernels=self._kernels(compute),
-            keeps_gradients=framework.keeps_gradients or accumulates,
+            keeps_gradients=framework.keeps_gradients,
+            accumulates=accumulates,
             compute=compute,
         )
         if self.algorithm in GENERATES and not self.is_verl and not model.gradient_checkpointing:

@@ -88,6 +88,8 @@ _BALANCE: Final = 312 / 2.039
 _BALANCE_POWER: Final = 0.4
 """The more operations a device can do for each byte, the less of its peak is reached. Fitted, as the four
 below: chosen for the error on programs that are left out (docs/modules/planner.md)."""
+_LEAST_BALANCE: Final = 100.0
+"""Of devices that were measured; less is no better."""
 _SIZE_POWER: Final = 0.09
 """Larger models fill a device better: by their active parameters, against 7 billion."""
 _HALF_WIDTH: Final = 1500
@@ -126,7 +128,7 @@ def usual(
         tokens: Of a micro batch; None takes many.
     """
     half = device.bf16 or device.fp16 or device.fp32 or 1.0
-    balance = float(half) / max(1e-3, device.bandwidth_gb_s / 1000)
+    balance = max(_LEAST_BALANCE, float(half) / max(1e-3, device.bandwidth_gb_s / 1000))
     found: float = (balance / _BALANCE) ** -_BALANCE_POWER * ((active or 7e9) / 7e9) ** _SIZE_POWER
     if kind == "mixture":
         width = expert_width or _USUAL_WIDTH

@@ -88,12 +88,12 @@ _CAN: Final[dict[ExportFormat, Callable[[Way], bool]]] = {
     "fsdp": lambda way: way.layout.sharding == "fsdp" and way.layout.split.context == 1,
 }
 _NEEDS: Final[dict[ExportFormat, str]] = {
-    "job": "a job file runs copies (engine trl), FSDP and Megatron (engine verl; rollouts with an engine)",
+    "job": "a job file runs copies on one host (engine trl), FSDP and Megatron (engine verl; rollouts with an engine)",
     "verl": "verl runs sft, ppo, grpo and rloo on unquantized weights with FSDP or Megatron; rollouts with an engine",
     "trl": "TRL runs copies, DeepSpeed and FSDP",
     "accelerate": "accelerate runs copies, DeepSpeed and FSDP",
     "deepspeed": "DeepSpeed has ZeRO 1, 2 and 3",
-    "fsdp": "FSDP needs several devices",
+    "fsdp": "accelerate's FSDP needs several devices, and divides no sequences",
 }
 
 
@@ -168,7 +168,7 @@ def _model(found: Found, job: Job, way: Way) -> dict[str, Any]:
         model["quantize"] = "int8"
     if way.recomputation != "none":
         model["gradient_checkpointing"] = True
-    if job.fused_loss:
+    if job.liger:
         model["liger"] = True
     kinds = {"bf16": "bfloat16", "mixed": "auto", "fp32": "float32"}
     model["dtype"] = kinds[job.numbers] if way.layout.sharding != "megatron" else "bfloat16"
@@ -265,7 +265,7 @@ def _trl(found: Found, way: Way) -> ExportView:
         "optim": _OPTIMIZERS_OF_TRL[job.optimizer],
         "gradient_checkpointing": way.recomputation != "none",
         **_trl_numbers(job, way),
-        "use_liger_kernel": job.fused_loss,
+        "use_liger_kernel": job.liger,
     }
     if algorithm in GENERATES:
         settings |= _trl_rollout(job, way)
@@ -287,9 +287,12 @@ def _trl(found: Found, way: Way) -> ExportView:
 def _trl_numbers(job: Job, way: Way) -> dict[str, Any]:
     """Number formats; DeepSpeed's must be those of its own file."""
     narrow = {"bf16": "bfloat16", "fp16": "float16"}.get(job.precision, "float32")
-    is_mixed = not job.is_float32 and (job.numbers == "mixed" or way.layout.sharding.startswith("zero"))
+    has_zero = way.layout.sharding.startswith("zero")
+    is_wide = job.numbers != "bf16" or (job.scales_loss and not has_zero)
+    is_scaled = job.precision == "fp16" and job.adapter is not None
+    is_mixed = not job.is_float32 and (job.is_mixed or is_scaled or has_zero)
     return {
-        "dtype": narrow if job.numbers == "bf16" else "float32",
+        "dtype": "float32" if is_wide else narrow,
         "bf16": is_mixed and job.precision == "bf16",
         "fp16": is_mixed and job.precision == "fp16",
         **({"use_cpu": True} if job.device.vendor == "cpu" else {}),
@@ -356,7 +359,7 @@ def _accelerate(found: Found, way: Way) -> ExportView:
     kind = "NO" if sharding == "none" else "MULTI_GPU"
     settings: dict[str, Any] = {
         "compute_environment": "LOCAL_MACHINE",
-        "mixed_precision": job.precision if job.numbers == "mixed" and not job.is_float32 else "no",
+        "mixed_precision": job.precision if job.is_mixed and not job.is_float32 else "no",
         "num_machines": max(1, -(-number // job.devices_per_host)),
         "num_processes": number,
         "machine_rank": 0,

@@ -183,7 +183,9 @@ class Step:
     split: Split = Split()
     kernels: Kernels = Kernels()
     keeps_gradients: bool = False
-    """Whether all gradients exist at the loss: they are accumulated, or lie in one buffer from the start."""
+    """Whether all gradients exist at all times, in one buffer."""
+    accumulates: bool = False
+    """Whether gradients of several passes are added up, and so exist at the loss, too."""
     compute: float = 2.0
     """Bytes of an activation."""
     offload_activations: bool = False
@@ -280,7 +282,7 @@ def peak(step: Step) -> Peak:
     if is_whole and not step.offload_optimizer:
         gradients = base if step.kernels.whole_gradients == "all" else gradients
         gradients *= step.split.shards
-    held = gradients if is_whole or step.keeps_gradients else 0.0
+    held = gradients if is_whole or step.keeps_gradients or step.accumulates else 0.0
     waste = min(_tokens(step) * step.kernels.waste * step.shape.vocabulary, step.micro_batch * _MOST_WASTE)
     at_loss = base + states + activations + logits + held
     at_update = base + states + gradients + temporary
@@ -421,8 +423,7 @@ def layer_activations(step: Step) -> float:
         key = query
     norm = kernels.norm if step.adapter is None else min(kernels.norm, max(4.0, kernels.norm - size))
     norms = shape.norms * norm * shape.hidden / outside
-    if shape.has_qk_norm:
-        norms += norm * (query + key) / split.tensor
+    norms += norm * (shape.norm_width - shape.norms * shape.hidden) / split.tensor
     attention = size * (2 * query + 2 * key + (query + key if kernels.rope_copies else 0)) / split.tensor
     attention = attention * shape.attention_share + size * shape.mixer_elements / split.tensor
     inputs = _linear_inputs(step)

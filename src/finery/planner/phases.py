@@ -23,6 +23,10 @@ _FORWARD_LOGITS: Final = 6.0
 """Bytes for each token and entry of the vocabulary without gradients: logits, and in float32."""
 
 
+_ENGINE_BYTES: Final = 2.0
+"""Of a weight in an engine."""
+
+
 @dataclass(frozen=True)
 class Rollout:
     """How completions are generated."""
@@ -157,11 +161,12 @@ def _forward(step: Step) -> dict[str, float]:
 
 
 def _generating(step: Step, rollout: Rollout, device_bytes: float | None) -> dict[str, float]:
-    copy = step.shape.parameters * step.weights / rollout.tensor if rollout.has_own_weights else 0.0
+    copy = step.shape.parameters * _ENGINE_BYTES / rollout.tensor if rollout.has_own_weights else 0.0
     if rollout.share is not None and device_bytes is not None:
         taken = rollout.share * device_bytes
         return {"rollout weights": copy, "cache": max(0.0, taken - copy)}
-    kept = rollout.sequences * rollout.seq_len * step.shape.kv_elements_per_token * rollout.cache / rollout.tensor
+    kept = rollout.sequences * rollout.seq_len * step.shape.kv_elements_per_token * rollout.cache
+    kept /= step.shape.cache_shares(rollout.tensor)
     if step.split.zero == 3 and not rollout.has_own_weights and step.split.shards > 1:
         copy = step.shape.parameters * step.weights  # gathered for as long as it generates
     return {"rollout weights": copy, "cache": kept} if copy else {"cache": kept}

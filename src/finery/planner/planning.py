@@ -71,7 +71,7 @@ def job_of(request: PlanRequest) -> tuple[str, Mapping[str, Any], Job]:
         optimizer=request.optimizer,
         numbers=request.numbers,
         flash=request.flash,
-        fused_loss=request.fused_loss,
+        liger=request.liger,
         kl=request.kl,
         critic=request.critic,
         rollouts=request.rollouts,
@@ -228,7 +228,7 @@ def _checkpoint_bytes(job: Job, way: Way) -> float:
     """Weights that are trained, with what the optimizer has of them, and the weights that are computed with beside."""
     number = _num_trained(job)
     has_master = way.layout.framework.master and job.adapter is None and not job.is_float32
-    each = 4.0 if has_master or job.adapter is not None or job.numbers != "bf16" or job.is_float32 else 2.0
+    each = 4.0 if has_master or job.adapter is not None or job.is_mixed or job.is_float32 else 2.0
     states = _STATES_OF_8_BIT.get(job.optimizer, STATES[job.optimizer] * each)
     found = number * (each + states + (2.0 if has_master else 0.0))
     return found * (2 if job.algorithm == "ppo" and job.critic else 1)

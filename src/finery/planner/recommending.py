@@ -14,6 +14,7 @@ from finery.planner.memory import GIB, Adapter, Recomputation, Step
 from finery.planner.phases import GENERATES, Phase, Rollout, fullest, timeline
 from finery.planner.timing import decoding_seconds, host_bytes, seconds
 from finery.planner.ways import (
+    ALONE,
     WITHOUT_BITSANDBYTES,
     Job,
     Layout,
@@ -84,9 +85,15 @@ def recommend(job: Job, *, adapter: Adapter | None = None) -> Recommendation:
     ranked = sorted(found, key=lambda way: _rank(way, fastest))
     best = ranked[0]
     if not best.fits:
-        smallest = min(ranked, key=lambda way: (way.fullest.allocated > way.job.budget, way.fullest.allocated))
+        smallest = min(ranked, key=_least)
         return Recommendation(job, None, _lost(job, ranked, smallest), _advice(job, smallest))
     return Recommendation(best.job, best, _lost(best.job, ranked[1:], best), (), _warnings(job, best))
+
+
+def _least(way: Way) -> tuple[bool, float]:
+    """What is nearest to fitting: on the device, else on the host."""
+    is_full = way.fullest.allocated > way.job.budget
+    return is_full, way.fullest.allocated if is_full else way.host
 
 
 def _adapted(job: Job, adapter: Adapter) -> Iterator[Job]:
@@ -219,12 +226,12 @@ def _rollout(job: Job, layout: Layout, offload: Offload) -> Rollout | None:
     """How completions are generated fastest in the memory that is left, or None where not one sequence has room."""
     if job.algorithm not in GENERATES:
         return None
-    per_sequence = job.seq_len * job.shape.kv_elements_per_token * 2.0
+    per_sequence = job.seq_len * job.shape.kv_elements_per_token * 2.0  # bytes of the cache
     trained_by = job.num_devices - layout.num_generating
     if job.rollouts == "trainer":
         left = job.budget - _beside_rollout(job, layout, offload)
         each = -(-job.sequences_per_step // layout.split.data)
-        at_once = min(_AT_ONCE, each, int(left / per_sequence * layout.split.tensor))
+        at_once = min(_AT_ONCE, each, int(left / per_sequence * job.shape.cache_shares(layout.split.tensor)))
         return Rollout(max(1, at_once), job.seq_len, tensor=layout.split.tensor)
     devices = layout.num_generating or trained_by
     left = job.budget - (0.0 if layout.num_generating else _beside_rollout(job, layout, offload))
@@ -236,7 +243,7 @@ def _rollout(job: Job, layout: Layout, offload: Offload) -> Rollout | None:
         if job.pins.rollout_tensor not in (None, tensor) or devices % tensor or job.shape.heads % tensor:
             continue
         cache = share * job.device.total_bytes - job.shape.parameters * 2.0 / tensor
-        num = int(cache * tensor / per_sequence)
+        num = int(cache * job.shape.cache_shares(tensor) / per_sequence)
         if num >= 1:
             found.append(
                 Rollout(
@@ -262,11 +269,15 @@ def _beside_rollout(job: Job, layout: Layout, offload: Offload) -> float:
 def _why_none(job: Job) -> str:
     number, batch = job.num_devices, job.sequences_per_step
     pins = job.pins
+    if job.algorithm == "kto" and batch < 2 * number:
+        return (
+            f"kto compares the rows of a pass: it needs 2 on each device; {2 * number} sequences a step would be right"
+        )
     if job.algorithm in GENERATES and job.rollouts != "trainer" and batch % number == 0 and pins.micro_batch is None:
         what = "device" if pins.rollout_share is None else f"share of {pins.rollout_share:g}"
         over = "" if pins.rollout_tensor is None else f" over {pins.rollout_tensor} devices"
         return f"no {what} holds the rollout engine's weights and one sequence{over}; more devices, or a smaller model"
-    if pins.micro_batch is not None:
+    if batch % number == 0 and pins.micro_batch is not None:
         return (
             f"a micro batch of {pins.micro_batch} does not divide the {batch} sequences of a step over {number} "
             f"devices; {number * pins.micro_batch} sequences would be right"
@@ -309,7 +320,8 @@ def _needs(way: Way) -> str:
     taken, job = way.fullest.allocated, way.job
     if taken > job.budget:
         return f"needs {taken / GIB:.1f} GiB of {job.budget / GIB:.1f} to {way.fullest.name}"
-    return f"needs {way.host / GIB:,.0f} GiB of host memory; {job.host_budget / GIB:,.0f} are assumed (host_gib)"
+    has = f"{job.host_budget / GIB:,.0f} are assumed" if job.host_gib is None else f"a host has {job.host_gib:,.0f}"
+    return f"needs {way.host / GIB:,.0f} GiB of host memory; {has} (host_gib)"
 
 
 def _key(job: Job, way: Way) -> tuple[str, ...]:
@@ -326,7 +338,8 @@ def _slower(way: Way, best: Way) -> str:
         if way.engine == "accelerate" != best.engine:
             return "as fast, and runs with accelerate or DeepSpeed alone"
         is_simpler = _SIMPLE.index(best.layout.sharding) < _SIMPLE.index(way.layout.sharding)
-        return f"as fast ({slower:+.0%}), and {'harder to run' if is_simpler else 'not better'}"
+        by = f"{slower:+.0%}".replace("-0%", "+0%")
+        return f"as fast ({by}), and {'harder to run' if is_simpler else 'not better'}"
     parts = {
         "computes longer": way.seconds.computing - best.seconds.computing,
         "waits for messages": way.seconds.communicating - best.seconds.communicating,
@@ -347,8 +360,7 @@ def _warnings(job: Job, best: Way) -> tuple[str, ...]:
     left = (job.budget - taken) / GIB
     if taken > 0.93 * job.budget:
         found.append(f"only {left:.1f} GiB are left beside the margin of {job.margin:.0%}; try it before it is queued")
-    if job.device.bf16 is None and not job.is_float32:
-        found.append(f"{job.device.name} has no bfloat16; float16 needs a scaled loss")
+    found += _of_numbers(job, best) + _of_batch(job, best)
     if spent.generating > 0.6 * spent.total:
         engine = "; an engine (vLLM) is faster than the trainer" if job.rollouts == "trainer" else ""
         found.append(f"{spent.generating / spent.total:.0%} of a step is rollouts{engine}")
@@ -356,8 +368,6 @@ def _warnings(job: Job, best: Way) -> tuple[str, ...]:
         found.append(f"{spent.communicating / spent.total:.0%} of a step waits for messages between devices")
     if spent.waiting > 0.2 * spent.total:
         found.append(f"{spent.waiting / spent.total:.0%} of a step waits in the pipeline; larger batches fill it")
-    if _is_narrow(job, best):
-        found.append("weights and states are in bfloat16, where small updates get lost; numbers: mixed keeps 32 bits")
     if best.offload in ("optimizer", "all"):
         share = spent.offloading / spent.total
         found.append(
@@ -369,10 +379,33 @@ def _warnings(job: Job, best: Way) -> tuple[str, ...]:
     return (*found, *_of_cache(job, best))
 
 
+def _of_numbers(job: Job, best: Way) -> list[str]:
+    name = job.device.name
+    if job.scales_loss:
+        wide = "weights and states are float32, and float16 is computed in with a scaled loss"
+        return [f"{name} has no bfloat16: {wide}"]
+    if job.device.bf16 is None and not job.is_float32:
+        return [f"{name} has no bfloat16; float16 needs a scaled loss"]
+    if _is_narrow(job, best):
+        return ["weights and states are in bfloat16, where small updates get lost; numbers: mixed keeps 32 bits"]
+    return []
+
+
+def _of_batch(job: Job, best: Way) -> list[str]:
+    number, batch = job.num_devices, job.sequences_per_step
+    if batch % number == 0 or batch < number or best.layout.num_generating:
+        return []
+    less, more = batch // number * number, (batch // number + 1) * number
+    return [
+        f"{batch:,} sequences a step are no multiple of the {number:,} devices, so that copies and whole shards are "
+        f"left out; {less:,} or {more:,} would be"
+    ]
+
+
 def _is_narrow(job: Job, best: Way) -> bool:
     """Whether trained weights exist in 16 bits alone."""
     has_master = best.layout.framework.master or job.adapter is not None
-    return job.numbers == "bf16" and not has_master and not job.is_float32
+    return job.numbers == "bf16" and not job.is_mixed and not has_master and not job.is_float32
 
 
 def _of_cache(job: Job, best: Way) -> tuple[str, ...]:
@@ -395,14 +428,16 @@ def _advice(job: Job, smallest: Way) -> tuple[str, ...]:
             f"{job.budget / GIB:.1f} of {job.device.name} can be used"
         ]
     small = replace(job, adapter=job.adapter or Adapter(16))
-    smaller = replace(small, quantization="nf4_double")
-    adapted = [(words, one) for words, one in (("LoRA", small), ("LoRA on 4-bit weights", smaller)) if one != job]
+    adapted = [("LoRA", small)] if small != job else []
+    has_bits = job.device.vendor not in WITHOUT_BITSANDBYTES
+    smaller = replace(small, quantization="nf4_double") if has_bits else small
+    adapted += [("LoRA on 4-bit weights", smaller)] if has_bits and smaller != job else []
     fitting = next(([words] for words, one in adapted if _fits(one)), [])
     fitting += _with_more_devices("", job)
-    if not any("LoRA" in words for words in fitting):
+    if has_bits and not any("LoRA" in words for words in fitting):
         fitting += _with_more_devices("LoRA on 4-bit weights and ", smaller)
-    if not job.fused_loss and _fits(replace(job, fused_loss=True)):
-        fitting.append("a fused loss (Liger)")
+    if not job.liger and _fits(replace(job, liger=True)):
+        fitting.append("Liger's kernels")
     for shorter in (job.seq_len // 2, job.seq_len // 4, job.seq_len // 8):
         if shorter < 256:
             break
@@ -417,6 +452,8 @@ def _advice(job: Job, smallest: Way) -> tuple[str, ...]:
 
 def _with_more_devices(words: str, job: Job) -> list[str]:
     """The least doubling of the devices with which it fits."""
+    if job.device.vendor in ALONE:
+        return []
     for factor in (2, 4, 8):
         more = job.num_devices * factor
         sequences = -(-job.sequences_per_step // more) * more

@@ -109,6 +109,17 @@ class ModelShape:
     """Whether the family is not known, and its layers were taken for Llama's."""
 
     @property
+    def norm_width(self) -> int:
+        """Elements of a layer that pass a norm, for each token."""
+        heads = (self.heads + self.kv_heads) * self.head_dim if self.has_qk_norm else 0
+        return self.norms * self.hidden + heads
+
+    def cache_shares(self, tensor: int) -> int:
+        """Over how many of the devices that share each layer the cache is divided: each has whole heads of keys and
+        values, and all of what latent attention keeps (vLLM)."""
+        return 1 if self.latent is not None else min(tensor, self.kv_heads)
+
+    @property
     def attention_share(self) -> float:
         """Attentions of a layer, on average."""
         return 1.0 if self.attention_layers is None else self.attention_layers / self.layers

@@ -74,8 +74,8 @@ class PlanRequest(Spec):
     """Weights, gradients and states in 16 bits (`bf16`); computed in 16 with all three in 32 (`mixed`); all in 32."""
     flash: bool = Field(True, json_schema_extra=ADVANCED)
     """Whether attention keeps no matrix of tokens by tokens (FlashAttention, SDPA)."""
-    fused_loss: bool = Field(False, json_schema_extra=ADVANCED)
-    """Whether the loss is computed with the head, in pieces (Liger)."""
+    liger: bool = Field(False, json_schema_extra=ADVANCED)
+    """Whether norms, activation and rotation are Liger's kernels, which keep less."""
     kl: bool = Field(True, json_schema_extra=ADVANCED)
     """Whether a reference model is kept, where an algorithm may have one."""
     critic: bool = Field(True, json_schema_extra=ADVANCED)

@@ -77,6 +77,8 @@ def peak_of(device: Accelerator, precision: Precision) -> float:
     if found is None and precision == "fp8":
         found = device.bf16
     if found is None:
+        if not (device.bf16 or device.fp16 or device.fp32):
+            raise InvalidSpec(f"the peak of {device.name} is not known; plan for another")
         raise InvalidSpec(f"no peak of {device.name} is known for {precision}; name another precision")
     return found * _TERA
 

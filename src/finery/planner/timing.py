@@ -4,10 +4,11 @@ Pure. What is a property of hardware comes from the device's row; shares of peak
 file are rules of thumb with their reason: they rank ways, and are not fitted to step times.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from finery.planner import efficiency
-from finery.planner.memory import STATES, WEIGHT_BYTES, Recomputation
+from finery.planner.memory import STATES, WEIGHT_BYTES, Recomputation, Split
 from finery.planner.phases import GENERATES, REFERS, Rollout
 from finery.planner.throughput import operations, peak_of, tokens_per_second
 from finery.planner.ways import Job, Layout, Offload, Seconds, rows
@@ -75,11 +76,11 @@ def seconds(
     if job.algorithm in REFERS:  # log-probabilities of the reference, or before the step
         passes = (1 if job.algorithm in GENERATES else 0) + (1 if job.kl else 0)
     only_forward = passes * tokens * accumulation * needed.forward / needed.executed / speed
-    if job.algorithm == "ppo" and job.critic:
+    if _has_critic(job):
         computing *= 2
     waiting = computing * (split.pipeline - 1) / max(1, accumulation)
     hidden = _HIDDEN * (computing + only_forward)
-    talking = max(0.0, _data_parallel(job, layout, accumulation) - hidden)
+    talking = max(0.0, _data_parallel(job, layout, accumulation, passes) - hidden)
     talking += _within_layers(job, layout, tokens * accumulation, recomputation)
     moving = _offloading(job, layout, accumulation, offload)
     if layout.num_generating:  # both go on at the same time, one step apart
@@ -103,6 +104,7 @@ def decoding_seconds(job: Job, rollout: Rollout, num_devices: int) -> float:
     met = min(shape.parameters, shape.active_parameters * at_once)  # the more sequences, the more experts
     weights = (2.0 if rollout.has_own_weights or job.quantization == "none" else 1.0) * met
     cache = at_once * (job.seq_len - job.completion / 2) * shape.kv_elements_per_token * rollout.cache
+    cache *= rollout.tensor / shape.cache_shares(rollout.tensor)  # read by each device
     tensor = rollout.tensor
     messages = 0.0
     if tensor > 1:  # two sums of a vector for each sequence in each layer
@@ -127,28 +129,56 @@ def _rate(job: Job, group: int) -> float:
     return (rate or (12.0 if group <= job.devices_per_host else 1.2)) * 1e9
 
 
-def _trained(job: Job) -> float:
-    if job.adapter is None:
-        return float(job.shape.parameters)
-    return float(job.adapter.size(job.shape))
+@dataclass(frozen=True)
+class _Held:
+    """Parameters of a device before ZeRO divides them: those of all layers but experts, or of its experts."""
+
+    weights: float
+    trained: float
+    copies: int
+    """Devices that have the same ones."""
 
 
-def _data_parallel(job: Job, layout: Layout, accumulation: int) -> float:
+def _held(job: Job, split: Split) -> tuple[_Held, _Held]:
+    shape, share = job.shape, 1 / (split.tensor * split.pipeline)
+    experts = shape.expert_parameters * share / split.expert
+    dense = (shape.parameters - shape.expert_parameters) * share
+    trained = (dense, experts) if job.adapter is None else (job.adapter.size(shape) * share, 0.0)
+    copies = max(1, split.shards // split.expert)
+    return _Held(dense, trained[0], split.shards), _Held(experts, trained[1], copies)
+
+
+def _divided(job: Job, split: Split) -> tuple[float, float]:
+    """Weights of a device as ZeRO leaves them, and those whose states it has."""
+    parts = _held(job, split)
+    weights = sum(part.weights / (part.copies if split.zero == 3 else 1) for part in parts)
+    return weights, sum(part.trained / (part.copies if split.zero else 1) for part in parts)
+
+
+def _has_critic(job: Job) -> bool:
+    return job.algorithm == "ppo" and job.critic
+
+
+def _has_reference(job: Job) -> bool:
+    """Whether there is a reference model of its own weights."""
+    return job.algorithm in REFERS and job.kl and job.adapter is None
+
+
+def _data_parallel(job: Job, layout: Layout, accumulation: int, passes: int) -> float:
     """ZeRO (arXiv:1910.02054), section 7: gradients are scattered and what they change is gathered; where gradients are
-    divided they are scattered after each micro batch, and where weights are, these are gathered twice in it."""
+    divided they are scattered after each micro batch, and where weights are, these are gathered twice in it, and once
+    in each pass without gradients."""
     split = layout.split
     if split.shards == 1:
         return 0.0
-    on_device = split.tensor * split.pipeline
     times = accumulation if split.zero >= 2 else 1
-    volume = 2.0 * times * _trained(job) / on_device
-    volume += (
-        2 * 2.0 * accumulation * job.shape.parameters / on_device
-        if split.zero == 3
-        else 2.0 * _trained(job) / on_device
-    )
-    group = split.shards * split.tensor
-    return volume * (split.shards - 1) / split.shards / _rate(job, group)
+    volume = 0.0
+    for part in _held(job, split):
+        update = 2.0 * times * part.trained
+        update += 2 * 2.0 * accumulation * part.weights if split.zero == 3 else 2.0 * part.trained
+        before = 2.0 * accumulation * passes * part.weights if split.zero == 3 else 0.0
+        volume += (update * (2 if _has_critic(job) else 1) + before) * (part.copies - 1) / part.copies
+    return volume / _rate(job, split.shards * split.tensor)
 
 
 def _within_layers(job: Job, layout: Layout, tokens: float, recomputation: Recomputation) -> float:
@@ -182,16 +212,15 @@ def _offloading(job: Job, layout: Layout, accumulation: int, offload: Offload) -
         return 0.0
     split = layout.split
     per_host = min(job.devices_per_host, max(1, job.num_devices))
-    here = job.shape.parameters / (split.tensor * split.pipeline) / split.shards
-    trained = _trained(job) / (split.tensor * split.pipeline) / split.shards
-    link = _HOST_LINK_GB_S * 1e9
-    if offload == "between":  # weights and states out and in
-        return 2 * (2.0 * here + 8.0 * trained) / link
+    here, trained = _divided(job, split)
+    link, models = _HOST_LINK_GB_S * 1e9, 2 if _has_critic(job) else 1
+    if offload == "between":  # weights and states out and in; a reference in alone
+        return (2 * models * (2.0 * here + 8.0 * trained) + (2.0 * here if _has_reference(job) else 0.0)) / link
     updating = _STATE_TRAFFIC * trained * per_host / (_HOST_MEMORY_GB_S * 1e9)
     found = updating + (2.0 + 2.0) * trained / link  # gradients out, weights in
     if offload == "all":
         found += 2 * 2.0 * here * accumulation / link
-    return found
+    return found * models
 
 
 def host_bytes(job: Job, layout: Layout, offload: Offload) -> float:
@@ -205,15 +234,17 @@ def host_bytes(job: Job, layout: Layout, offload: Offload) -> float:
     split = layout.split
     per_host = min(job.devices_per_host, job.num_devices)
     stored = WEIGHT_BYTES.get(job.quantization, 4.0 if job.is_float32 else 2.0)
-    here = job.shape.parameters / (split.tensor * split.pipeline) / split.shards
-    trained = _trained(job) / (split.tensor * split.pipeline) / split.shards
+    here, trained = _divided(job, split)
     has_master = layout.framework.master and job.adapter is None
-    number = 4.0 if has_master or job.numbers != "bf16" or job.adapter is not None else 2.0
+    number = 4.0 if has_master or job.is_mixed or job.is_float32 or job.adapter is not None else 2.0
     kept = 0.0
     if offload != "none":  # weights as they are changed, and states; gradients where the update is computed there
         kept = trained * number * (1 + STATES[job.optimizer] + (0 if offload == "between" else 1))
     if offload in ("all", "between") and (has_master or job.adapter is not None):
         kept += here * stored  # beside them, those that are computed with
+    kept *= 2 if _has_critic(job) else 1
+    if offload in ("all", "between") and _has_reference(job):
+        kept += here * stored
     # FSDP's first process reads the whole model and sends it to the others; else a file at a time is read.
     loading = 2.0 * job.shape.parameters if layout.sharding == "fsdp" and job.quantization == "none" else _FILE_BYTES
     return per_host * (_PROCESS_BYTES + kept) + min(loading, 2.0 * job.shape.parameters)

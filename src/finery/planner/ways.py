@@ -11,7 +11,7 @@ from typing import Final, Literal
 from finery.core.errors import InvalidSpec
 from finery.planner.accelerators import Accelerator
 from finery.planner.frameworks import FRAMEWORKS, Framework
-from finery.planner.memory import GIB, Adapter, Optimizer, Quantization, Recomputation, Split, Step
+from finery.planner.memory import GIB, Adapter, Kernels, Optimizer, Quantization, Recomputation, Split, Step
 from finery.planner.phases import GENERATES, PAIRS, Algorithm, Phase, Rollout, fullest
 from finery.planner.shapes import ModelShape
 from finery.planner.throughput import Precision
@@ -39,10 +39,14 @@ _MOST_STAGES: Final = 16
 """Of a pipeline, that are searched."""
 VERL_ALGORITHMS: Final = frozenset({"sft", "ppo", "grpo", "rloo"})
 """What the engine verl trains."""
+ALONE: Final = frozenset({"apple"})
+"""Vendors of devices that train with no others."""
 WITHOUT_BITSANDBYTES: Final = frozenset({"apple", "google"})
 """Vendors of devices that train nothing beside quantized weights."""
 _OF_VERL: Final = frozenset({"nvidia", "amd", "huawei"})
 """Vendors of devices that it runs on."""
+_FUSED: Final = frozenset({"pretrain", "sft", "dpo", "kto", "grpo", "rloo"})
+"""Whose loss TRL computes with the head, in pieces (trl/trainer/utils.py: `add_fused_lm_head`)."""
 _FRAMEWORKS: Final = {"zero1": "deepspeed", "zero2": "deepspeed", "zero3": "deepspeed", "megatron": "megatron"}
 
 
@@ -83,8 +87,8 @@ class Job:
     numbers: Numbers = "bf16"
     flash: bool = True
     """Whether attention keeps no matrix of tokens by tokens."""
-    fused_loss: bool = False
-    """Whether the loss is computed with the head, in pieces (Liger), so that no logits are kept."""
+    liger: bool = False
+    """Whether norms, activation and rotation are Liger's kernels, which keep less."""
     kl: bool = True
     """Whether a reference model is kept."""
     critic: bool = True
@@ -125,7 +129,7 @@ class Job:
         vendor, number = self.device.vendor, self.num_devices
         if self.quantization != "none" and vendor in WITHOUT_BITSANDBYTES:
             raise InvalidSpec(f"bitsandbytes does not run on {self.device.name}; plan without quantization")
-        if number > 1 and vendor == "apple":
+        if number > 1 and vendor in ALONE:
             raise InvalidSpec(f"{self.device.name} trains alone; plan for one")
         if vendor in ("apple", "cpu", "google") and self.rollouts != "trainer" and self.algorithm in GENERATES:
             raise InvalidSpec(f"vLLM beside a trainer does not run on {self.device.name}; plan with rollouts: trainer")
@@ -178,6 +182,17 @@ class Job:
     def is_float32(self) -> bool:
         """Whether all is in 32 bits: as asked, and on a CPU."""
         return self.numbers == "fp32" or self.device.vendor == "cpu"
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether all weights are trained on a device without bfloat16: float16 needs float32 weights and a scaled
+        loss."""
+        return self.precision == "fp16" and self.numbers == "bf16" and self.adapter is None
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether 16 bits are computed in, and weights, gradients and states are in 32."""
+        return self.numbers == "mixed" or self.scales_loss
 
     @property
     def precision(self) -> Precision:
@@ -300,14 +315,9 @@ def step_of(job: Job, layout: Layout, micro_batch: int, accumulation: int, way: 
     engine = engine_of(job, layout, off)
     framework = FRAMEWORKS["verl"] if engine == "verl" and layout.sharding == "fsdp" else layout.framework
     has_master = framework.master and job.adapter is None and not job.is_float32
-    is_wide = (job.numbers == "mixed" or job.is_float32) and not has_master
+    is_wide = (job.is_mixed or job.is_float32) and not has_master
     # Autocast keeps what it has cast for the backward pass, of all layers where none is computed again.
-    has_casts = job.numbers == "mixed" and layout.split.zero == 0 and way == "none"
-    kernels = framework.kernels.in_float32() if job.is_float32 else framework.kernels
-    if layout.sharding == "fsdp":  # what is exported adds gradients up after each micro batch
-        kernels = replace(kernels, whole_gradients="none")
-    if job.fused_loss and engine != "trl":  # which computes the loss itself
-        kernels = replace(kernels, logits=0.0)
+    has_casts = job.is_mixed and layout.split.zero == 0 and way == "none"
     return Step(
         job.shape,
         job.seq_len,
@@ -322,13 +332,26 @@ def step_of(job: Job, layout: Layout, micro_batch: int, accumulation: int, way: 
         recomputation=way,
         flash=job.flash,
         split=layout.split,
-        kernels=kernels,
-        keeps_gradients=framework.keeps_gradients or accumulation > 1,
+        kernels=_kernels(job, layout, framework, engine),
+        keeps_gradients=framework.keeps_gradients,
+        accumulates=accumulation > 1,
         compute=4.0 if job.is_float32 else 2.0,
-        ends=4.0 if framework.upcasts_ends and job.quantization != "none" else None,
         offload_optimizer=off in ("optimizer", "all"),
         offload_weights=off == "all",
     )
+
+
+def _kernels(job: Job, layout: Layout, framework: Framework, engine: Engine) -> Kernels:
+    found = framework.kernels.in_float32() if job.is_float32 else framework.kernels
+    if layout.sharding == "fsdp":  # what is exported adds gradients up after each micro batch
+        found = replace(found, whole_gradients="none")
+    if job.liger and layout.sharding != "megatron":
+        size = 4.0 if job.is_float32 else 2.0
+        found = replace(found, norm=size, activation_function=size, rope_copies=False)
+    if engine == "verl":
+        return found
+    # Engine trl and TRL have fused optimizers (`adamw_torch_fused`); TRL alone computes most losses with the head.
+    return replace(found, step=0.0, logits=0.0 if engine == "accelerate" and job.algorithm in _FUSED else found.logits)
 
 
 def _weight_bytes(job: Job, *, is_wide: bool, has_casts: bool) -> float:
@@ -341,9 +364,10 @@ def _weight_bytes(job: Job, *, is_wide: bool, has_casts: bool) -> float:
 
 def engine_of(job: Job, layout: Layout, offload: Offload) -> Engine:
     """What runs a way: what the engines of a job file refuse is left to accelerate."""
-    is_quantized = job.quantization != "none"
-    if layout.sharding in ("none", "ddp") and offload == "none" and _generates_itself(job):
-        return "accelerate" if job.algorithm == "reward" and is_quantized else "trl"
+    is_refused = job.scales_loss or (job.algorithm == "reward" and job.quantization != "none")
+    has_one_host = job.num_devices <= job.devices_per_host
+    if layout.sharding in ("none", "ddp") and offload == "none" and _generates_itself(job) and has_one_host:
+        return "accelerate" if is_refused else "trl"
     return "verl" if _is_verls(job, layout, offload) else "accelerate"
 
 
@@ -353,6 +377,8 @@ def _generates_itself(job: Job) -> bool:
 
 def _is_verls(job: Job, layout: Layout, offload: Offload) -> bool:
     if job.algorithm not in VERL_ALGORITHMS or job.quantization != "none" or job.device.vendor not in _OF_VERL:
+        return False
+    if job.scales_loss:
         return False
     if job.adapter is not None and (job.adapter.decomposes or job.algorithm == "ppo"):
         return False  # no DoRA under FSDP, and no critic with update matrices (verl 0.9.1)

@@ -5713,12 +5713,6 @@ export interface components {
              */
             flash?: boolean;
             /**
-             * Fused Loss
-             * @description Whether the loss is computed with the head, in pieces (Liger).
-             * @default false
-             */
-            fused_loss?: boolean;
-            /**
              * Gpu
              * @description What it runs on, such as `A100-80G`, `RTX 4090`, `MI300X`, `Ascend 910B`, `M3 Max 64GB`.
              * @default A100-80G
@@ -5746,6 +5740,12 @@ export interface components {
              * @default true
              */
             kl?: boolean;
+            /**
+             * Liger
+             * @description Whether norms, activation and rotation are Liger's kernels, which keep less.
+             * @default false
+             */
+            liger?: boolean;
             /**
              * Lora
              * @description Train update matrices in place of the weights; none where all weights do not fit.

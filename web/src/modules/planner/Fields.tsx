@@ -169,7 +169,7 @@ const HINTS: Record<string, Key> = {
   hourly: "planner.hourly.why",
   calibrated: "planner.calibrated.why",
   flash: "planner.flash.why",
-  fused_loss: "planner.fused_loss.why",
+  liger: "planner.liger.why",
   numbers: "planner.numbers.why",
   rollouts: "planner.rollouts.why",
 };

@@ -86,7 +86,7 @@ function SliderRow({ plan, change, scale }: Props & { scale: Scale }) {
   );
 }
 
-const ADVANCED = ["margin", "host_gib", "flash", "fused_loss", "kl", "critic"] as const;
+const ADVANCED = ["margin", "host_gib", "flash", "liger", "kl", "critic"] as const;
 
 function Advanced(props: Props) {
   const t = useT();
@@ -100,7 +100,7 @@ function Advanced(props: Props) {
         </Row>
         <NumberRow {...props} name="host_gib" min={1} max={100_000} unit="GiB" placeholder={t("planner.host_gib.usual")} />
         <FlagRow {...props} name="flash" />
-        <FlagRow {...props} name="fused_loss" />
+        <FlagRow {...props} name="liger" />
         {refers(plan) && <FlagRow {...props} name="kl" />}
         {plan.algorithm === "ppo" && <FlagRow {...props} name="critic" />}
         <div className="plan-group">

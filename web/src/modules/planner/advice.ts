@@ -10,7 +10,7 @@ export function wish(text: string, plan: Plan): Partial<Plan> | null {
   if (wanted.includes("4-bit")) found.quantize = "nf4_double";
   const devices = Number(/(\d+) devices$/.exec(wanted)?.[1] ?? 0);
   if (devices > 0) Object.assign(found, { num_gpus: devices, batch: Math.ceil(plan.batch / devices) * devices });
-  if (wanted.startsWith("a fused loss")) found.fused_loss = true;
+  if (wanted.startsWith("Liger")) found.liger = true;
   const host = Number(/^hosts with (\d+) GiB/.exec(wanted)?.[1] ?? 0);
   if (host > 0) found.host_gib = host;
   const context = Number(/^a context of (\d+)$/.exec(wanted)?.[1] ?? 0);

@@ -30,7 +30,7 @@ const INPUTS: [Exclude<keyof Plan, "fixed" | "config">, Key][] = [
   ["optimizer", "planner.optimizer"],
   ["numbers", "planner.numbers"],
   ["flash", "planner.flash"],
-  ["fused_loss", "planner.fused_loss"],
+  ["liger", "planner.liger"],
   ["kl", "planner.kl"],
   ["critic", "planner.critic"],
   ["rollouts", "planner.rollouts"],

@@ -21,7 +21,7 @@ const OTHER: Plan = {
   optimizer: "adamw_paged_8bit",
   numbers: "mixed",
   flash: false,
-  fused_loss: true,
+  liger: true,
   kl: false,
   critic: false,
   rollouts: "apart",
