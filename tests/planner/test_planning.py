@@ -67,8 +67,11 @@ def test_the_longest_context_fits_and_more_does_not() -> None:
         "offload": found.best.offload,
     }
 
-    assert answer(lora=True, context=found.longest_context, fixed=fixed).fits
-    assert not answer(lora=True, context=found.longest_context + 256, fixed=fixed).fits
+    longest = answer(lora=True, context=found.longest_context, fixed=fixed).best
+    longer = answer(lora=True, context=found.longest_context + 256, fixed=fixed).best
+    assert longest is not None
+    assert longest.engine == found.best.engine == "trl"
+    assert longer is None or longer.engine == "accelerate", "TRL alone, which keeps no logits"
 
 
 def test_mfu_is_what_the_mathematics_needs_of_the_peak() -> None:
@@ -242,7 +245,7 @@ def test_every_request_has_an_answer_that_is_true_to_itself(raw: dict[str, Any])
     else:
         fastest = min(way.seconds.total for way in everything if way.fits)
         assert best.fits
-        assert best.seconds.total <= 1.05 * fastest
+        assert best.seconds.total <= 1.05 * 1.15 * fastest, "a way that runs here may be slower"
     planning.answer(found)
 
 

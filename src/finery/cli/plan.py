@@ -259,13 +259,13 @@ def _show(found: PlanView, request: PlanRequest) -> None:
         rank = None if found.best is None else found.best.rank
         shown = [way for n, way in enumerate(found.others) if n < _SHOWN or (way.fits and way.rank != rank)]
         for way in shown:
-            console.say(f"   {way.words}: {way.why_not}")
+            console.say(f"   {way.words} [{way.engine}]: {way.why_not}")
         if len(found.others) > len(shown):
             console.say(f"   and {len(found.others) - len(shown)} more; --json has them all")
 
 
 def _show_best(found: PlanView, best: WayView) -> None:
-    console.say(f"\nFastest that fits: {best.words}   [{best.engine}]")
+    console.say(f"\nRecommended: {best.words}   [{best.engine}]")
     for phase in best.phases:
         mark = "*" if phase.name == best.peak_phase and len(best.phases) > 1 else " "
         console.say(f" {mark} {phase.name:14} {_gib(phase.bytes):>6} GiB   {_in_parts(phase)}")

@@ -42,6 +42,8 @@ _SHARES: Final = 0.05
 """Steps in which it is given."""
 _PREFERENCE: Final = {"trl": 0, "verl": 1, "accelerate": 2}
 """Of ways that are as fast: what a job file runs first."""
+_WATCHED: Final = 0.15
+"""Share of its time that a way may be slower for being a job: watched, resumed, kept."""
 _SIMPLE: Final = ("none", "ddp", "fsdp", "zero1", "zero2", "zero3", "megatron")
 """Of those, the simplest first."""
 _ALIKE: Final = 0.05
@@ -81,7 +83,7 @@ def recommend(job: Job, *, adapter: Adapter | None = None) -> Recommendation:
     if not found:
         raise InvalidSpec(_why_none(job))
     most = min((_left_out(way.job) for way in found if way.fits), default=0)
-    fastest = min((way.seconds.total for way in found if way.fits and _left_out(way.job) == most), default=0.0)
+    fastest = min((_weighed(way) for way in found if way.fits and _left_out(way.job) == most), default=0.0)
     ranked = sorted(found, key=lambda way: _rank(way, fastest))
     best = ranked[0]
     if not best.fits:
@@ -135,11 +137,16 @@ def ways(job: Job) -> Iterator[Way]:
 
 def _rank(way: Way, fastest: float) -> tuple[bool, int, float, int, int, float, float]:
     """Fits; trains all; fast; runs here; simple. Times that differ by next to nothing are the same."""
-    slower = way.seconds.total / fastest - 1 if fastest else 0.0
+    slower = _weighed(way) / fastest - 1 if fastest else 0.0
     alike = 0.0 if slower < _ALIKE else slower
     simple = _SIMPLE.index(way.layout.sharding)
     trained = _left_out(way.job)
     return (not way.fits, trained, alike, _PREFERENCE[way.engine], simple, slower, way.fullest.allocated)
+
+
+def _weighed(way: Way) -> float:
+    """Seconds of a step, with what it is worth that a job file runs it."""
+    return way.seconds.total * (1 + _WATCHED * (way.engine == "accelerate"))
 
 
 def _best_micro_batch(
@@ -327,13 +334,15 @@ def _needs(way: Way) -> str:
 def _key(job: Job, way: Way) -> tuple[str, ...]:
     if way.job is not job:
         return (way.job.adapted,)
-    return (way.layout.sharding, way.recomputation, way.offload)
+    return (way.layout.sharding, way.engine, way.recomputation, way.offload)
 
 
 def _slower(way: Way, best: Way) -> str:
     slower = way.seconds.total / best.seconds.total - 1
     if way.job is not best.job:
         return f"trains update matrices alone, in {1 + slower:.0%} of the time"
+    if slower <= -_ALIKE:
+        return f"{-slower:.0%} faster, and runs with accelerate or DeepSpeed alone"
     if slower < _ALIKE:
         if way.engine == "accelerate" != best.engine:
             return "as fast, and runs with accelerate or DeepSpeed alone"

@@ -227,6 +227,8 @@ class Layout:
     split: Split
     num_generating: int = 0
     """Devices that only generate."""
+    is_alone: bool = False
+    """Whether TRL runs it without an engine of a job file, though one could."""
 
     @property
     def framework(self) -> Framework:
@@ -364,7 +366,7 @@ def _weight_bytes(job: Job, *, is_wide: bool, has_casts: bool) -> float:
 
 def engine_of(job: Job, layout: Layout, offload: Offload) -> Engine:
     """What runs a way: what the engines of a job file refuse is left to accelerate."""
-    is_refused = job.scales_loss or (job.algorithm == "reward" and job.quantization != "none")
+    is_refused = layout.is_alone or job.scales_loss or (job.algorithm == "reward" and job.quantization != "none")
     has_one_host = job.num_devices <= job.devices_per_host
     if layout.sharding in ("none", "ddp") and offload == "none" and _generates_itself(job) and has_one_host:
         return "accelerate" if is_refused else "trl"
@@ -392,8 +394,11 @@ def layouts(job: Job) -> Iterator[Layout]:
     """How the job can be divided over its devices, as its pins allow."""
     for num_generating in _numbers_that_generate(job):
         for layout in _divided(job, job.num_devices - num_generating):
-            if _is_wanted(job.pins, layout) and _is_run_by_something(job, layout):
-                yield replace(layout, num_generating=num_generating)
+            if not _is_wanted(job.pins, layout) or not _is_run_by_something(job, layout):
+                continue
+            yield replace(layout, num_generating=num_generating)
+            if job.algorithm in _FUSED and engine_of(job, layout, "none") == "trl":  # whose loss has all logits
+                yield replace(layout, is_alone=True)
 
 
 def _numbers_that_generate(job: Job) -> list[int]:

@@ -1083,6 +1083,7 @@ export const en = {
   "planner.say.noMultiple": "{batch} sequences a step are no multiple of the {n} devices, so that copies and whole shards are left out; {less} or {more} would be",
   "planner.say.ktoRows": "KTO compares the rows of a pass, two at least on each device; {would} sequences a step would be right",
   "planner.say.noPeak": "the peak of {device} is not known; plan for another",
+  "planner.say.fasterAlone": "{by} faster, and runs with accelerate or DeepSpeed alone",
   "planner.say.firstHost": "accelerate.yaml is of the first host: add main_process_ip and main_process_port, count machine_rank",
   "planner.say.oneHost": "engine trl runs on one host, and this plan takes {n} devices of hosts with {host}; plan for {host}, or fix FSDP",
   "planner.say.assumed": "model_type {name} is not known; its layers are taken for Llama’s",

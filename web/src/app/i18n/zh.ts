@@ -1085,6 +1085,7 @@ export const zh: Record<Key, string> = {
   "planner.say.noMultiple": "每步 {batch} 条序列不是 {n} 张卡的整数倍，因此未考虑数据并行与整卡切分；{less} 或 {more} 即可",
   "planner.say.ktoRows": "KTO 会比较同一批中的行，每卡至少两行；每步 {would} 条序列即可",
   "planner.say.noPeak": "{device} 的峰值未知，请换一种设备",
+  "planner.say.fasterAlone": "快 {by}，但只能单独用 accelerate 或 DeepSpeed 运行",
   "planner.say.firstHost": "accelerate.yaml 用于第一台主机：请填写 main_process_ip、main_process_port，并逐台递增 machine_rank",
   "planner.say.oneHost": "引擎 trl 只在一台主机上运行，而此方案用 {n} 张卡（每台 {host} 张）；请改为 {host} 张，或固定为 FSDP",
   "planner.say.assumed": "未知的 model_type {name}；按 Llama 的层计算",

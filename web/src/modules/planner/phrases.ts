@@ -19,6 +19,7 @@ const PHRASES: [RegExp, Key][] = [
   [/^training all weights does not fit; LoRA on 4-bit weights is planned$/, "planner.say.plannedQlora"],
   [/^it does not fit, even with LoRA(?: on 4-bit weights)?: at least (?<taken>[\d.]+) GiB a device, of which (?<usable>[\d.]+) of (?<device>.+) can be used$/, "planner.say.notFitLora"],
   [/^dora is a kind of lora, which is off; .*$/, "planner.say.dora"],
+  [/^(?<by>\d+%) faster, and runs with accelerate or DeepSpeed alone$/, "planner.say.fasterAlone"],
   [/^as fast, and runs with accelerate or DeepSpeed alone$/, "planner.say.alone"],
   [/^as fast \((?<by>[+-]\d+%)\), and harder to run$/, "planner.say.harder"],
   [/^as fast \((?<by>[+-]\d+%)\), and not better$/, "planner.say.notBetter"],

@@ -1,5 +1,5 @@
 /** Sizes and ways as text. Pure. */
-import { number, percent } from "../../app/format";
+import { duration, number, percent } from "../../app/format";
 import type { Key, Translate } from "../../app/i18n";
 import type { WayView } from "./plan";
 
@@ -17,7 +17,7 @@ export const price = (amount: number): string => PRICE.format(amount);
 export function seconds(value: number): string {
   if (value > 0 && value < 1) return `${number(1000 * value, 3)} ms`;
   if (value < 120) return `${number(value)} s`;
-  if (value < 7200) return `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
+  if (value < 7200) return duration(Math.round(value));
   return `${number(value / 3600)} h`;
 }
 
