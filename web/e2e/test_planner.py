@@ -255,7 +255,7 @@ def test_in_chinese_nothing_is_left_in_english(page: Page, server: Server) -> No
     expect(page.locator("h1")).to_have_text("算力规划")
     terms = (
         r"Qwen\S*|NVIDIA|SXM\d?|GiB|GB|LoRA|QLoRA|DoRA|GRPO|FSDP|DDP|ZeRO|Megatron|DeepSpeed|Finery|TRL|verl|accelerate|"
-        r"vLLM|KV|logits|token|MFU|AdamW|config\.json|bf16|TP|PP|CP|EP|min|ms|KL|FlashAttention|b?float\d+"
+        r"vLLM|KV|logits|token|MFU|AdamW|config\.json|bf16|TP|PP|CP|EP|min|ms|KL|FlashAttention|Liger|b?float\d+"
     )
     words = re.findall(r"[A-Za-z]{3,}", re.sub(terms, "", page.get_by_test_id("planner-page").inner_text()))
     assert words == []
