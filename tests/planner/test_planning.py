@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from finery.core.errors import InvalidSpec, NotFound
 from finery.core.spec import parse
 from finery.planner import accelerators, catalog, planning, shapes
-from finery.planner.memory import GIB, Adapter, Split, Step
+from finery.planner.memory import GIB, Adapter, Split, Step, peak
 from finery.planner.phases import ALGORITHMS, GENERATES
 from finery.planner.recommending import phases_of, recommend, ways
 from finery.planner.specs import BandView, PlanRequest, PlanView
 from finery.planner.throughput import operations, peak_of
 from finery.planner.timing import decoding_seconds, host_bytes, seconds
-from finery.planner.ways import Job, Layout, Pins, Way, step_of
+from finery.planner.ways import BUCKET_BYTES, Job, Layout, Pins, Way, step_of
 
 QWEN = shapes.from_config(catalog.shape_fields("Qwen/Qwen2.5-7B"))
 MIXTURE = shapes.from_config(catalog.shape_fields("Qwen/Qwen3-30B-A3B"))
@@ -399,9 +399,12 @@ def test_a_device_without_bfloat16_trains_float32_weights_with_a_scaled_loss() -
     assert "weights and states are float32, and float16 is computed in with a scaled loss" in whole.warnings[0]
     parts = {part.name: part.bytes for part in whole.best.phases[0].parts}
     assert parts["optimizer"] == pytest.approx(1.5437e9 * 8, rel=0.01)
-    adapted = answer(**request, lora=True, fixed={"sharding": "none"})
-    assert adapted.best is not None
-    assert adapted.best.engine == "trl"
+    engines = {}
+    for quantize in ("none", "nf4"):
+        adapted = answer(**request, lora=True, quantize=quantize, fixed={"sharding": "none"}).best
+        assert adapted is not None
+        engines[quantize] = adapted.engine
+    assert engines == {"none": "accelerate", "nf4": "trl"}, "TRL's bfloat16 adapters cannot be scaled"
 
 
 @pytest.mark.parametrize(
@@ -434,3 +437,72 @@ def test_copies_over_hosts_are_not_for_the_engine_of_one_host() -> None:
     assert within is not None
     assert beyond is not None
     assert (within.engine, beyond.engine) == ("trl", "accelerate")
+
+
+def test_trl_alone_computes_losses_with_the_head_and_holds_its_gradient() -> None:
+    """trl/kernels/chunked_logprob.py: the gradient of the head in float32, and as it is cast."""
+    small = shapes.from_config(catalog.shape_fields("google/gemma-2-2b"))
+    job = Job(small, A100, num_devices=4)
+    step = step_of(job, Layout("zero2", Split(data=4, zero=2)), 1, 16, "full", "none")
+    found = peak(step)
+    assert found.moment == "loss"
+    assert found.logits == pytest.approx(6 * small.embedding)
+    adapted = peak(
+        step_of(replace(job, adapter=Adapter(16)), Layout("ddp", Split(data=4), 0, True), 1, 16, "full", "none")
+    )
+    assert adapted.logits == 0
+
+
+def test_copies_have_buckets_for_their_gradients() -> None:
+    """DDP's are as large as all gradients (`gradient_as_bucket_view` is off); engine trl has one at a time."""
+    small = shapes.from_config(catalog.shape_fields("Qwen/Qwen2.5-1.5B"))
+    job = Job(small, A100, num_devices=2)
+
+    def workspace(**layout: Any) -> float:
+        return peak(step_of(job, Layout("ddp", Split(data=2), **layout), 1, 32, "full", "none")).workspace
+
+    assert workspace(is_alone=True) - workspace() == pytest.approx(2 * small.parameters - BUCKET_BYTES)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw_8bit", "lion", "sgd", "adafactor"])
+def test_only_adamw_waits_in_host_memory_with_deepspeed(optimizer: Any) -> None:
+    """accelerate puts DeepSpeed's own in place of others, with states in float32."""
+    job = Job(QWEN, A100, num_devices=4, optimizer=optimizer)
+    for way in ways(job):
+        assert way.offload == "none" or way.layout.sharding == "fsdp"
+    assert any(way.offload == "optimizer" for way in ways(replace(job, optimizer="adamw")))
+
+
+def test_weights_of_4_bits_are_slower_and_weights_of_the_host_pass_for_each_pass() -> None:
+    layout = Layout("none", Split())
+    plain = Job(QWEN, A100, adapter=Adapter(16), sequences_per_step=16)
+    narrow = replace(plain, quantization="nf4_double")
+    took = [seconds(job, layout, 1, 16, "full", "none", 0.0).computing for job in (plain, narrow)]
+    assert took[1] == pytest.approx(1.25 * took[0])
+    zero = Layout("zero3", Split(zero=3))
+    moved = {
+        algorithm: seconds(replace(plain, algorithm=algorithm), zero, 1, 16, "full", "all", 0.0).offloading
+        for algorithm in ("sft", "dpo")
+    }
+    assert moved["dpo"] / moved["sft"] == pytest.approx(1.5, rel=0.01)
+
+
+def test_adapters_are_in_the_number_format_of_their_program() -> None:
+    """TRL casts them to bfloat16 beside quantized weights, DeepSpeed with all else; engine trl keeps float32."""
+    plain, narrow = Job(QWEN, A100, 2, adapter=Adapter(16)), Job(QWEN, A100, 2, adapter=Adapter(16), quantization="nf4")
+
+    def bytes_of(job: Job, layout: Layout) -> float:
+        adapter = step_of(job, layout, 1, 32, "none", "none").adapter
+        assert adapter is not None
+        return adapter.bytes_per_weight
+
+    copies = Layout("ddp", Split(data=2))
+    assert bytes_of(plain, copies) == bytes_of(narrow, copies) == 4
+    assert bytes_of(plain, replace(copies, is_alone=True)) == 4
+    assert bytes_of(narrow, replace(copies, is_alone=True)) == 2
+    assert bytes_of(plain, Layout("zero2", Split(data=2, zero=2))) == 2
+
+
+def test_stages_that_do_not_divide_the_layers_are_refused() -> None:
+    with pytest.raises(InvalidSpec, match="8 stages of a pipeline do not divide the model's 28 layers; 1, 2, 4, 7, 14"):
+        answer(fixed={"sharding": "megatron", "pipeline": 8})

@@ -12,23 +12,20 @@ from typing import Any, Final
 
 from finery.core.errors import FineryError, InvalidSpec
 from finery.core.spec import parse
-from finery.jobs import cpu
 from finery.jobs.specs import JobSpec, TrainJob
-from finery.planner import catalog, efficiency, shapes
+from finery.planner import catalog, cpu, efficiency, shapes
 from finery.planner.accelerators import Accelerator
 from finery.planner.frameworks import FRAMEWORKS, HF, Framework
 from finery.planner.memory import GIB, Adapter, Kernels, Optimizer, Quantization, Recomputation, Split, Step
 from finery.planner.phases import GENERATES, PAIRS, REFERS, Algorithm, Phase, Rollout, fullest, timeline
 from finery.planner.shapes import ModelShape
 from finery.planner.throughput import Precision, operations, tokens_per_second
-from finery.planner.ways import COMMUNICATOR_GIB, LEFT_BY_ENGINE_GIB, MARGIN
+from finery.planner.ways import BUCKET_BYTES, COMMUNICATOR_GIB, LEFT_BY_ENGINE_GIB, MARGIN, loss_of_trl
 from finery.training import memory
 from finery.training.specs import PolicyGradientSpec, PpoSpec, SftSpec, TrainTask
 from finery.training.specs.groups import GroupSpec
 from finery.training.specs.parallel import ParallelSpec
 
-_BUCKET_BYTES: Final = 2 * 64 * 2**20
-"""Gradients that travel between processes together, and their sum."""
 _OF_GROUPS: Final[Mapping[str, Algorithm]] = {"gspo": "grpo", "dapo": "grpo"}
 _OPTIMIZERS: Final[Mapping[str, Optimizer]] = {
     "adamw": "adamw",
@@ -41,9 +38,6 @@ _OPTIMIZERS: Final[Mapping[str, Optimizer]] = {
     "sgd": "sgd",
 }
 """Paged states are counted as moved to the host."""
-_LOGITS_OF_ROLLOUTS: Final = 24.0
-"""Bytes for each completion token and entry of the vocabulary on a GPU: those of HF, divided by the temperature, with
-the exponentials of their entropy."""
 _APART: Final = frozenset({"one_step_off", "disaggregated_async"})
 """Modes in which other devices generate than those that train."""
 BUILTIN: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -393,8 +387,8 @@ class _Plan:
             found = found.in_float32()
         if self.task.model.liger:
             found = replace(found, norm=compute, activation_function=compute, rope_copies=False)
-        if self.algorithm in GENERATES and not self.on_cpu and not self.is_verl:
-            found = replace(found, logits=_LOGITS_OF_ROLLOUTS)
+        if not self.on_cpu and not self.is_verl:
+            found = loss_of_trl(found, self.algorithm)
         return replace(found, logits=found.logits * self._share_of_logits())
 
     def _share_of_logits(self) -> float:
@@ -516,9 +510,7 @@ class _Plan:
         if self.task.optim.ema_decay:
             found["average"] = 4.0 * trained
         if self.num > 1 and not self.is_verl:
-            found["communication"] = min(_BUCKET_BYTES, 2 * trained * policy.trained)
-        if self.on_cpu:
-            found["interpreter"] = cpu.INTERPRETER_BYTES
+            found["communication"] = min(BUCKET_BYTES, 2 * trained * policy.trained)
         return found
 
     def _away(self, phases: Sequence[Phase]) -> dict[str, float]:
@@ -531,14 +523,8 @@ class _Plan:
         return {name: resting.get(name, 0.0) for name, is_away in wanted.items() if is_away}
 
     def _completed(self, phase: Phase, policy: Step, beside: Mapping[str, float]) -> Phase:
-        parts = {**phase.parts, **beside}
-        if self.on_cpu:
-            parts |= {name: parts[name] * cpu.HOLES for name in ("activations", "logits") if name in parts}
-        if self.on_cpu and phase.name == "update" and "gradients" in parts and not parts.get("activations"):
-            parts["workspace"] += cpu.update_bytes(policy)
-        elif self.on_cpu and phase.name == "update":
-            parts["workspace"] += cpu.accumulation_bytes(policy)
-        return Phase(phase.name, parts)
+        found = Phase(phase.name, {**phase.parts, **beside})
+        return cpu.completed(found, policy) if self.on_cpu else found
 
 
 def _without(phase: Phase, away: Mapping[str, float]) -> Phase:

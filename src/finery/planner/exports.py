@@ -15,7 +15,7 @@ from finery.core.spec import parse
 from finery.planner.phases import GENERATES
 from finery.planner.planning import Found
 from finery.planner.specs import ExportFormat, ExportView
-from finery.planner.ways import Job, Way
+from finery.planner.ways import GROUP, Job, Way
 from finery.training.exporters import verl
 from finery.training.job import of_run
 from finery.training.specs import TrainTask
@@ -23,8 +23,6 @@ from finery.training.specs import TrainTask
 _DATA: Final = "./train.jsonl"
 _STEPS: Final = 60
 """Where the request does not say (`optim.steps`)."""
-_GROUP: Final = 8
-"""Completions of a prompt (`rollout.completions_per_prompt`)."""
 _OPTIMIZERS: Final = {
     "adamw": "adamw",
     "adamw_8bit": "adamw_8bit",
@@ -171,10 +169,11 @@ def _model(found: Found, job: Job, way: Way) -> dict[str, Any]:
     if job.liger:
         model["liger"] = True
     kinds = {"bf16": "bfloat16", "mixed": "auto", "fp32": "float32"}
-    model["dtype"] = kinds[job.numbers] if way.layout.sharding != "megatron" else "bfloat16"
+    has_narrow = way.layout.sharding == "megatron" or job.adapter is not None  # frozen weights need no 32 bits
+    model["dtype"] = "bfloat16" if has_narrow else kinds[job.numbers]
     if job.is_float32:
         model["dtype"] = "float32"
-    elif job.precision == "fp16" and job.numbers == "bf16":
+    elif job.precision == "fp16":
         model["dtype"] = "float16"
     return model
 
@@ -288,7 +287,7 @@ def _trl_numbers(job: Job, way: Way) -> dict[str, Any]:
     """Number formats; DeepSpeed's must be those of its own file."""
     narrow = {"bf16": "bfloat16", "fp16": "float16"}.get(job.precision, "float32")
     has_zero = way.layout.sharding.startswith("zero")
-    is_wide = job.numbers != "bf16" or (job.scales_loss and not has_zero)
+    is_wide = job.is_float32 or (job.is_mixed and job.adapter is None and not (job.numbers == "bf16" and has_zero))
     is_scaled = job.precision == "fp16" and job.adapter is not None
     is_mixed = not job.is_float32 and (job.is_mixed or is_scaled or has_zero)
     return {
@@ -301,10 +300,10 @@ def _trl_numbers(job: Job, way: Way) -> dict[str, Any]:
 
 def _group(job: Job) -> int:
     """Completions of a prompt, that divide the sequences of a step."""
-    found = next((size for size in (_GROUP, 4, 2) if job.sequences_per_step % size == 0), 0)
+    found = next((size for size in (GROUP, 4, 2) if job.sequences_per_step % size == 0), 0)
     if not found:
         raise InvalidSpec(
-            f"{job.sequences_per_step} sequences a step are no groups of completions; plan for a multiple of {_GROUP}"
+            f"{job.sequences_per_step} sequences a step are no groups of completions; plan for a multiple of {GROUP}"
         )
     return found
 

@@ -83,6 +83,8 @@ class Kernels:
     logits: float = 14.0
     """Per token and entry of the vocabulary at the loss: logits in 16 bits and in float32, the log-softmax and their
     gradients. 4 where the loss is computed in pieces, 0 where it is fused with the head."""
+    head: float = 0.0
+    """Per element of a head that is trained, what a loss that is computed with it holds of its gradient."""
     waste: float = 0.0
     """Per token and entry of the vocabulary, what the allocator keeps of blocks that fit no later batch, where lengths
     vary and nothing is packed."""
@@ -540,4 +542,7 @@ def _in_flight(split: Split) -> float:
 def _logits(step: Step) -> float:
     if step.split.pipeline > 1 and step.split.stage == "first":
         return 0.0
-    return _tokens(step) * step.kernels.logits * step.shape.vocabulary / step.split.tensor
+    found = _tokens(step) * step.kernels.logits * step.shape.vocabulary / step.split.tensor
+    if step.adapter is None and step.has_backward:
+        found += step.kernels.head * step.shape.embedding / step.split.tensor
+    return found

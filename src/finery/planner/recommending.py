@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from finery.core.errors import InvalidSpec
+from finery.planner import cpu
 from finery.planner.memory import GIB, Adapter, Recomputation, Step
 from finery.planner.phases import GENERATES, Phase, Rollout, fullest, timeline
 from finery.planner.timing import decoding_seconds, host_bytes, seconds
@@ -46,6 +47,8 @@ _WATCHED: Final = 0.15
 """Share of its time that a way may be slower for being a job: watched, resumed, kept."""
 _SIMPLE: Final = ("none", "ddp", "fsdp", "zero1", "zero2", "zero3", "megatron")
 """Of those, the simplest first."""
+_MUCH: Final = 0.1
+"""Share of a step from which it may be worth to have more devices."""
 _ALIKE: Final = 0.05
 """Share by which two times differ that the model cannot tell apart: its error is larger than that."""
 
@@ -217,6 +220,8 @@ def _timeline(job: Job, step: Step, rollout: Rollout | None, offload: Offload) -
         offloads_between=offload == "between",
         device_bytes=float(job.device.total_bytes),
     )
+    if job.device.vendor == "cpu":
+        phases = tuple(cpu.completed(phase, step) for phase in phases)
     if job.memory_ratio == 1.0:
         return phases
     return tuple(
@@ -379,9 +384,9 @@ def _warnings(job: Job, best: Way) -> tuple[str, ...]:
         found.append(f"{spent.waiting / spent.total:.0%} of a step waits in the pipeline; larger batches fill it")
     if best.offload in ("optimizer", "all"):
         share = spent.offloading / spent.total
+        more = "; more devices may be cheaper" if share >= _MUCH else ""
         found.append(
-            f"states wait in host memory: {best.host / GIB:,.0f} GiB of a host, and {share:.0%} of a step; more "
-            "devices may be cheaper"
+            f"states wait in host memory: {best.host / GIB:,.0f} GiB of a host, and {share:.0%} of a step{more}"
         )
     if job.num_devices > 1 and job.device.link_gb_s is None:
         found.append(f"how fast {job.device.name} talks to others is not known; 12 GB/s is assumed")

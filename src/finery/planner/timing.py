@@ -21,6 +21,8 @@ _HOST_MEMORY_GB_S: Final = 140.0
 """Of a host: eight channels of DDR4-3200, 70 % of 204.8."""
 _STATE_TRAFFIC: Final = 28.0
 """Bytes for each weight that AdamW reads and writes in host memory: gradient, master and two states in 32 bits."""
+_DEQUANTIZING: Final = 1.25
+"""Times as long with bitsandbytes: 13 speeds of fms-acceleration's `baseline-peft-bnb`, whose LoRA is right."""
 _SHARE_OF_BANDWIDTH: Final = 0.6
 """Of the device's own memory, that decoding reaches."""
 _SHARE_OF_PEAK: Final = 0.5
@@ -71,6 +73,8 @@ def seconds(
         job.shape, job.seq_len, trained=1.0 if job.adapter is None else 0.0, recomputation=recomputation
     )
     speed = tokens_per_second(needed, job.device, job.precision, efficiency=reached) * share_of_replica
+    if job.quantization != "none":
+        speed /= _DEQUANTIZING
     computing = tokens * accumulation / speed
     passes = 0
     if job.algorithm in REFERS:  # log-probabilities of the reference, or before the step
@@ -82,7 +86,7 @@ def seconds(
     hidden = _HIDDEN * (computing + only_forward)
     talking = max(0.0, _data_parallel(job, layout, accumulation, passes) - hidden)
     talking += _within_layers(job, layout, tokens * accumulation, recomputation)
-    moving = _offloading(job, layout, accumulation, offload)
+    moving = _offloading(job, layout, accumulation, passes, offload)
     if layout.num_generating:  # both go on at the same time, one step apart
         generating = max(0.0, generating - (computing + only_forward + talking + moving + waiting))
     found = (computing + only_forward, talking, moving, generating, waiting)
@@ -206,7 +210,7 @@ def _within_layers(job: Job, layout: Layout, tokens: float, recomputation: Recom
     return found
 
 
-def _offloading(job: Job, layout: Layout, accumulation: int, offload: Offload) -> float:
+def _offloading(job: Job, layout: Layout, accumulation: int, passes: int, offload: Offload) -> float:
     """Moving over the link of the host, and the update in host memory (arXiv:2101.06840)."""
     if offload == "none":
         return 0.0
@@ -219,7 +223,7 @@ def _offloading(job: Job, layout: Layout, accumulation: int, offload: Offload) -
     updating = _STATE_TRAFFIC * trained * per_host / (_HOST_MEMORY_GB_S * 1e9)
     found = updating + (2.0 + 2.0) * trained / link  # gradients out, weights in
     if offload == "all":
-        found += 2 * 2.0 * here * accumulation / link
+        found += (2 + passes / models) * 2.0 * here * accumulation / link
     return found * models
 
 

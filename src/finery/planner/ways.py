@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from finery.core.errors import InvalidSpec
+from finery.planner import cpu
 from finery.planner.accelerators import Accelerator
 from finery.planner.frameworks import FRAMEWORKS, Framework
 from finery.planner.memory import GIB, Adapter, Kernels, Optimizer, Quantization, Recomputation, Split, Step
@@ -37,6 +38,10 @@ _SHORTEST_PART: Final = 1024
 """Tokens below which a sequence is not divided over devices."""
 _MOST_STAGES: Final = 16
 """Of a pipeline, that are searched."""
+GROUP: Final = 8
+"""Completions of a prompt, as a job file has them by default (`rollout.completions_per_prompt`)."""
+BUCKET_BYTES: Final = 2 * 64 * 2**20
+"""Gradients that travel between processes of engine trl together, and their sum."""
 VERL_ALGORITHMS: Final = frozenset({"sft", "ppo", "grpo", "rloo"})
 """What the engine verl trains."""
 ALONE: Final = frozenset({"apple"})
@@ -45,8 +50,15 @@ WITHOUT_BITSANDBYTES: Final = frozenset({"apple", "google"})
 """Vendors of devices that train nothing beside quantized weights."""
 _OF_VERL: Final = frozenset({"nvidia", "amd", "huawei"})
 """Vendors of devices that it runs on."""
+_LOGITS_OF_ROLLOUTS: Final = 24.0
+"""Bytes for each completion token and entry of the vocabulary on a GPU: those of HF, divided by the temperature, with
+the exponentials of their entropy."""
+_HEAD_BYTES: Final = 6.0
+"""For each element of a head that is trained, of its gradient in float32 and as it is cast
+(trl/kernels/chunked_logprob.py)."""
 _FUSED: Final = frozenset({"pretrain", "sft", "dpo", "kto", "grpo", "rloo"})
 """Whose loss TRL computes with the head, in pieces (trl/trainer/utils.py: `add_fused_lm_head`)."""
+_ZERO: Final = ("zero1", "zero2", "zero3")
 _FRAMEWORKS: Final = {"zero1": "deepspeed", "zero2": "deepspeed", "zero3": "deepspeed", "megatron": "megatron"}
 
 
@@ -150,6 +162,12 @@ class Job:
                 )
         if (pins.pipeline or 1) > shape.layers:
             raise InvalidSpec(f"{pins.pipeline} stages of a pipeline are more than the model's {shape.layers} layers")
+        if shape.layers % (pins.pipeline or 1):
+            fitting = [one for one in range(1, _MOST_STAGES + 1) if shape.layers % one == 0]
+            raise InvalidSpec(
+                f"{pins.pipeline} stages of a pipeline do not divide the model's {shape.layers} layers; "
+                f"{', '.join(map(str, fitting))} would"
+            )
         if (pins.expert or 1) > 1 and shape.experts is None:
             raise InvalidSpec(f"the model has no experts to divide over {pins.expert} devices; expert must be 1")
         if pins.rollout_share is not None and not 0 < pins.rollout_share < 1:
@@ -170,7 +188,8 @@ class Job:
     @property
     def budget(self) -> float:
         """Bytes of a device that a job may allocate."""
-        return (self.device.total_bytes - self.context_bytes) * (1 - self.margin)
+        num_sharing = self.num_devices if self.device.vendor == "cpu" else 1
+        return (self.device.total_bytes / num_sharing - self.context_bytes) * (1 - self.margin)
 
     @property
     def host_budget(self) -> float:
@@ -187,7 +206,7 @@ class Job:
     def scales_loss(self) -> bool:
         """Whether all weights are trained on a device without bfloat16: float16 needs float32 weights and a scaled
         loss."""
-        return self.precision == "fp16" and self.numbers == "bf16" and self.adapter is None
+        return self.precision == "fp16" and self.adapter is None
 
     @property
     def is_mixed(self) -> bool:
@@ -320,7 +339,10 @@ def step_of(job: Job, layout: Layout, micro_batch: int, accumulation: int, way: 
     is_wide = (job.is_mixed or job.is_float32) and not has_master
     # Autocast keeps what it has cast for the backward pass, of all layers where none is computed again.
     has_casts = job.is_mixed and layout.split.zero == 0 and way == "none"
-    return Step(
+    adapter = job.adapter
+    if adapter is not None and engine == "accelerate" and (job.quantization != "none" or layout.sharding in _ZERO):
+        adapter = replace(adapter, bytes_per_weight=2.0)  # TRL casts them beside quantized weights, DeepSpeed all
+    step = Step(
         job.shape,
         job.seq_len,
         micro_batch,
@@ -329,7 +351,7 @@ def step_of(job: Job, layout: Layout, micro_batch: int, accumulation: int, way: 
         master=has_master,
         gradients=4.0 if is_wide else framework.gradients,
         optimizer=job.optimizer,
-        adapter=job.adapter,
+        adapter=adapter,
         quantization=job.quantization,
         recomputation=way,
         flash=job.flash,
@@ -341,6 +363,16 @@ def step_of(job: Job, layout: Layout, micro_batch: int, accumulation: int, way: 
         offload_optimizer=off in ("optimizer", "all"),
         offload_weights=off == "all",
     )
+    shares_prompts = engine == "trl" and job.algorithm in GENERATES and way == "none"
+    return _with_shared_prompts(job, step) if shares_prompts else step
+
+
+def _with_shared_prompts(job: Job, step: Step) -> Step:
+    """Engine trl computes each prompt of a pass once for its completions, unless it recomputes."""
+    prompts = min(step.micro_batch, -(-job.sequences_per_step // GROUP))
+    tokens = job.completion + -(-prompts * (job.seq_len - job.completion) // step.micro_batch)
+    kernels = replace(step.kernels, logits=step.kernels.logits * job.seq_len / tokens)
+    return cpu.with_cache(replace(step, seq_len=tokens, kernels=kernels), job.seq_len / tokens)
 
 
 def _kernels(job: Job, layout: Layout, framework: Framework, engine: Engine) -> Kernels:
@@ -352,8 +384,34 @@ def _kernels(job: Job, layout: Layout, framework: Framework, engine: Engine) -> 
         found = replace(found, norm=size, activation_function=size, rope_copies=False)
     if engine == "verl":
         return found
-    # Engine trl and TRL have fused optimizers (`adamw_torch_fused`); TRL alone computes most losses with the head.
-    return replace(found, step=0.0, logits=0.0 if engine == "accelerate" and job.algorithm in _FUSED else found.logits)
+    share = job.completion / job.seq_len if job.algorithm in GENERATES else 1.0  # of the tokens, that have logits
+    if job.device.vendor == "cpu":
+        found = cpu.kernels(job.algorithm)
+        return replace(found, logits=found.logits * share)
+    if engine == "accelerate" and job.algorithm in _FUSED:
+        found = replace(found, logits=0.0, head=_HEAD_BYTES)
+    elif engine == "trl":
+        found = loss_of_trl(found, job.algorithm)
+        found = replace(found, logits=found.logits * share)
+    workspace = found.workspace
+    if layout.sharding == "ddp":  # DDP copies gradients to buckets; engine trl has one at a time
+        trained = job.shape.parameters if job.adapter is None else job.adapter.size(job.shape)
+        size = 4.0 if job.is_mixed or job.is_float32 else 2.0
+        workspace += min(BUCKET_BYTES, 2 * trained * size) if engine == "trl" else trained * size
+    # Both have fused optimizers (`adamw_torch_fused`).
+    return replace(found, step=0.0, workspace=workspace)
+
+
+def loss_of_trl(kernels: Kernels, algorithm: Algorithm) -> Kernels:
+    """Kernels with what the loss of the engine trl keeps on a GPU, of tokens that are labelled.
+
+    Args:
+        kernels: Of the layers.
+        algorithm: For preferences the loss is TRL's own, which is computed with the head.
+    """
+    if algorithm in ("dpo", "kto"):
+        return replace(kernels, logits=0.0, head=_HEAD_BYTES)
+    return replace(kernels, logits=_LOGITS_OF_ROLLOUTS) if algorithm in GENERATES else kernels
 
 
 def _weight_bytes(job: Job, *, is_wide: bool, has_casts: bool) -> float:
@@ -366,7 +424,8 @@ def _weight_bytes(job: Job, *, is_wide: bool, has_casts: bool) -> float:
 
 def engine_of(job: Job, layout: Layout, offload: Offload) -> Engine:
     """What runs a way: what the engines of a job file refuse is left to accelerate."""
-    is_refused = layout.is_alone or job.scales_loss or (job.algorithm == "reward" and job.quantization != "none")
+    is_scaled = job.precision == "fp16" and job.quantization == "none"  # which the engines do not
+    is_refused = layout.is_alone or is_scaled or (job.algorithm == "reward" and job.quantization != "none")
     has_one_host = job.num_devices <= job.devices_per_host
     if layout.sharding in ("none", "ddp") and offload == "none" and _generates_itself(job) and has_one_host:
         return "accelerate" if is_refused else "trl"
@@ -380,7 +439,7 @@ def _generates_itself(job: Job) -> bool:
 def _is_verls(job: Job, layout: Layout, offload: Offload) -> bool:
     if job.algorithm not in VERL_ALGORITHMS or job.quantization != "none" or job.device.vendor not in _OF_VERL:
         return False
-    if job.scales_loss:
+    if job.precision == "fp16":
         return False
     if job.adapter is not None and (job.adapter.decomposes or job.algorithm == "ppo"):
         return False  # no DoRA under FSDP, and no critic with update matrices (verl 0.9.1)
@@ -397,7 +456,8 @@ def layouts(job: Job) -> Iterator[Layout]:
             if not _is_wanted(job.pins, layout) or not _is_run_by_something(job, layout):
                 continue
             yield replace(layout, num_generating=num_generating)
-            if job.algorithm in _FUSED and engine_of(job, layout, "none") == "trl":  # whose loss has all logits
+            is_left = (job.precision == "fp16" and job.quantization != "none") or job.device.vendor == "cpu"
+            if job.algorithm in _FUSED and engine_of(job, layout, "none") == "trl" and not is_left:
                 yield replace(layout, is_alone=True)
 
 
@@ -482,7 +542,9 @@ def _is_run_by_something(job: Job, layout: Layout) -> bool:
     is_verls_alone = layout.sharding == "megatron" or layout.split.context > 1
     if is_verls_alone and engine_of(job, layout, "none") != "verl":
         return False
-    return job.quantization != "int8" or layout.split.zero < 3  # weights of 8 bits are not divided
+    # TRL's bfloat16 adapters beside quantized weights cannot be scaled; DeepSpeed casts them.
+    is_unscaled = job.precision == "fp16" and job.quantization != "none" and layout.sharding == "fsdp"
+    return not is_unscaled and (job.quantization != "int8" or layout.split.zero < 3)  # 8 bits are not divided
 
 
 def _is_wanted(pins: Pins, layout: Layout) -> bool:
@@ -496,9 +558,12 @@ def _is_wanted(pins: Pins, layout: Layout) -> bool:
 def offloads(job: Job, layout: Layout) -> tuple[Offload, ...]:
     """What may wait in host memory, the least first."""
     found: list[Offload] = [] if layout.sharding in ("zero2", "zero3") and layout.split.data == 1 else ["none"]
-    if layout.sharding in ("zero1", "zero2", "zero3"):
+    # DeepSpeed puts an AdamW of its own in place of others, and what has 8 bits runs on no CPU.
+    if layout.sharding in _ZERO and job.optimizer == "adamw" and job.adapter is None:  # whose states are small
         found.append("optimizer")
-    if layout.sharding == "fsdp" or (layout.sharding == "zero3" and job.quantization == "none"):
+    if layout.sharding == "zero3" and job.quantization == "none" and job.optimizer == "adamw":
+        found.append("all")
+    if layout.sharding == "fsdp" and job.optimizer in ("adamw", "sgd", "sgd_momentum", "adafactor"):
         found.append("all")
     if job.algorithm in GENERATES and job.rollouts == "colocated" and layout.sharding in ("none", "fsdp", "megatron"):
         found.append("between")

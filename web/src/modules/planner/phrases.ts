@@ -34,6 +34,8 @@ const PHRASES: [RegExp, Key][] = [
   [/^(?<share>\d+%) of a step is rollouts$/, "planner.say.rollouts"],
   [/^(?<share>\d+%) of a step waits for messages between devices$/, "planner.say.waitsMessages"],
   [/^(?<share>\d+%) of a step waits in the pipeline; larger batches fill it$/, "planner.say.waitsPipeline"],
+  [/^states wait in host memory: (?<taken>[\d,]+) GiB of a host, and (?<share>\d+%) of a step$/, "planner.say.hostMemoryOnly"],
+  [/^(?<size>\d+) stages of a pipeline do not divide the model's (?<layers>\d+) layers; (?<would>[\d, ]+) would$/, "planner.say.stagesDivide"],
   [/^states wait in host memory: (?<taken>[\d,]+) GiB of a host, and (?<share>\d+%) of a step; more devices may be cheaper$/, "planner.say.hostMemory"],
   [/^device, engine and algorithm$/, "planner.say.basisAlgorithm"],
   [/^device and engine$/, "planner.say.basisEngine"],

@@ -59,6 +59,7 @@ const NAMES: Record<string, Key> = {
   critic: "planner.part.critic",
   policy: "planner.part.policy",
   workspace: "planner.part.workspace",
+  interpreter: "planner.part.interpreter",
   "rollout weights": "planner.part.rolloutWeights",
 };
 const PHASES: Record<string, Key> = {

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from finery.planner.memory import Kernels, Step
-from finery.planner.phases import GENERATES, Algorithm
+from finery.planner.phases import GENERATES, Algorithm, Phase
 
 INTERPRETER_BYTES: Final = 545 * 2**20
 """Resident memory of a training process before its model: Python, torch, transformers, peft and TRL with what their
@@ -68,3 +68,18 @@ def with_cache(step: Step, tokens: float) -> Step:
     """
     extra = tokens * 2 * (step.shape.heads + step.shape.kv_heads) * step.shape.head_dim * step.compute
     return replace(step, kernels=replace(step.kernels, norm=step.kernels.norm + extra / step.shape.norm_width))
+
+
+def completed(phase: Phase, policy: Step) -> Phase:
+    """A phase with the process itself, the holes of its allocator, and what gradients and an update take beside.
+
+    Args:
+        phase: Of a step.
+        policy: The step of the model that is trained.
+    """
+    parts = {**phase.parts, "interpreter": float(INTERPRETER_BYTES)}
+    parts |= {name: parts[name] * HOLES for name in ("activations", "logits") if name in parts}
+    if phase.name == "update":
+        is_updating = "gradients" in parts and not parts.get("activations")
+        parts["workspace"] += update_bytes(policy) if is_updating else accumulation_bytes(policy)
+    return Phase(phase.name, parts)
