@@ -131,21 +131,16 @@ def document(found: Found, way: Way) -> tuple[dict[str, Any], list[str]]:
     parallel = {**task.get("parallel", {}), **_parallel(way)} if is_verl else {}
     if parallel:
         task["parallel"] = parallel
-    resources = _resources(job, is_verl=is_verl)
+    resources = _resources(job)
     return {"kind": "train", "name": f"{algorithm}-{_short(found.name)}", "task": task, "resources": resources}, notes
 
 
-def _resources(job: Job, *, is_verl: bool) -> dict[str, Any]:
+def _resources(job: Job) -> dict[str, Any]:
     if job.device.vendor == "cpu":
         return {"gpus": 0, "processes": job.num_devices}
     per_host = min(job.num_devices, job.devices_per_host)
     if job.num_devices == per_host:
         return {"gpus": per_host}
-    if not is_verl:
-        raise InvalidSpec(
-            f"engine trl runs on one host, and this plan takes {job.num_devices} devices of hosts with {per_host}; "
-            f"plan for {per_host}, or fix sharding: fsdp for engine verl"
-        )
     if job.num_devices % per_host:
         whole = per_host * (job.num_devices // per_host)
         raise InvalidSpec(

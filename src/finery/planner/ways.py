@@ -209,6 +209,12 @@ class Job:
         return self.precision == "fp16" and self.adapter is None
 
     @property
+    def has_unscaled_adapters(self) -> bool:
+        """Whether TRL alone cannot scale the loss: its adapters beside quantized weights are bfloat16. DeepSpeed casts
+        them."""
+        return self.precision == "fp16" and self.quantization != "none"
+
+    @property
     def is_mixed(self) -> bool:
         """Whether 16 bits are computed in, and weights, gradients and states are in 32."""
         return self.numbers == "mixed" or self.scales_loss
@@ -456,7 +462,7 @@ def layouts(job: Job) -> Iterator[Layout]:
             if not _is_wanted(job.pins, layout) or not _is_run_by_something(job, layout):
                 continue
             yield replace(layout, num_generating=num_generating)
-            is_left = (job.precision == "fp16" and job.quantization != "none") or job.device.vendor == "cpu"
+            is_left = job.has_unscaled_adapters or job.device.vendor == "cpu"
             if job.algorithm in _FUSED and engine_of(job, layout, "none") == "trl" and not is_left:
                 yield replace(layout, is_alone=True)
 
@@ -542,8 +548,7 @@ def _is_run_by_something(job: Job, layout: Layout) -> bool:
     is_verls_alone = layout.sharding == "megatron" or layout.split.context > 1
     if is_verls_alone and engine_of(job, layout, "none") != "verl":
         return False
-    # TRL's bfloat16 adapters beside quantized weights cannot be scaled; DeepSpeed casts them.
-    is_unscaled = job.precision == "fp16" and job.quantization != "none" and layout.sharding == "fsdp"
+    is_unscaled = job.has_unscaled_adapters and layout.sharding == "fsdp"
     return not is_unscaled and (job.quantization != "int8" or layout.split.zero < 3)  # 8 bits are not divided
 
 

@@ -1088,7 +1088,6 @@ export const en = {
   "planner.say.hostMemoryOnly": "states wait in host memory: {taken} GiB of a host, and {share} of a step",
   "planner.say.stagesDivide": "{size} stages of a pipeline do not divide the model's {layers} layers; {would} would",
   "planner.say.firstHost": "accelerate.yaml is of the first host: add main_process_ip and main_process_port, count machine_rank",
-  "planner.say.oneHost": "engine trl runs on one host, and this plan takes {n} devices of hosts with {host}; plan for {host}, or fix FSDP",
   "planner.say.assumed": "model_type {name} is not known; its layers are taken for Llama’s",
   "planner.say.needs": "needs {taken} GiB of {usable} in {phase}",
   "planner.say.alone": "as fast, and runs with accelerate or DeepSpeed alone",

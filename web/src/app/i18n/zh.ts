@@ -1090,7 +1090,6 @@ export const zh: Record<Key, string> = {
   "planner.say.hostMemoryOnly": "状态放在主机内存：每台主机 {taken} GiB，占每步时间的 {share}",
   "planner.say.stagesDivide": "{size} 个流水段不能整除模型的 {layers} 层；可用 {would}",
   "planner.say.firstHost": "accelerate.yaml 用于第一台主机：请填写 main_process_ip、main_process_port，并逐台递增 machine_rank",
-  "planner.say.oneHost": "引擎 trl 只在一台主机上运行，而此方案用 {n} 张卡（每台 {host} 张）；请改为 {host} 张，或固定为 FSDP",
   "planner.say.assumed": "未知的 model_type {name}；按 Llama 的层计算",
   "planner.say.needs": "{phase}阶段需要 {taken} GiB，可用 {usable} GiB",
   "planner.say.alone": "一样快，但只能用 accelerate 或 DeepSpeed 运行",

@@ -64,7 +64,6 @@ const PHRASES: [RegExp, Key][] = [
   [/^encoder-decoders are counted, and not planned: .*$/, "planner.say.twoStacks"],
   [/^accelerate\.yaml is of the first host: .*$/, "planner.say.firstHost"],
   [/^the plan adds gradients up after each micro batch: .*$/, "planner.say.syncEach"],
-  [/^engine trl runs on one host, and this plan takes (?<n>\d+) devices of hosts with (?<host>\d+); .*$/, "planner.say.oneHost"],
   [/^model_type (?<name>\S+) is not known; .*$/, "planner.say.assumed"],
   [/^would fit: a context of (?<context>\d+)$/, "planner.say.wouldContext"],
   [/^quantized weights are not trained; add LoRA, or remove the quantization$/, "planner.say.quantized"],
