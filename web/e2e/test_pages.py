@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import APIResponse, Browser, Page, Route, expect
 
 from tests.platform import Server, end_strays, sft_job
 from web.e2e.conftest import logged_in
@@ -211,9 +211,14 @@ def test_everything_opens_by_name(page: Page, seeded: Seeded) -> None:
 
 
 def test_a_shared_run_can_be_read_by_a_stranger_and_nothing_else(page: Page, browser: Browser, seeded: Seeded) -> None:
+    listed: list[tuple[Route, APIResponse]] = []
+    page.route("**/api/shares?*", lambda route: listed.append((route, route.fetch())), times=1)
     page.goto(f"/runs/{seeded.fast}")
     page.get_by_test_id("share").click()
-    page.get_by_test_id("share-make").click()
+    with page.expect_response(lambda answer: answer.request.method == "POST"):
+        page.get_by_test_id("share-make").click()
+    for route, before in listed:  # a list that was asked for before and comes after is of no account
+        route.fulfill(response=before)
     link = page.get_by_test_id("share-link").inner_text()
 
     context = browser.new_context(base_url=seeded.server.client.url)
@@ -235,6 +240,31 @@ def test_a_shared_run_can_be_read_by_a_stranger_and_nothing_else(page: Page, bro
     guest.goto(link)
     expect(guest.get_by_test_id("share-ended")).to_be_visible()
     context.close()
+
+
+def test_a_section_that_cannot_be_loaded_takes_nothing_with_it(page: Page) -> None:
+    page.goto("/runs")
+    page.route(re.compile(r"/assets/SettingsPage|/$"), lambda route: route.abort())
+    page.get_by_role("menuitem", name="Settings").click()
+
+    card = page.get_by_role("alert").filter(has_text="The server does not answer")
+    expect(card).to_be_visible()
+    card.get_by_role("button", name="Try again").click()
+    expect(card).to_be_visible()
+    page.unroute_all()
+    card.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("heading", name="Settings")).to_be_visible()
+
+
+def test_a_page_of_an_older_build_loads_the_new_one(page: Page) -> None:
+    page.goto("/runs")
+    newer = '<script type="module" src="/assets/index-newer.js"></script>'
+    page.route("**/assets/SettingsPage*", lambda route: route.fulfill(content_type="text/html"), times=1)
+    page.route(re.compile(r"/$"), lambda route: route.fulfill(body=newer, content_type="text/html"), times=1)
+
+    with page.expect_event("load"):
+        page.get_by_role("menuitem", name="Settings").click()
+    expect(page.get_by_role("heading", name="Settings")).to_be_visible()
 
 
 def test_data_and_scores_have_their_pages(page: Page, seeded: Seeded) -> None:

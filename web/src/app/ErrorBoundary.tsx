@@ -1,5 +1,6 @@
 import { Component, type ReactNode } from "react";
 import { ErrorCard } from "../ui/ErrorCard";
+import { reload } from "./parts";
 
 interface Props {
   children: ReactNode;
@@ -17,7 +18,7 @@ export class ErrorBoundary extends Component<Props, { error: unknown }> {
     if (this.state.error === null) return this.props.children;
     return (
       <div className="page">
-        <ErrorCard error={this.state.error} retry={() => window.location.reload()} />
+        <ErrorCard error={this.state.error} retry={() => void reload().catch(() => undefined)} />
       </div>
     );
   }

@@ -14,19 +14,20 @@ import type { Language } from "./i18n";
 import { useT } from "./i18n";
 import { Palette } from "./Palette";
 import type { Theme } from "./preferences";
+import { part } from "./parts";
 import { StaleBanner } from "./StaleBanner";
 
-const HomePage = lazy(() => import("../modules/home/HomePage"));
-const RunsPage = lazy(() => import("../modules/jobs/RunsPage"));
-const SharedPage = lazy(() => import("../modules/jobs/SharedPage"));
-const RunPage = lazy(() => import("../modules/jobs/RunPage"));
-const ComparePage = lazy(() => import("../modules/compare/ComparePage"));
-const LaunchPage = lazy(() => import("../modules/launch/LaunchPage"));
-const DatasetsPage = lazy(() => import("../modules/datasets/DatasetsPage"));
-const EvaluatePage = lazy(() => import("../modules/evaluation/EvaluatePage"));
-const PlannerPage = lazy(() => import("../modules/planner/PlannerPage"));
-const ChatPage = lazy(() => import("../modules/chat/ChatPage"));
-const SettingsPage = lazy(() => import("../modules/settings/SettingsPage"));
+const HomePage = lazy(() => part(import("../modules/home/HomePage")));
+const RunsPage = lazy(() => part(import("../modules/jobs/RunsPage")));
+const SharedPage = lazy(() => part(import("../modules/jobs/SharedPage")));
+const RunPage = lazy(() => part(import("../modules/jobs/RunPage")));
+const ComparePage = lazy(() => part(import("../modules/compare/ComparePage")));
+const LaunchPage = lazy(() => part(import("../modules/launch/LaunchPage")));
+const DatasetsPage = lazy(() => part(import("../modules/datasets/DatasetsPage")));
+const EvaluatePage = lazy(() => part(import("../modules/evaluation/EvaluatePage")));
+const PlannerPage = lazy(() => part(import("../modules/planner/PlannerPage")));
+const ChatPage = lazy(() => part(import("../modules/chat/ChatPage")));
+const SettingsPage = lazy(() => part(import("../modules/settings/SettingsPage")));
 
 interface Props {
   language: Language;

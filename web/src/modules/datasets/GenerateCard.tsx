@@ -3,6 +3,7 @@ import { Button, Card, Form, Input, Select } from "antd";
 import { useState } from "react";
 import { useNavigate } from "react-router";
 import { api, take } from "../../api/client";
+import { renew } from "../../api/renew";
 import { useT } from "../../app/i18n";
 import { ErrorCard } from "../../ui/ErrorCard";
 import { SchemaForm, type ObjectSchema } from "../../ui/SchemaForm";
@@ -19,7 +20,7 @@ export function GenerateCard() {
   const make = useMutation({
     mutationFn: () => take(api.POST("/api/datasets/generate", { body: { generator, name, params } })),
     onSuccess: async (made) => {
-      await queries.invalidateQueries({ queryKey: ["datasets"] });
+      await renew(queries, ["datasets"]);
       void navigate(`/datasets/${made.ref}`);
     },
   });

@@ -2,6 +2,7 @@ import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Button, Modal, Select, Space, Typography } from "antd";
 import { useState } from "react";
 import { api, take, type JobDetail } from "../../api/client";
+import { renew } from "../../api/renew";
 import { useT } from "../../app/i18n";
 import { ErrorCard } from "../../ui/ErrorCard";
 import { RelativeTime } from "../../ui/RelativeTime";
@@ -19,7 +20,7 @@ export function ShareDialog({ job, isOpen, close }: { job: JobDetail; isOpen: bo
     queryFn: () => take(api.GET("/api/shares", { params: { query: { job_id: job.id } } })),
     enabled: isOpen,
   });
-  const refresh = () => queries.invalidateQueries({ queryKey: key });
+  const refresh = () => renew(queries, key);
   const make = useMutation({
     mutationFn: () => take(api.POST("/api/shares", { body: { job_id: job.id, days } })),
     onSuccess: refresh,

@@ -2,6 +2,7 @@ import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { App, Button, Input, Modal } from "antd";
 import { useState } from "react";
 import { api, take } from "../../api/client";
+import { renew } from "../../api/renew";
 import { useT } from "../../app/i18n";
 import { ErrorCard } from "../../ui/ErrorCard";
 import { withRecipe } from "./document";
@@ -30,7 +31,7 @@ function Dialog({ draft, close }: { draft: Draft; close: () => void }) {
   const save = useMutation({
     mutationFn: () => take(api.PUT("/api/recipes/{name}", { params: { path: { name } }, body: { text: withRecipe(draft.text, null) } })),
     onSuccess: async (saved) => {
-      await Promise.all([queries.invalidateQueries({ queryKey: ["recipes"] }), queries.invalidateQueries({ queryKey: ["recipe", name] }), queries.invalidateQueries({ queryKey: ["recipe-spec", name] })]);
+      await renew(queries, ["recipes"], ["recipe", name], ["recipe-spec", name]);
       draft.write(withRecipe(draft.text, saved.name));
       void message.success(t("launch.saved", { name: saved.name }));
       close();

@@ -3,6 +3,7 @@ import { Alert, Button, Card, Skeleton, Space } from "antd";
 import { lazy, Suspense, useState } from "react";
 import { api, ApiError, take, type JobDetail, type Problem } from "../../api/client";
 import { useT } from "../../app/i18n";
+import { part } from "../../app/parts";
 import { EmptyState } from "../../ui/EmptyState";
 import { ErrorCard } from "../../ui/ErrorCard";
 import { ProblemList } from "../launch/Problems";
@@ -10,7 +11,7 @@ import { rulesText } from "./alerts";
 import { Rehearsed } from "./Rehearsed";
 import { useRules } from "./useAlerts";
 
-const YamlEditor = lazy(() => import("../../ui/YamlEditor").then((found) => ({ default: found.YamlEditor })));
+const YamlEditor = lazy(() => part(import("../../ui/YamlEditor")).then((found) => ({ default: found.YamlEditor })));
 
 const DRAFT = "finery.rules";
 const NONE: Problem[] = [];

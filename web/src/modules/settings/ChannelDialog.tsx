@@ -2,6 +2,7 @@ import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { Form, Input, Modal, Select } from "antd";
 import { useMemo, useState } from "react";
 import { api, ApiError, take, type Schemas } from "../../api/client";
+import { renew } from "../../api/renew";
 import { useLanguage, useT } from "../../app/i18n";
 import { ErrorCard } from "../../ui/ErrorCard";
 import type { Schema, Values } from "../../ui/schema";
@@ -36,7 +37,7 @@ export function ChannelDialog({ kinds, channel, close }: Props) {
       return take(api.POST("/api/channels", { body: { ...body, name, kind } }));
     },
     onSuccess: async () => {
-      await queries.invalidateQueries({ queryKey: ["channels"] });
+      await renew(queries, ["channels"]);
       close();
     },
   });
