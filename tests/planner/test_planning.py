@@ -173,7 +173,17 @@ def test_a_pipeline_waits_less_the_more_micro_batches_there_are() -> None:
         ({"model": "", "config": {"model_type": "llama"}}, "the config has no hidden_size"),
         ({"num_gpus": 7}, "64 sequences a step must be a multiple of the 7 devices; 70 would be right"),
         ({"fixed": {"tensor": 3}}, "does not divide the model's 28 heads"),
-        ({"fixed": {"sharding": "megatron"}, "lora": True}, "cannot be divided as asked"),
+        ({"fixed": {"sharding": "megatron"}, "lora": True}, "all weights, or without sharding would be right"),
+        (
+            {"algorithm": "ppo", "fixed": {"sharding": "megatron"}, "lora": True, "num_gpus": 8},
+            r"\(sharding: megatron, rollouts: trainer, LoRA\); all weights and rollouts: colocated, or all",
+        ),
+        ({"fixed": {"sharding": "fsdp"}, "num_gpus": 1}, r"\(sharding: fsdp, all weights\); without sharding would"),
+        (
+            {"fixed": {"sharding": "fsdp", "offload": "between"}, "num_gpus": 1},
+            "without sharding and without offload would be right",
+        ),
+        ({"num_gpus": 8, "fixed": {"sharding": "zero2", "micro_batch": 16}}, "128 sequences would be right"),
         ({"quantize": "nf4", "fixed": {"micro_batch": 5}}, "a micro batch of 5 does not divide"),
         (
             {"algorithm": "grpo", "rollouts": "colocated", "model": "deepseek-ai/DeepSeek-V3", "num_gpus": 1},

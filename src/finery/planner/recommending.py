@@ -5,8 +5,10 @@ is said of them. Does not own: which ways there are (ways), memory (phases) or s
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial, reduce
+from itertools import combinations
 from typing import Final
 
 from finery.core.errors import InvalidSpec
@@ -20,6 +22,7 @@ from finery.planner.ways import (
     Job,
     Layout,
     Offload,
+    Rollouts,
     Seconds,
     Way,
     engine_of,
@@ -49,6 +52,8 @@ _SIMPLE: Final = ("none", "ddp", "fsdp", "zero1", "zero2", "zero3", "megatron")
 """Of those, the simplest first."""
 _MUCH: Final = 0.1
 """Share of a step from which it may be worth to have more devices."""
+_MOST_CHANGES: Final = 3
+"""That are proposed where a job cannot be divided."""
 _ALIKE: Final = 0.05
 """Share by which two times differ that the model cannot tell apart: its error is larger than that."""
 
@@ -279,35 +284,79 @@ def _beside_rollout(job: Job, layout: Layout, offload: Offload) -> float:
 
 
 def _why_none(job: Job) -> str:
-    number, batch = job.num_devices, job.sequences_per_step
-    pins = job.pins
-    if job.algorithm == "kto" and batch < 2 * number:
-        return (
-            f"kto compares the rows of a pass: it needs 2 on each device; {2 * number} sequences a step would be right"
-        )
-    if job.algorithm in GENERATES and job.rollouts != "trainer" and batch % number == 0 and pins.micro_batch is None:
-        what = "device" if pins.rollout_share is None else f"share of {pins.rollout_share:g}"
-        over = "" if pins.rollout_tensor is None else f" over {pins.rollout_tensor} devices"
-        return f"no {what} holds the rollout engine's weights and one sequence{over}; more devices, or a smaller model"
-    if batch % number == 0 and pins.micro_batch is not None:
-        return (
-            f"a micro batch of {pins.micro_batch} does not divide the {batch} sequences of a step over {number} "
-            f"devices; {number * pins.micro_batch} sequences would be right"
-        )
-    if batch % number:
+    """What stands in the way of any, and what would be right; each was tried."""
+    number, batch, micro = job.num_devices, job.sequences_per_step, job.pins.micro_batch or 1
+    least = 2 * number
+    if job.algorithm == "kto" and batch < least and _can(job, partial(replace, sequences_per_step=least)):
+        return f"kto compares the rows of a pass: it needs 2 on each device; {least} sequences a step would be right"
+    if batch % number and _can(job, partial(replace, sequences_per_step=number * -(-batch // number))):
         return (
             f"{batch} sequences a step must be a multiple of the {number} devices; "
             f"{number * -(-batch // number)} would be right"
         )
-    return (
-        f"{job.algorithm} on {number} x {job.device.name} cannot be divided as asked ({_pinned(job)}); give fewer of "
-        "these"
-    )
+    if batch % (number * micro) and _can(job, partial(replace, sequences_per_step=number * micro)):
+        return (
+            f"a micro batch of {micro} does not divide the {batch} sequences of a step over {number} "
+            f"devices; {number * micro} sequences would be right"
+        )
+    pairs = [(layout, offload) for layout in layouts(job) for offload in offloads(job, layout)]
+    if pairs and job.algorithm in GENERATES and all(_rollout(job, *pair) is None for pair in pairs):
+        what = "device" if job.pins.rollout_share is None else f"share of {job.pins.rollout_share:g}"
+        over = "" if job.pins.rollout_tensor is None else f" over {job.pins.rollout_tensor} devices"
+        return f"no {what} holds the rollout engine's weights and one sequence{over}; more devices, or a smaller model"
+    changes = _changes(job)
+    would = f"{', or '.join(changes)} would be right" if changes else "give fewer of these"
+    return f"{job.algorithm} on {number} x {job.device.name} cannot be divided as asked ({_asked(job)}); {would}"
 
 
-def _pinned(job: Job) -> str:
-    given = {name: value for name, value in vars(job.pins).items() if value is not None}
-    return ", ".join(f"{name} {value}" for name, value in given.items())
+Change = tuple[str, Callable[[Job], Job]]
+
+
+def _changes(job: Job) -> list[str]:
+    """Each makes room for a way: what else could be asked, alone or two at once, and which pin could be left out."""
+    others: list[Change] = []
+    if job.adapter is not None:
+        others.append(("all weights", partial(replace, adapter=None, quantization="none")))
+    if job.quantization != "none":
+        others.append(("without quantization", partial(replace, quantization="none")))
+    if job.algorithm in GENERATES:
+        kinds: tuple[Rollouts, ...] = ("trainer", "colocated", "apart")
+        others += [(f"rollouts: {kind}", partial(replace, rollouts=kind)) for kind in kinds if kind != job.rollouts]
+    if job.optimizer != "adamw":
+        others.append(("optimizer: adamw", partial(replace, optimizer="adamw")))
+    if job.numbers == "fp32":
+        others.append(("numbers: bf16", partial(replace, numbers="bf16")))
+    given = [name for name, value in vars(job.pins).items() if value is not None]
+    pins: list[Change] = [(f"without {name}", partial(_unpinned, name)) for name in given]
+    found = (_that_do(job, others, 1) or _that_do(job, others, 2))[:_MOST_CHANGES] + _that_do(job, pins, 1)
+    return (found or _that_do(job, [*pins, *others], 2))[:_MOST_CHANGES]
+
+
+def _unpinned(name: str, job: Job) -> Job:
+    return replace(job, pins=replace(job.pins, **{name: None}))
+
+
+def _that_do(job: Job, changes: list[Change], number: int) -> list[str]:
+    """Of all sets of `number` changes those after which there is any way, in words."""
+    return [
+        " and ".join(words for words, _ in chosen)
+        for chosen in combinations(changes, number)
+        if _can(job, *(change for _, change in chosen))
+    ]
+
+
+def _can(job: Job, *changes: Callable[[Job], Job]) -> bool:
+    try:
+        return next(ways(reduce(lambda changed, change: change(changed), changes, job)), None) is not None
+    except InvalidSpec:
+        return False
+
+
+def _asked(job: Job) -> str:
+    given = [f"{name}: {value}" for name, value in vars(job.pins).items() if value is not None]
+    if job.algorithm in GENERATES:
+        given.append(f"rollouts: {job.rollouts}")
+    return ", ".join([*given, job.adapted or "all weights"])
 
 
 def _lost(job: Job, ranked: list[Way], best: Way) -> tuple[tuple[Way, str], ...]:

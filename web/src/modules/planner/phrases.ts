@@ -1,7 +1,7 @@
 /** Sentences of the server in the page's language. One that is not known stays as it is. Pure. */
 import { ApiError } from "../../api/client";
 import type { Key, Translate } from "../../app/i18n";
-import { phaseName } from "./words";
+import { phaseName, setting } from "./words";
 
 /** The named groups of a pattern are the values of its text. */
 const PHRASES: [RegExp, Key][] = [
@@ -75,7 +75,8 @@ const PHRASES: [RegExp, Key][] = [
   [/^tensor x pipeline x context is (?<group>\d+), which does not divide the (?<n>\d+) devices$/, "planner.say.group"],
   [/^(?<batch>\d+) sequences a step must be a multiple of the (?<n>\d+) devices; (?<would>\d+) would be right$/, "planner.say.multiple"],
   [/^a micro batch of (?<micro>\d+) does not divide the (?<batch>\d+) sequences of a step over (?<n>\d+) devices; (?<would>\d+) sequences would be right$/, "planner.say.microBatch"],
-  [/^(?<algorithm>\w+) on (?<n>\d+) x (?<device>.+) cannot be divided as asked \((?<pins>.*)\); give fewer of these$/, "planner.say.notDivided"],
+  [/^(?<algorithm>\w+) on (?<n>\d+) x (?<device>.+) cannot be divided as asked \((?<asked>.*)\); give fewer of these$/, "planner.say.notDivided"],
+  [/^(?<algorithm>\w+) on (?<n>\d+) x (?<device>.+) cannot be divided as asked \((?<asked>.*)\); (?<changes>.+) would be right$/, "planner.say.notDividedBut"],
   [/^no (?:device|share of [\d.]+) holds the rollout engine's weights and one sequence.*; more devices, or a smaller model$/, "planner.say.noRollout"],
   [/^'(?<name>.+)' is no model of the catalog; did you mean (?<near>.+)\?.*$/s, "planner.say.nearModel"],
   [/^'(?<name>.+)' is no model of the catalog.*$/s, "planner.say.noModel"],
@@ -86,12 +87,20 @@ const PHRASES: [RegExp, Key][] = [
   [/^(?<field>[\w.]+): Input should be less than or equal to (?<end>[\d.]+)$/, "planner.say.atMost"],
 ];
 
+/** Groups that hold words of their own. */
+const NAMED: Record<string, (words: string, t: Translate) => string> = {
+  phase: phaseName,
+  asked: (words, t) => words.split(", ").map((word) => setting(word, t)).join(t("planner.say.list")),
+  changes: (words, t) => words.split(", or ").map((way) => way.split(" and ").map((word) => setting(word, t)).join(" + ")).join(t("planner.say.or")),
+};
+
 export function said(text: string, t: Translate): string {
   for (const [pattern, key] of PHRASES) {
     const found = pattern.exec(text);
     if (!found) continue;
-    const { phase, ...values } = { ...found.groups };
-    return t(key, phase === undefined ? values : { ...values, phase: phaseName(phase, t) });
+    const values = { ...found.groups };
+    for (const [name, translated] of Object.entries(NAMED)) if (values[name] !== undefined) values[name] = translated(values[name], t);
+    return t(key, values);
   }
   return text;
 }

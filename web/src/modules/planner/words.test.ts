@@ -73,6 +73,9 @@ describe("sentences of the server", () => {
   });
 
   it("stay as they are where they are new", () => {
+    const refusal = "ppo on 8 x A100 cannot be divided as asked (sharding: megatron, rollouts: trainer, LoRA on 4-bit weights); all weights and rollouts: colocated, or without sharding would be right";
+    expect(said(refusal, zh)).toBe("8 × A100 上的 ppo 无法按要求切分（切分方式：Megatron；采样方式：由训练器采样；4 位权重上的 LoRA）。可行的改法：全部权重 + 采样方式：推理引擎，共用卡；或：去掉“切分方式”");
+    expect(said(refusal, t)).toContain("(Sharding: Megatron, Rollouts: by the trainer, LoRA on 4-bit weights). What would do: all weights + Rollouts: engine, same GPUs, or without “Sharding”");
     expect(said("something {else}", zh)).toBe("something {else}");
   });
 

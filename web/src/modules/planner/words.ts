@@ -80,6 +80,25 @@ export const partName = (name: string, t: Translate): string => named(NAMES, nam
 export const phaseName = (name: string, t: Translate): string => named(PHASES, name, t);
 export const comparedName = (name: string, t: Translate): string => (name === "lora" ? "LoRA" : named(COMPARED, name, t));
 
+/** One of the settings that the server names in a refusal: "sharding: megatron", "without offload", "all weights". */
+export function setting(words: string, t: Translate): string {
+  const [, kind, bits] = /^(LoRA|DoRA) on (4|8)-bit weights$/.exec(words) ?? [];
+  if (kind !== undefined) return t(bits === "4" ? "planner.way.lora4" : "planner.way.lora8").replace("LoRA", kind);
+  if (words === "all weights") return t("planner.lora.0");
+  const [, left] = /^without (\w+)$/.exec(words) ?? [];
+  if (left !== undefined) return t("planner.say.without", { name: settingName(left, t) });
+  const [name = "", value] = words.split(": ");
+  return value === undefined ? words : t("planner.say.setting", { name: settingName(name, t), value: settingValue(name, value, t) });
+}
+
+const OF_A_PLAN: Record<string, Key> = { quantization: "planner.quantize", rollouts: "planner.rollouts", optimizer: "planner.optimizer", numbers: "planner.numbers" };
+const settingName = (name: string, t: Translate): string => t(OF_A_PLAN[name] ?? (`planner.fixed.${name}` as Key));
+
+function settingValue(name: string, value: string, t: Translate): string {
+  if (name === "sharding" && value !== "none") return SHORT_NAMES[value as WayView["sharding"]];
+  return ["sharding", "rollouts", "offload", "recomputation"].includes(name) ? t(`planner.${name}.${value}` as Key) : value;
+}
+
 /** "65.2 of 72.4 GiB (90.1 %)". */
 export function ofUsable(taken: number, usable: number, t: Translate): string {
   return t("planner.ofUsable", { taken: gib(taken), usable: gib(usable), share: percent(taken / usable) });
