@@ -178,10 +178,14 @@ def test_a_pipeline_waits_less_the_more_micro_batches_there_are() -> None:
             {"algorithm": "ppo", "fixed": {"sharding": "megatron"}, "lora": True, "num_gpus": 8},
             r"\(sharding: megatron, rollouts: trainer, LoRA\); all weights and rollouts: colocated, or all",
         ),
-        ({"fixed": {"sharding": "fsdp"}, "num_gpus": 1}, r"\(sharding: fsdp, all weights\); without sharding would"),
+        ({"fixed": {"sharding": "fsdp"}, "num_gpus": 1}, r"\(sharding: fsdp\); without sharding would"),
         (
             {"fixed": {"sharding": "fsdp", "offload": "between"}, "num_gpus": 1},
             "without sharding and without offload would be right",
+        ),
+        (
+            {"optimizer": "adafactor", "fixed": {"sharding": "zero2", "offload": "optimizer"}},
+            r"offload: optimizer, optimizer: adafactor\); optimizer: adamw, or without offload would be right",
         ),
         ({"num_gpus": 8, "fixed": {"sharding": "zero2", "micro_batch": 16}}, "128 sequences would be right"),
         ({"quantize": "nf4", "fixed": {"micro_batch": 5}}, "a micro batch of 5 does not divide"),

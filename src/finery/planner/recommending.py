@@ -57,6 +57,9 @@ _MOST_CHANGES: Final = 3
 _ALIKE: Final = 0.05
 """Share by which two times differ that the model cannot tell apart: its error is larger than that."""
 
+_Change = tuple[str, Callable[[Job], Job]]
+"""Of what is asked, in words."""
+
 
 @dataclass(frozen=True)
 class Recommendation:
@@ -286,21 +289,18 @@ def _beside_rollout(job: Job, layout: Layout, offload: Offload) -> float:
 def _why_none(job: Job) -> str:
     """What stands in the way of any, and what would be right; each was tried."""
     number, batch, micro = job.num_devices, job.sequences_per_step, job.pins.micro_batch or 1
-    least = 2 * number
-    if job.algorithm == "kto" and batch < least and _can(job, partial(replace, sequences_per_step=least)):
-        return f"kto compares the rows of a pass: it needs 2 on each device; {least} sequences a step would be right"
-    if batch % number and _can(job, partial(replace, sequences_per_step=number * -(-batch // number))):
+    pair, multiple, full = 2 * number, number * -(-batch // number), number * micro
+    if job.algorithm == "kto" and batch < pair and _can(job, _with_batch(pair)):
+        return f"kto compares the rows of a pass: it needs 2 on each device; {pair} sequences a step would be right"
+    if batch % number and _can(job, _with_batch(multiple)):
+        return f"{batch} sequences a step must be a multiple of the {number} devices; {multiple} would be right"
+    if batch % full and _can(job, _with_batch(full)):
         return (
-            f"{batch} sequences a step must be a multiple of the {number} devices; "
-            f"{number * -(-batch // number)} would be right"
+            f"a micro batch of {micro} does not divide the {batch} sequences of a step over {number} devices; {full} "
+            "sequences would be right"
         )
-    if batch % (number * micro) and _can(job, partial(replace, sequences_per_step=number * micro)):
-        return (
-            f"a micro batch of {micro} does not divide the {batch} sequences of a step over {number} "
-            f"devices; {number * micro} sequences would be right"
-        )
-    pairs = [(layout, offload) for layout in layouts(job) for offload in offloads(job, layout)]
-    if pairs and job.algorithm in GENERATES and all(_rollout(job, *pair) is None for pair in pairs):
+    kinds = [(layout, offload) for layout in layouts(job) for offload in offloads(job, layout)]
+    if kinds and job.algorithm in GENERATES and all(_rollout(job, *kind) is None for kind in kinds):
         what = "device" if job.pins.rollout_share is None else f"share of {job.pins.rollout_share:g}"
         over = "" if job.pins.rollout_tensor is None else f" over {job.pins.rollout_tensor} devices"
         return f"no {what} holds the rollout engine's weights and one sequence{over}; more devices, or a smaller model"
@@ -309,12 +309,9 @@ def _why_none(job: Job) -> str:
     return f"{job.algorithm} on {number} x {job.device.name} cannot be divided as asked ({_asked(job)}); {would}"
 
 
-Change = tuple[str, Callable[[Job], Job]]
-
-
 def _changes(job: Job) -> list[str]:
     """Each makes room for a way: what else could be asked, alone or two at once, and which pin could be left out."""
-    others: list[Change] = []
+    others: list[_Change] = []
     if job.adapter is not None:
         others.append(("all weights", partial(replace, adapter=None, quantization="none")))
     if job.quantization != "none":
@@ -327,16 +324,20 @@ def _changes(job: Job) -> list[str]:
     if job.numbers == "fp32":
         others.append(("numbers: bf16", partial(replace, numbers="bf16")))
     given = [name for name, value in vars(job.pins).items() if value is not None]
-    pins: list[Change] = [(f"without {name}", partial(_unpinned, name)) for name in given]
+    pins: list[_Change] = [(f"without {name}", partial(_unpinned, name)) for name in given]
     found = (_that_do(job, others, 1) or _that_do(job, others, 2))[:_MOST_CHANGES] + _that_do(job, pins, 1)
     return (found or _that_do(job, [*pins, *others], 2))[:_MOST_CHANGES]
+
+
+def _with_batch(sequences: int) -> Callable[[Job], Job]:
+    return partial(replace, sequences_per_step=sequences)
 
 
 def _unpinned(name: str, job: Job) -> Job:
     return replace(job, pins=replace(job.pins, **{name: None}))
 
 
-def _that_do(job: Job, changes: list[Change], number: int) -> list[str]:
+def _that_do(job: Job, changes: list[_Change], number: int) -> list[str]:
     """Of all sets of `number` changes those after which there is any way, in words."""
     return [
         " and ".join(words for words, _ in chosen)
@@ -346,6 +347,7 @@ def _that_do(job: Job, changes: list[Change], number: int) -> list[str]:
 
 
 def _can(job: Job, *changes: Callable[[Job], Job]) -> bool:
+    """Whether there is any way after the changes; it need not fit."""
     try:
         return next(ways(reduce(lambda changed, change: change(changed), changes, job)), None) is not None
     except InvalidSpec:
@@ -356,7 +358,11 @@ def _asked(job: Job) -> str:
     given = [f"{name}: {value}" for name, value in vars(job.pins).items() if value is not None]
     if job.algorithm in GENERATES:
         given.append(f"rollouts: {job.rollouts}")
-    return ", ".join([*given, job.adapted or "all weights"])
+    if job.optimizer != "adamw":
+        given.append(f"optimizer: {job.optimizer}")
+    if job.numbers == "fp32":
+        given.append(f"numbers: {job.numbers}")
+    return ", ".join([*given, job.adapted] if job.adapted else given)
 
 
 def _lost(job: Job, ranked: list[Way], best: Way) -> tuple[tuple[Way, str], ...]:

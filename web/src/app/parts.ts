@@ -20,11 +20,9 @@ export async function reload(): Promise<void> {
   window.location.reload();
 }
 
-/** The text of index.html as the server has it now. */
+/** The text of index.html as the server has it now; a proxy's answer for a server that is away is none. */
 async function served(): Promise<string> {
-  try {
-    return await (await fetch("/", { cache: "no-cache" })).text();
-  } catch {
-    throw new ApiError(0, "unreachable", "");
-  }
+  const found = await fetch("/", { cache: "no-cache" }).catch(() => null);
+  if (!found?.ok) throw new ApiError(0, "unreachable", "");
+  return found.text();
 }

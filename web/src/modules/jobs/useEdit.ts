@@ -3,6 +3,7 @@ import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { App, Button } from "antd";
 import { createElement } from "react";
 import { api, take, type JobDetail, type Schemas } from "../../api/client";
+import { renew } from "../../api/renew";
 import { useT } from "../../app/i18n";
 
 export type Edit = Omit<Schemas["JobsEdit"], "ids">;
@@ -24,12 +25,12 @@ export function useEdit() {
     mutationFn: ({ ids, edit }: Wish) => take(api.PATCH("/api/jobs", { body: { ids, ...edit } })),
     onSuccess: ({ jobs }, { ids, undo }) => {
       for (const job of jobs) queries.setQueryData<JobDetail>(["job", job.id], (before) => (before ? { ...before, ...job } : before));
-      void queries.invalidateQueries({ queryKey: ["jobs"] });
+      void renew(queries, ["jobs"]);
       if (!undo) return;
       const key = `undo-${ids.join("-")}`;
       const takeBack = () => {
         notification.destroy(key);
-        void take(api.PATCH("/api/jobs", { body: { ids, ...undo.edit } })).then(() => queries.invalidateQueries({ queryKey: ["jobs"] }));
+        void take(api.PATCH("/api/jobs", { body: { ids, ...undo.edit } })).then(() => renew(queries, ["jobs"]));
       };
       const button = createElement(Button, { size: "small", onClick: takeBack }, t("edit.undo"));
       notification.success({ key, title: undo.text, actions: button, duration: UNDO_SECONDS, placement: "bottomRight" });

@@ -2,6 +2,7 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { App } from "antd";
 import { api, take, type JobDetail } from "../../api/client";
+import { renew } from "../../api/renew";
 import { useT } from "../../app/i18n";
 import { isPending, type Checkpoint } from "./timeline";
 
@@ -25,7 +26,7 @@ export function useAct(job: JobDetail) {
     mutationFn: ({ act, row }: { act: Act; row: Checkpoint }) => ask(act, job.id, row),
     onSuccess: (_, { act, row }) => {
       if (act === "rewind") notification.info({ title: t("checkpoints.asked.rewind", { step: row.step }), placement: "bottomRight" });
-      void queries.invalidateQueries({ queryKey: ["job", job.id] });
+      void renew(queries, ["job", job.id]);
     },
     onError: (error) => notification.error({ title: t("error.title"), description: error.message || t("error.unreachable") }),
   });

@@ -1,6 +1,7 @@
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { App, Button, Popconfirm, Tooltip } from "antd";
 import { api, take, type JobDetail } from "../../api/client";
+import { renew } from "../../api/renew";
 import { useT } from "../../app/i18n";
 import { isPossible, undoText, type Entry } from "./alerts";
 
@@ -12,7 +13,7 @@ export function UndoButton({ job, entry }: { job: JobDetail; entry: Entry }) {
   const undo = useMutation({
     mutationFn: () => take(api.POST("/api/jobs/{job_id}/actions/{cursor}/undo", { params: { path: { job_id: job.id, cursor: entry.cursor } } })),
     onError: (error) => notification.error({ title: t("error.title"), description: error.message || t("error.unreachable") }),
-    onSettled: () => queries.invalidateQueries({ queryKey: ["job", job.id] }),
+    onSettled: () => renew(queries, ["job", job.id]),
   });
   const label = t("alerts.undo.label", { action: entry.event.type === "action" ? entry.event.action : "", rule: entry.event.rule });
   if (!isPossible(job, entry)) {

@@ -70,12 +70,12 @@ describe("sentences of the server", () => {
     expect(said("would fit: LoRA on 4-bit weights and 2 devices", zh)).toContain("2 张卡");
     expect(said("accelerator 'foo' is not known; did you mean A, B or C? For a device", t)).toContain("did you mean A, B or C?");
     expect(said("only 5.0 GiB are left beside the margin of 6%; try it before it is queued", t)).toBe("only 5.0 GiB are left beside the margin of 6%; try it before it is queued");
-  });
-
-  it("stay as they are where they are new", () => {
     const refusal = "ppo on 8 x A100 cannot be divided as asked (sharding: megatron, rollouts: trainer, LoRA on 4-bit weights); all weights and rollouts: colocated, or without sharding would be right";
     expect(said(refusal, zh)).toBe("8 × A100 上的 ppo 无法按要求切分（切分方式：Megatron；采样方式：由训练器采样；4 位权重上的 LoRA）。可行的改法：全部权重 + 采样方式：推理引擎，共用卡；或：去掉“切分方式”");
     expect(said(refusal, t)).toContain("(Sharding: Megatron, Rollouts: by the trainer, LoRA on 4-bit weights). What would do: all weights + Rollouts: engine, same GPUs, or without “Sharding”");
+  });
+
+  it("stay as they are where they are new", () => {
     expect(said("something {else}", zh)).toBe("something {else}");
   });
 

@@ -3,6 +3,7 @@ import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { App, Button } from "antd";
 import { createElement, useState } from "react";
 import { api, take } from "../../api/client";
+import { renew } from "../../api/renew";
 import { useT } from "../../app/i18n";
 
 const POLL_MS = 5000;
@@ -32,7 +33,7 @@ export function useSwitch() {
   const { notification } = App.useApp();
   return useMutation({
     mutationFn: ({ name, isOn }: { name: string; isOn: boolean }) => take(api.PATCH("/api/channels/{name}", { params: { path: { name } }, body: { is_enabled: isOn } })),
-    onSettled: () => queries.invalidateQueries({ queryKey: ["channels"] }),
+    onSettled: () => renew(queries, ["channels"]),
     onError: (error) => notification.error({ title: t("error.title"), description: error.message || t("error.unreachable") }),
   });
 }
@@ -57,7 +58,7 @@ export function useRemove() {
     const timer = window.setTimeout(() => {
       take(api.DELETE("/api/channels/{name}", { params: { path: { name } } }))
         .catch((error: Error) => notification.error({ title: t("error.title"), description: error.message || t("error.unreachable") }))
-        .then(() => queries.invalidateQueries({ queryKey: ["channels"] }))
+        .then(() => renew(queries, ["channels"]))
         .then(stay, stay);
     }, UNDO_MS);
     const takeBack = () => {
